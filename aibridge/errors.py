@@ -1,0 +1,75 @@
+"""The tree of errors. This file imports nothing; errors carry plain values, never requests or frames' owners.
+
+AibridgeError
+├── ConfigError            the configuration cannot be used; the text names the key
+├── RequestRejected        refused before it became an interception (outcomes.md, G8)
+├── UpstreamFailure        the upstream could not be reached or spoke badly, before an answer came
+├── PayloadError           text that is not the JSON promised
+└── WireError              bytes that break their framing; carries what was decoded before the break
+    ├── CorruptFrame       a checksum, a length or a header is wrong (U7, U8, U9)
+    ├── CorruptPayload     a good frame or event whose payload is not what was promised (U10)
+    ├── TruncatedFrame     the body ended inside a frame (U5)
+    └── TruncatedEvent     the body ended inside a server-sent event (U6)
+"""
+
+from typing import Any
+
+
+class AibridgeError(Exception):
+    """Base of all errors that aibridge raises on purpose."""
+
+
+class ConfigError(AibridgeError):
+    """The configuration cannot be used; the text says where and why."""
+
+
+class RequestRejected(AibridgeError):
+    """A request refused before it became an interception.
+
+    Args:
+        reason: label of `aibridge_rejections_total`, one of a closed set of words.
+        status: HTTP status of the answer.
+        message: text for the client; holds no secret.
+    """
+
+    def __init__(self, reason: str, status: int, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.status = status
+        self.message = message
+
+
+class UpstreamFailure(AibridgeError):
+    """No connection to the upstream could be had. `timed_out` tells a deadline from a refusal."""
+
+    def __init__(self, message: str, *, timed_out: bool = False) -> None:
+        super().__init__(message)
+        self.timed_out = timed_out
+
+
+class PayloadError(AibridgeError):
+    """Text that is not the JSON promised."""
+
+
+class WireError(AibridgeError):
+    """Bytes that break their framing. `before` is what the same call had decoded before the break."""
+
+    def __init__(self, message: str, before: Any = None) -> None:
+        super().__init__(message)
+        self.before = before
+
+
+class CorruptFrame(WireError):
+    """A checksum, a length or a header of an event-stream frame is wrong."""
+
+
+class CorruptPayload(WireError):
+    """A good frame or event whose payload is not what was promised."""
+
+
+class TruncatedFrame(WireError):
+    """The body ended inside an event-stream frame."""
+
+
+class TruncatedEvent(WireError):
+    """The body ended inside a server-sent event."""

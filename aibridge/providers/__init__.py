@@ -1,0 +1,1 @@
+"""Rewrite and sign, per kind of provider."""

@@ -1,0 +1,1 @@
+"""Numbers, spans and log lines, all driven by the outcome."""

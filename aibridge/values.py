@@ -1,0 +1,229 @@
+"""The values that travel. All frozen; rewriting returns a new one. This file knows no I/O and no clock.
+
+Units: sizes in bytes, times of day as UTC seconds since the epoch, durations in monotonic seconds.
+HTTP headers are tuples of (name, value) in bytes, names in lower case, in the order they came.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+from aibridge.lifecycle import Cause, Health, Termination
+
+Headers = tuple[tuple[bytes, bytes], ...]
+HeaderValue = bool | int | bytes | str
+"""A value of an event-stream header: bool, the integer types, bytes, string; timestamps are milliseconds (int),
+UUIDs their canonical text."""
+
+
+class Frame(NamedTuple):
+    """One AWS event-stream message."""
+
+    headers: Mapping[str, HeaderValue]
+    payload: bytes
+
+
+class Event(NamedTuple):
+    """One server-sent event that carries a fact.
+
+    `end` is the offset in the relayed bytes of the same scan, just behind this event and its blank line.
+    """
+
+    type: str
+    data: bytes
+    end: int
+
+
+class Scan(NamedTuple):
+    """What one chunk gave.
+
+    `relay` is the text for the client: whole events only. `events` are those in it that carry facts, in order; a
+    `Frame` among them is an exception or error frame, which has no text of its own. `count` counts all events in
+    `relay`, the quiet ones too.
+    """
+
+    relay: bytes
+    events: list[Event | Frame]
+    count: int
+
+
+class StreamDecoder(Protocol):
+    """Upstream bytes to client text, sans I/O. After a `WireError` it stays broken: it raises again."""
+
+    def feed_data(self, data: bytes) -> Scan:
+        """Take a chunk. Raises `WireError`, whose `before` is the `Scan` of what came before the break."""
+
+    def feed_eof(self) -> Scan:
+        """Say that the body is complete. Raises `TruncatedFrame` or `TruncatedEvent` where it ends inside one."""
+
+
+class Actor(NamedTuple):
+    """Who asked."""
+
+    id: str
+    name: str = ""
+
+
+class CredentialKind(StrEnum):
+    """Whose credential goes upstream."""
+
+    CENTRALIZED = "centralized"
+    BYOK = "byok"
+
+
+class Credential(NamedTuple):
+    """What is recorded of the credential that goes upstream; never the secret."""
+
+    kind: CredentialKind
+    hint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientRequest:
+    """What came in. `path` has no query; `query` has no question mark."""
+
+    method: str
+    path: str
+    query: str
+    headers: Headers
+    body: bytes
+
+    def header(self, name: bytes) -> bytes | None:
+        """Return the first value of a header, by its lower-case name."""
+        return first_header(self.headers, name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamRequest:
+    """What goes out. `target` is the path with query, encoded as it goes on the wire."""
+
+    method: str
+    origin: str
+    target: str
+    headers: Headers
+    body: bytes
+    credential: Credential
+
+
+class Usage(NamedTuple):
+    """The provider's own token counts. Input excludes cached tokens. None: not said."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    extras: tuple[tuple[str, int], ...] = ()
+
+
+class UsageSource(StrEnum):
+    """Where the token counts of a record come from."""
+
+    PROVIDER_FINAL = "provider_final"
+    PROVIDER_PARTIAL = "provider_partial"
+    NONE = "none"
+
+
+class ToolUse(NamedTuple):
+    """A tool that the model chose."""
+
+    id: str
+    name: str
+    arguments: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interception:
+    """One request of a client on an intercepted route, as known at its acceptance. The key of every record."""
+
+    id: str
+    started_at: float
+    actor: Actor
+    credential: Credential
+    provider: str
+    provider_kind: str
+    dialect: str
+    route: str
+    request_path: str
+    method: str
+    model: str
+    upstream_model: str
+    streaming: bool
+    client: str
+    user_agent: str
+    request_bytes: int
+    traceparent: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What the decision was made from; kept on the record."""
+
+    terminal_event_seen: bool = False
+    last_event: str = ""
+    events: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    http_status: int | None = None
+    upstream_request_id: str = ""
+    time_to_first_event: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One request to an upstream, ended. `number` counts from 1 within its interception."""
+
+    number: int
+    origin: str
+    started_at: float
+    duration: float
+    termination: Termination
+    cause: Cause
+    error: str
+    evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """All we know at the end. The one object that metric, span, log, record and breaker are driven by.
+
+    `error` is empty for COMPLETED; else the upstream's words, or ours. `ended_at` is UTC, `duration` monotonic.
+    """
+
+    termination: Termination
+    cause: Cause
+    error: str
+    ended_at: float
+    duration: float
+    evidence: Evidence
+    health: Health
+    usage: Usage = Usage()
+    usage_source: UsageSource = UsageSource.NONE
+    message_id: str = ""
+    response_model: str = ""
+    stop_reason: str = ""
+    tool_uses: tuple[ToolUse, ...] = field(default=())
+
+
+class Listener(Protocol):
+    """Who keeps books. Nobody else hears how a stream ended.
+
+    All three are called on the event loop, synchronously, and must be quick: what blocks goes elsewhere.
+    """
+
+    def opened(self, interception: Interception) -> None:
+        """A request was accepted; the upstream was not contacted yet."""
+
+    def attempted(self, interception: Interception, attempt: Attempt) -> None:
+        """One request to an upstream ended."""
+
+    def closed(self, interception: Interception, outcome: Outcome) -> None:
+        """The interception ended. Called exactly once, before the client's socket gets the last word."""
+
+
+def first_header(headers: Headers, name: bytes) -> bytes | None:
+    """Return the first value of a header, by its lower-case name."""
+    for key, value in headers:
+        if key == name:
+            return value
+    return None
