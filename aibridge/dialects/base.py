@@ -1,0 +1,63 @@
+"""The contract of a dialect: what the events of one API mean, and how that API says an error or a ping.
+
+A dialect does no I/O, reads no clock, and does not know where the bytes come from: the same dialect serves every
+provider that speaks it.
+"""
+
+from typing import NamedTuple, Protocol
+
+from aibridge.faults import ErrorKind
+from aibridge.lifecycle import Signal
+from aibridge.values import Event, Usage, UsageSource
+
+
+class Telling(NamedTuple):
+    """An error as a client is told it. `request_id` is the interception's id, or empty where there is none."""
+
+    kind: ErrorKind
+    message: str
+    request_id: str
+
+
+class Observer(Protocol):
+    """Learns from the events of one answer, and changes nothing."""
+
+    message_id: str
+    response_model: str
+    stop_reason: str
+    error: str
+    usage: Usage
+
+    def observe(self, event: Event) -> Signal | None:
+        """Learn from one event. Returns `LAST_WORD` or `ERROR_EVENT` where the event is one."""
+
+    def observe_body(self, body: bytes) -> Signal:
+        """Learn from a whole non-streaming answer.
+
+        Returns:
+            `LAST_WORD`, `ERROR_EVENT` for an error object, `BAD_PAYLOAD` where it is not the JSON promised.
+        """
+
+    def usage_source(self) -> UsageSource:
+        """Say where `usage` comes from, as far as the answer came."""
+
+
+class Dialect(Protocol):
+    """One API."""
+
+    name: str
+    quiet: tuple[bytes, ...]
+    """Templates of events that carry no fact (see `aibridge.wire.SSEScanner`)."""
+    quiet_event: str
+    """The type of the events that `quiet` describes."""
+    ping: bytes
+    """A whole event that keeps a client waiting and says nothing."""
+
+    def observer(self) -> Observer:
+        """Return a new observer for one answer."""
+
+    def error_event(self, telling: Telling) -> bytes:
+        """Return an error as the last event of a stream."""
+
+    def error_body(self, telling: Telling) -> bytes:
+        """Return an error as a JSON body."""

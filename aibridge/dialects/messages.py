@@ -1,0 +1,186 @@
+"""Anthropic Messages: message_start … message_stop, as Anthropic sends it and as Bedrock wraps it.
+
+Source: https://docs.anthropic.com/en/docs/build-with-claude/streaming and the recorded traffic of both providers.
+"""
+
+from typing import Any
+
+from aibridge import jsontext
+from aibridge.dialects.base import Telling
+from aibridge.errors import PayloadError
+from aibridge.faults import ErrorKind
+from aibridge.lifecycle import Signal
+from aibridge.values import Event, Usage, UsageSource
+from aibridge.wire import encode_event
+
+_ERROR_TYPES = {
+    ErrorKind.INVALID_REQUEST: "invalid_request_error",
+    ErrorKind.AUTHENTICATION: "authentication_error",
+    ErrorKind.PERMISSION: "permission_error",
+    ErrorKind.NOT_FOUND: "not_found_error",
+    ErrorKind.TOO_LARGE: "request_too_large",
+    ErrorKind.RATE_LIMIT: "rate_limit_error",
+    ErrorKind.API: "api_error",
+    ErrorKind.OVERLOADED: "overloaded_error",
+    ErrorKind.TIMEOUT: "timeout_error",
+}
+
+
+class MessagesObserver:
+    """Learns ids, usage, the stop reason and errors from one answer."""
+
+    __slots__ = ("_counts", "_final", "error", "message_id", "response_model", "stop_reason")
+
+    def __init__(self) -> None:
+        self.message_id = ""
+        self.response_model = ""
+        self.stop_reason = ""
+        self.error = ""
+        self._counts: dict[str, int] = {}
+        self._final = False
+
+    def observe(self, event: Event) -> Signal | None:
+        """Learn from one event; see `Observer`."""
+        fields = jsontext.loads(event.data) if event.data else None
+        if not isinstance(fields, dict):
+            return None
+        kind = fields.get("type")
+        if kind == "message_start":
+            self._learn_message(fields.get("message"))
+        elif kind == "message_delta":
+            self._learn_delta(fields)
+        elif kind == "message_stop":
+            self._learn_metrics(fields.get("amazon-bedrock-invocationMetrics"))
+            return Signal.LAST_WORD
+        elif kind == "error":
+            self.error = _error_text(fields.get("error"))
+            return Signal.ERROR_EVENT
+        return None
+
+    def observe_body(self, body: bytes) -> Signal:
+        """Learn from a whole answer; see `Observer`."""
+        try:
+            fields = jsontext.loads(body)
+        except PayloadError:
+            return Signal.BAD_PAYLOAD
+        if not isinstance(fields, dict):
+            return Signal.BAD_PAYLOAD
+        if fields.get("type") == "error":
+            self.error = _error_text(fields.get("error"))
+            return Signal.ERROR_EVENT
+        self._learn_message(fields)
+        self.stop_reason = _text(fields.get("stop_reason"))
+        self._final = bool(self._counts)
+        return Signal.LAST_WORD
+
+    @property
+    def usage(self) -> Usage:
+        """The provider's counts so far."""
+        counts = dict(self._counts)
+        return Usage(
+            input_tokens=counts.pop("input_tokens", None),
+            output_tokens=counts.pop("output_tokens", None),
+            cache_read_input_tokens=counts.pop("cache_read_input_tokens", None),
+            cache_creation_input_tokens=counts.pop("cache_creation_input_tokens", None),
+            extras=tuple(sorted(counts.items())),
+        )
+
+    def usage_source(self) -> UsageSource:
+        """Say where the counts come from; see `Observer`."""
+        if self._final:
+            return UsageSource.PROVIDER_FINAL
+        return UsageSource.PROVIDER_PARTIAL if self._counts else UsageSource.NONE
+
+    def _learn_message(self, message: Any) -> None:
+        if isinstance(message, dict):
+            self.message_id = _text(message.get("id"))
+            self.response_model = _text(message.get("model"))
+            self._learn_usage(message.get("usage"))
+
+    def _learn_delta(self, fields: dict[str, Any]) -> None:
+        delta = fields.get("delta")
+        if isinstance(delta, dict) and isinstance(delta.get("stop_reason"), str):
+            self.stop_reason = delta["stop_reason"]
+        if self._learn_usage(fields.get("usage")):
+            self._final = True
+
+    def _learn_usage(self, usage: Any) -> bool:
+        # The counts of message_delta are cumulative: the last one wins, nothing is added up.
+        if not isinstance(usage, dict):
+            return False
+        counts = dict(_flat_counts(usage))
+        self._counts.update(counts)
+        return bool(counts)
+
+    def _learn_metrics(self, metrics: Any) -> None:
+        # Bedrock repeats the counts at the very end; they fill what the events before did not say.
+        if not isinstance(metrics, dict):
+            return
+        for theirs, ours in _BEDROCK_COUNTS.items():
+            count = metrics.get(theirs)
+            if _is_count(count):
+                self._counts.setdefault(ours, count)
+                self._final = True
+
+
+class MessagesDialect:
+    """The Messages API."""
+
+    name = "messages"
+    quiet = (
+        b'{"type":"content_block_delta","index":#,"delta":{"type":"text_delta","text":$}}',
+        b'{"type":"content_block_delta","index":#,"delta":{"type":"input_json_delta","partial_json":$}}',
+        b'{"type":"content_block_delta","index":#,"delta":{"type":"thinking_delta","thinking":$}}',
+    )
+    quiet_event = "content_block_delta"
+    ping = b'event: ping\ndata: {"type": "ping"}\n\n'
+
+    def observer(self) -> MessagesObserver:
+        """Return a new observer for one answer."""
+        return MessagesObserver()
+
+    def error_event(self, telling: Telling) -> bytes:
+        """Return an error as the last event of a stream."""
+        return encode_event("error", self.error_body(telling))
+
+    def error_body(self, telling: Telling) -> bytes:
+        """Return an error as a JSON body."""
+        error = {"type": _ERROR_TYPES[telling.kind], "message": telling.message}
+        body: dict[str, Any] = {"type": "error", "error": error}
+        if telling.request_id:
+            body["request_id"] = telling.request_id
+        return jsontext.dumps(body)
+
+
+_BEDROCK_COUNTS = {
+    "inputTokenCount": "input_tokens",
+    "outputTokenCount": "output_tokens",
+    "cacheReadInputTokenCount": "cache_read_input_tokens",
+    "cacheWriteInputTokenCount": "cache_creation_input_tokens",
+}
+
+
+def _flat_counts(usage: dict[str, Any]) -> list[tuple[str, int]]:
+    """List the counts of a usage object; nested ones (cache_creation, server_tool_use) under their own names."""
+    found: list[tuple[str, int]] = []
+    for name, value in usage.items():
+        if _is_count(value):
+            found.append((name, value))
+        elif isinstance(value, dict):
+            found.extend((inner, count) for inner, count in value.items() if _is_count(count))
+    return found
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 62
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _error_text(error: Any) -> str:
+    """Return `type: message` of an API error object."""
+    if not isinstance(error, dict):
+        return "error without details"
+    return ": ".join(part for part in (_text(error.get("type")), _text(error.get("message"))) if part)

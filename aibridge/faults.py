@@ -1,0 +1,88 @@
+"""What a client is told of each fault: one table from cause to HTTP status, kind of error and sentence.
+
+This file does not know how an API spells its errors; a dialect does.
+"""
+
+from enum import Enum, auto
+from typing import NamedTuple
+
+from aibridge.lifecycle import Cause
+
+
+class ErrorKind(Enum):
+    """A kind of error that every API has a word for."""
+
+    INVALID_REQUEST = auto()
+    AUTHENTICATION = auto()
+    PERMISSION = auto()
+    NOT_FOUND = auto()
+    TOO_LARGE = auto()
+    RATE_LIMIT = auto()
+    API = auto()
+    OVERLOADED = auto()
+    TIMEOUT = auto()
+
+
+class Fault(NamedTuple):
+    """What the client is told. `status` counts only where no head has been sent yet."""
+
+    status: int
+    kind: ErrorKind
+    message: str
+
+
+FAULT_OF: dict[Cause, Fault] = {
+    Cause.TRUNCATED: Fault(502, ErrorKind.API, "the upstream ended its answer before it was complete"),
+    Cause.INCOMPLETE_BODY: Fault(502, ErrorKind.API, "the upstream closed the connection inside its answer"),
+    Cause.TRUNCATED_FRAME: Fault(502, ErrorKind.API, "the upstream's answer ended inside a frame"),
+    Cause.CORRUPT_FRAME: Fault(502, ErrorKind.API, "the upstream sent a corrupt frame"),
+    Cause.CORRUPT_PAYLOAD: Fault(502, ErrorKind.API, "the upstream sent a payload that cannot be read"),
+    Cause.EXCEPTION_FRAME: Fault(502, ErrorKind.API, "the upstream ended its answer with an exception"),
+    Cause.ERROR_FRAME: Fault(502, ErrorKind.API, "the upstream ended its answer with an error"),
+    Cause.CONNECTION_RESET: Fault(502, ErrorKind.API, "the connection to the upstream was lost"),
+    Cause.IDLE_TIMEOUT: Fault(504, ErrorKind.TIMEOUT, "the upstream fell silent"),
+    Cause.CONNECT_FAILED: Fault(502, ErrorKind.API, "the upstream cannot be reached"),
+    Cause.RESPONSE_TIMEOUT: Fault(504, ErrorKind.TIMEOUT, "the upstream did not answer in time"),
+    Cause.UNEXPECTED_RESPONSE: Fault(502, ErrorKind.API, "the upstream sent an answer of the wrong kind"),
+    Cause.PROTOCOL_ERROR: Fault(502, ErrorKind.API, "the upstream broke the rules of HTTP"),
+    Cause.DRAINING: Fault(503, ErrorKind.OVERLOADED, "the gateway is shutting down; try again"),
+    Cause.INTERNAL: Fault(500, ErrorKind.API, "the gateway failed; its operators can find this request by its id"),
+}
+"""For the causes whose end we tell in our own words: not where the client left, nor where the upstream's own words
+are passed on (`http_status`, `error_event`)."""
+
+_EXCEPTION_KINDS = {
+    "throttlingException": ErrorKind.RATE_LIMIT,
+    "serviceUnavailableException": ErrorKind.OVERLOADED,
+    "modelStreamErrorException": ErrorKind.API,
+    "internalServerException": ErrorKind.API,
+    "modelTimeoutException": ErrorKind.TIMEOUT,
+    "validationException": ErrorKind.INVALID_REQUEST,
+}
+
+
+def kind_of_exception(name: str) -> ErrorKind:
+    """Return the kind of error that an AWS exception frame means; unknown ones are `API`."""
+    return _EXCEPTION_KINDS.get(name, ErrorKind.API)
+
+
+_STATUS_KINDS = {
+    400: ErrorKind.INVALID_REQUEST,
+    401: ErrorKind.AUTHENTICATION,
+    403: ErrorKind.PERMISSION,
+    404: ErrorKind.NOT_FOUND,
+    408: ErrorKind.TIMEOUT,
+    413: ErrorKind.TOO_LARGE,
+    422: ErrorKind.INVALID_REQUEST,
+    429: ErrorKind.RATE_LIMIT,
+    503: ErrorKind.OVERLOADED,
+    504: ErrorKind.TIMEOUT,
+    529: ErrorKind.OVERLOADED,
+}
+
+
+def kind_of_status(status: int) -> ErrorKind:
+    """Return the kind of error that an HTTP status means."""
+    if status in _STATUS_KINDS:
+        return _STATUS_KINDS[status]
+    return ErrorKind.API if status >= 500 else ErrorKind.INVALID_REQUEST  # noqa: PLR2004 - the class of server errors
