@@ -1,0 +1,740 @@
+"""The configuration: what an operator writes, checked whole before anything starts.
+
+Two ways in. `load` reads a YAML file, with `${NAME}` and `${NAME:-default}` in its values; the file is the whole
+truth, and `AIBRIDGE_*` variables count only where the file names them. `from_environment` needs no file at all.
+Both tell every mistake at once, one a line, and no text of theirs holds a secret.
+
+The door to pydantic and yaml. This file knows no provider, no socket and no clock.
+
+Variables that are read where there is no file:
+
+| variable | sets |
+|---|---|
+| `ANTHROPIC_API_KEY` | provider `anthropic` |
+| the AWS chain's signs (`AWS_SIGNS`), and `AWS_REGION` or `AWS_DEFAULT_REGION` | provider `bedrock` |
+| `AIBRIDGE_ANTHROPIC_BASE_URL`, `AIBRIDGE_BEDROCK_BASE_URL` | their `base_url` |
+| `AIBRIDGE_HOST`, `AIBRIDGE_PORT`, `AIBRIDGE_ADMIN_HOST`, `AIBRIDGE_ADMIN_PORT` | `listen`, `admin` |
+| `AIBRIDGE_RECORDS` | `records.path`, or `off` |
+| `AIBRIDGE_GATEWAY_KEYS` | `auth.keys`: `name:key` or `key`, separated by commas |
+| `AIBRIDGE_LOG_LEVEL`, `AIBRIDGE_DRAIN_DEADLINE`, `AIBRIDGE_CA_FILE` | `log.level`, `drain_deadline`, `tls.ca_file` |
+
+`ANTHROPIC_BASE_URL` is not read: on a machine whose clients use the gateway it points at the gateway itself.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    FilePath,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from aibridge.errors import ConfigError
+
+KIB = 1024
+MIB = 1024 * KIB
+
+ANTHROPIC_BASE_URL = "https://api.anthropic.com"
+
+SIMULATOR_API_KEY = "sk-ant-simulator"
+SIMULATOR_REGION = "us-east-1"
+SIMULATOR_ACCESS_KEY_ID = "AKIASIMULATOR0000000"
+SIMULATOR_SECRET_ACCESS_KEY = "simulator-secret-access-key"  # noqa: S105 - opens nothing but our own simulator
+
+AWS_SIGNS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_PROFILE",
+    "AWS_BEARER_TOKEN_BEDROCK",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+)
+"""Variables of which any one says that the AWS credential chain will find something."""
+
+Secret = SecretStr
+"""A string that shows itself as `**********` in `repr`, `str`, dumps and errors. `get_secret_value()` tells it."""
+
+
+def _error(text: str) -> PydanticCustomError:
+    # Unlike ValueError, its text stays as it is written.
+    return PydanticCustomError("aibridge", text)
+
+
+def _clean_secret(secret: SecretStr) -> SecretStr:
+    # Goes into a header: a stray newline of `$(cat key)` is cut off, whatever else cannot stand there is refused.
+    text = secret.get_secret_value().strip()
+    if not text:
+        raise _error("should not be empty")
+    if not (text.isascii() and text.isprintable() and " " not in text):
+        raise _error("should be printable ASCII without blanks")
+    return SecretStr(text)
+
+
+def _check_url(text: str) -> str:
+    try:
+        url = urlsplit(text)
+        _ = url.port
+    except ValueError:
+        raise _error("should be a URL") from None
+    if url.scheme not in {"http", "https"} or not url.hostname:
+        raise _error("should be an http:// or https:// URL with a host")
+    if url.query or url.fragment:
+        raise _error("should have no query and no fragment")
+    return text.rstrip("/")
+
+
+def _clean_base_url(text: str) -> str:
+    url = _check_url(text)
+    if "@" in urlsplit(url).netloc:
+        raise _error("should hold no credentials")
+    return url
+
+
+def _clean_proxy_url(secret: SecretStr) -> SecretStr:
+    return SecretStr(_check_url(secret.get_secret_value()))
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+_Secret = Annotated[SecretStr, AfterValidator(_clean_secret)]
+_BaseURL = Annotated[str, AfterValidator(_clean_base_url)]
+_Port = Annotated[int, Field(ge=0, le=65535)]
+_Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Size = Annotated[ByteSize, Field(gt=0)]
+_Text = Annotated[str, Field(min_length=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Listen(_Section):
+    """The data port. With a file all addresses are served, as a container needs it; without one, loopback only."""
+
+    host: _Text = "0.0.0.0"  # noqa: S104 - what a container needs
+    port: _Port = 8080
+
+
+class Admin(_Section):
+    """The second listener: metrics, health, dashboard. Loopback, since nothing on it asks for a key."""
+
+    host: _Text = "127.0.0.1"
+    port: _Port = 8081
+
+
+class Timeouts(_Section):
+    """Deadlines, in seconds, all above zero."""
+
+    connect: _Seconds = 10.0
+    """To have a connection to the upstream, TLS included."""
+    response: _Seconds = 600.0
+    """From the request's last byte to the upstream's response head."""
+    idle: _Seconds = 300.0
+    """Between two chunks of the upstream."""
+    client_stall: _Seconds = 60.0
+    """How long a client's full buffer may stay full."""
+    ping: _Seconds = 10.0
+    """Silence after which a streaming client gets a ping."""
+    keep_alive_upstream: _Seconds = 15.0
+    """How long an idle upstream connection is kept."""
+    request_body: _Seconds = 60.0
+    """For a client to send its request body."""
+
+
+class TimeoutOverrides(_Section):
+    """What one provider does otherwise than `timeouts`; in seconds."""
+
+    connect: _Seconds | None = None
+    response: _Seconds | None = None
+    idle: _Seconds | None = None
+    keep_alive_upstream: _Seconds | None = None
+
+
+class _Provider(_Section):
+    send_actor_headers: bool = False
+    """Tell the upstream who asked, in headers."""
+    timeouts: TimeoutOverrides = TimeoutOverrides()
+
+
+class AnthropicProvider(_Provider):
+    """The Messages API, direct. Where a client sends a credential of its own and `byok` is on, that one goes out."""
+
+    kind: Literal["anthropic"] = "anthropic"
+    base_url: _BaseURL = ANTHROPIC_BASE_URL
+    api_key: _Secret | None = None
+    byok: bool = True
+
+    @model_validator(mode="after")
+    def _has_credential(self) -> Self:
+        if self.api_key is None and not self.byok:
+            raise _error("api_key is needed where byok is off")
+        return self
+
+
+class BedrockProvider(_Provider):
+    """Claude on AWS Bedrock. Without keys, profile or token here, the AWS chain of the process is asked.
+
+    A `base_url` without a region is signed for us-east-1.
+    """
+
+    kind: Literal["bedrock"] = "bedrock"
+    base_url: _BaseURL | None = None
+    region: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")] = ""
+    access_key_id: _Text | None = None
+    secret_access_key: _Secret | None = None
+    session_token: _Secret | None = None
+    profile: _Text | None = None
+    bearer_token: _Secret | None = None
+    byok: bool = False
+    model_map: dict[str, _Text] = {}
+    default_model: _Text | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_region(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and raw.get("base_url") and "region" not in raw:
+            return {**raw, "region": "us-east-1"}
+        return raw
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if not self.region:
+            raise _error("region is needed (or AWS_REGION in the environment, or base_url)")
+        if (self.access_key_id is None) != (self.secret_access_key is None):
+            raise _error("access_key_id and secret_access_key are given together or not at all")
+        if self.session_token is not None and self.access_key_id is None:
+            raise _error("session_token is of no use without access_key_id")
+        ways = [self.access_key_id, self.profile, self.bearer_token]
+        if sum(way is not None for way in ways) > 1:
+            raise _error("give one of access_key_id, profile and bearer_token")
+        return self
+
+
+Provider = Annotated[AnthropicProvider | BedrockProvider, Field(discriminator="kind")]
+
+_KINDS: dict[str, type[AnthropicProvider | BedrockProvider]] = {
+    "anthropic": AnthropicProvider,
+    "bedrock": BedrockProvider,
+}
+_PROVIDER_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+
+
+def _check_provider_name(name: str) -> str:
+    if not _PROVIDER_NAME.fullmatch(name):
+        raise _error("a provider's name holds only lower-case letters, digits and single hyphens")
+    return name
+
+
+_ProviderName = Annotated[str, AfterValidator(_check_provider_name)]
+
+
+def _check_providers(providers: dict[str, Provider]) -> dict[str, Provider]:
+    if not providers:
+        raise _error("at least one is needed")
+    return providers
+
+
+class GatewayKey(_Section):
+    """A key that opens the gateway; `name` is who it stands for."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$")]
+    key: _Secret
+
+
+class Auth(_Section):
+    """Who may ask. Without keys the gateway is open."""
+
+    keys: tuple[GatewayKey, ...] = ()
+
+    @model_validator(mode="after")
+    def _are_distinct(self) -> Self:
+        if len({key.name for key in self.keys}) < len(self.keys):
+            raise _error("two keys have the same name")
+        if len({key.key for key in self.keys}) < len(self.keys):
+            raise _error("two names have the same key")
+        return self
+
+
+class Limits(_Section):
+    """Bounds of memory; sizes in bytes, or text like `32MiB`."""
+
+    max_request_bytes: _Size = ByteSize(32 * MIB)
+    max_response_bytes: _Size = ByteSize(64 * MIB)
+    """Of an answer that is not streamed."""
+    max_frame_bytes: Annotated[ByteSize, Field(gt=0, le=24 * MIB)] = ByteSize(16 * MIB)
+    """Of one AWS event-stream message."""
+    max_event_bytes: _Size = ByteSize(32 * MIB)
+    """Of one server-sent event."""
+    client_buffer_bytes: _Size = ByteSize(64 * KIB)
+    """The high-water mark of a client's send buffer; above it the upstream is not read."""
+    max_connections: Annotated[int, Field(ge=0)] = 0
+    """To one upstream; 0 is no limit."""
+
+
+class TLS(_Section):
+    """How upstreams prove themselves: the system's certificate authorities, or those of `ca_file`."""
+
+    ca_file: FilePath | None = None
+    verify: bool = True
+
+
+class Proxy(_Section):
+    """The way out: `url` for everything, else `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` of the environment."""
+
+    from_environment: bool = True
+    url: Annotated[SecretStr, AfterValidator(_clean_proxy_url)] | None = None
+    """A secret, since it may hold a password."""
+
+
+class Records(_Section):
+    """Where interceptions are recorded. A relative path starts at the working directory."""
+
+    enabled: bool = True
+    path: Path = Path("aibridge.db")
+    max_queued: Annotated[int, Field(gt=0)] = 50_000
+    """Rows that wait in memory for a store that is slow or away; beyond it they are dropped and counted."""
+
+
+class LogSettings(_Section):
+    """The log on standard error."""
+
+    level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
+
+
+class MetricsSettings(_Section):
+    """Bounds of the metrics."""
+
+    max_models: Annotated[int, Field(ge=0)] = 200
+    """Model names that the configuration does not know and that get a label of their own; then `other`."""
+
+
+class TracingSettings(_Section):
+    """Empty on purpose: spans are configured by the standard `OTEL_*` variables, and only by them."""
+
+
+class Settings(_Section):
+    """What the file may say."""
+
+    listen: Listen = Listen()
+    admin: Admin = Admin()
+    providers: Annotated[dict[_ProviderName, Provider], AfterValidator(_check_providers)]
+    auth: Auth = Auth()
+    limits: Limits = Limits()
+    timeouts: Timeouts = Timeouts()
+    drain_deadline: _Seconds = 30.0
+    """For running interceptions to end after the signal to stop; in seconds."""
+    tls: TLS = TLS()
+    proxy: Proxy = Proxy()
+    records: Records = Records()
+    log: LogSettings = LogSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    tracing: TracingSettings = TracingSettings()
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        if self.listen.port == self.admin.port != 0:
+            raise _error("listen.port and admin.port should differ")
+        return self
+
+
+class Config(Settings):
+    """The configuration, valid and frozen. Built by `load` and `from_environment`, not by hand."""
+
+    simulated: bool = False
+    """No credential was found: the providers wait for the simulator's address (`with_simulator`)."""
+    notes: tuple[str, ...] = ()
+    """What an operator should be told at the start; one sentence each."""
+
+    def timeouts_for(self, provider: str) -> Timeouts:
+        """Return the deadlines of a provider: its own where it has them, else the common ones."""
+        overrides = self.providers[provider].timeouts.model_dump(exclude_none=True)
+        return self.timeouts.model_copy(update=overrides)
+
+    def with_simulator(self, base_url: str) -> Self:
+        """Return the same configuration, its providers at the simulator's address."""
+        providers = {
+            name: provider.model_copy(update={"base_url": base_url.rstrip("/")})
+            for name, provider in self.providers.items()
+        }
+        return self.model_copy(update={"providers": providers})
+
+    def known_models(self) -> frozenset[str]:
+        """Return the model names that the configuration spells out, of both sides."""
+        return frozenset(_known_models(self.providers.values()))
+
+
+def _known_models(providers: Any) -> Iterator[str]:
+    for provider in providers:
+        if isinstance(provider, BedrockProvider):
+            yield from provider.model_map
+            yield from provider.model_map.values()
+            if provider.default_model:
+                yield provider.default_model
+
+
+def describe(config: Config) -> dict[str, Any]:
+    """Return the configuration as plain values for the start log; secrets show that they are set, no more."""
+    return config.model_dump(mode="json", exclude_none=True, exclude={"notes"})
+
+
+# --- a file ---------------------------------------------------------------------------------------------------------
+
+
+def load(path: str | Path, environ: Mapping[str, str] | None = None) -> Config:
+    """Read and check a YAML file.
+
+    A file that names no providers takes them from the environment, as without a file.
+
+    Args:
+        path: the file.
+        environ: variables for `${NAME}` and for the AWS region; the process's own by default.
+
+    Raises:
+        ConfigError: the file cannot be read or used; one line for each mistake, each with its key.
+    """
+    environ = os.environ if environ is None else environ
+    raw, mistakes = _interpolate(_read(Path(path)), environ)
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: should be a mapping of keys to values")
+    notes = [*_ignored_variables(environ)]
+    if "providers" not in raw:
+        providers, found = _environment_providers(environ)
+        if not providers:
+            mistakes["providers"] = "none is configured, and the environment holds no credential for one"
+        raw = {**raw, "providers": providers}
+        notes += found
+    settings = _validate(_complete(raw, environ), mistakes)
+    return _config(settings, notes)
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is written twice: of two, plain YAML silently takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - yaml's signature
+        seen: set[object] = set()
+        for key_node, _ in node.value:
+            key = key_node.value
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, "a key is written twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _read(path: Path) -> object:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not UTF-8 text") from None
+    try:
+        value: object = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: {_yaml_problem(error)}") from None
+    return {} if value is None else value
+
+
+def _yaml_problem(error: yaml.YAMLError) -> str:
+    # An unquoted secret may start like an alias or a tag: its text, which yaml quotes, is cut off.
+    problem = re.sub(r"(alias|tag|handle)\b.*", r"\1", str(getattr(error, "problem", "is not YAML")))
+    mark = getattr(error, "problem_mark", None)
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else problem
+
+
+_REFERENCE = re.compile(r"(\$?)\$\{([^}]*)\}")
+_VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
+
+
+class _Missing(Exception):  # noqa: N818 - never leaves this file
+    pass
+
+
+def _interpolate(raw: object, environ: Mapping[str, str]) -> tuple[Any, dict[str, str]]:
+    """Fill in the variables. Returns the value and, by key, what is wrong with it.
+
+    A value whose variable is missing keeps its text, so that the checks which follow see a key that is there.
+    """
+    mistakes: dict[str, str] = {}
+
+    def walk(value: object, key: str) -> object:
+        if isinstance(value, dict):
+            pairs = ((str(name), walk(item, f"{key}.{name}" if key else str(name))) for name, item in value.items())
+            # An empty value is a key that is not there: `limits:` with all its lines commented out.
+            return {name: item for name, item in pairs if item is not None or key == "providers"}
+        if isinstance(value, list):
+            return [walk(item, f"{key}.{index}") for index, item in enumerate(value)]
+        if not isinstance(value, str) or "${" not in value:
+            return value
+        try:
+            return _REFERENCE.sub(lambda match: _expand(match, environ), value) or None
+        except _Missing as missing:
+            mistakes[key] = str(missing)
+            return value
+
+    return walk(raw, ""), mistakes
+
+
+def _expand(match: re.Match[str], environ: Mapping[str, str]) -> str:
+    escaped, inside = match.groups()
+    if escaped:  # $${NAME} stands for ${NAME} itself
+        return match.group()[1:]
+    variable = _VARIABLE.fullmatch(inside)
+    if variable is None:
+        raise _Missing("should be ${NAME} or ${NAME:-default}")
+    name, default = variable.groups()
+    value = environ.get(name) or default
+    if value is None:
+        state = "is empty" if name in environ else "is not set"
+        raise _Missing(f"the environment variable {name} {state}")
+    return value
+
+
+def _complete(raw: dict[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    """Add what a provider need not say: the kind that its name tells, and the region of the environment."""
+    providers = raw["providers"]
+    if not isinstance(providers, dict):
+        return raw
+    return {**raw, "providers": {name: _complete_provider(name, item, environ) for name, item in providers.items()}}
+
+
+def _complete_provider(name: str, raw: object, environ: Mapping[str, str]) -> object:
+    raw = {} if raw is None else raw
+    if not isinstance(raw, dict):
+        return raw
+    known: dict[str, object] = {"kind": name} if name in _KINDS else {}
+    region = _region(environ)
+    if {**known, **raw}.get("kind") == "bedrock" and region and "base_url" not in raw:
+        known["region"] = region
+    return {**known, **raw}
+
+
+def _region(environ: Mapping[str, str]) -> str:
+    return environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or ""
+
+
+# --- no file --------------------------------------------------------------------------------------------------------
+
+_ENVIRONMENT_KEYS = {
+    "AIBRIDGE_HOST": "listen.host",
+    "AIBRIDGE_PORT": "listen.port",
+    "AIBRIDGE_ADMIN_HOST": "admin.host",
+    "AIBRIDGE_ADMIN_PORT": "admin.port",
+    "AIBRIDGE_RECORDS": "records.path",
+    "AIBRIDGE_GATEWAY_KEYS": "auth.keys",
+    "AIBRIDGE_LOG_LEVEL": "log.level",
+    "AIBRIDGE_DRAIN_DEADLINE": "drain_deadline",
+    "AIBRIDGE_CA_FILE": "tls.ca_file",
+    "AIBRIDGE_ANTHROPIC_BASE_URL": "providers.anthropic.base_url",
+    "AIBRIDGE_BEDROCK_BASE_URL": "providers.bedrock.base_url",
+}
+_VARIABLE_OF = {key: variable for variable, key in _ENVIRONMENT_KEYS.items()} | {
+    "providers.anthropic.api_key": "ANTHROPIC_API_KEY",
+    "providers.bedrock.bearer_token": "AWS_BEARER_TOKEN_BEDROCK",
+    "providers.bedrock.region": "AWS_REGION",
+}
+_PROVIDER_VARIABLES = frozenset({"AIBRIDGE_ANTHROPIC_BASE_URL", "AIBRIDGE_BEDROCK_BASE_URL"})
+
+
+def from_environment(environ: Mapping[str, str] | None = None) -> Config:
+    """Build a configuration without a file. The module's docstring lists the variables.
+
+    With no credential at all the configuration is `simulated`. Records go to `aibridge/aibridge.db` under
+    `XDG_STATE_HOME` (`~/.local/state`), or to the working directory where there is no home; simulated ones to a
+    file of their own beside it, so that they never mix with true ones.
+
+    Args:
+        environ: the variables; the process's own by default.
+
+    Raises:
+        ConfigError: a variable cannot be used; one line for each.
+    """
+    environ = os.environ if environ is None else environ
+    providers, notes = _environment_providers(environ)
+    simulated = not providers
+    raw: dict[str, Any] = {
+        "listen": {"host": "127.0.0.1"},
+        "records": {"path": _state_file(environ, "simulated.db" if simulated else "aibridge.db")},
+        "providers": providers or _simulated_providers(),
+    }
+    for variable, key in _ENVIRONMENT_KEYS.items():
+        value = environ.get(variable)
+        if value and variable not in _PROVIDER_VARIABLES and not _is_service_link(variable, value):
+            _put(raw, key, _environment_value(variable, value))
+    settings = _validate(raw, {}, _VARIABLE_OF)
+    return _config(settings, [*notes, *_misspelt_variables(environ)], simulated=simulated)
+
+
+def _put(raw: dict[str, Any], key: str, value: object) -> None:
+    if key == "records.path" and value in {"off", "false", "0"}:
+        key, value = "records.enabled", False
+    *sections, last = key.split(".")
+    for section in sections:
+        raw = raw.setdefault(section, {})
+    raw[last] = value
+
+
+def _environment_value(variable: str, value: str) -> object:
+    if variable != "AIBRIDGE_GATEWAY_KEYS":
+        return value
+    keys = [item.strip() for item in value.split(",") if item.strip()]
+    return [_gateway_key(number, key) for number, key in enumerate(keys, 1)]
+
+
+def _gateway_key(number: int, text: str) -> dict[str, str]:
+    name, colon, key = text.partition(":")
+    return {"name": name.strip(), "key": key.strip()} if colon else {"name": f"key-{number}", "key": text}
+
+
+def _is_service_link(variable: str, value: str) -> bool:
+    # Kubernetes tells every container of a service named aibridge AIBRIDGE_PORT=tcp://10.0.0.1:8080.
+    return variable == "AIBRIDGE_PORT" and value.startswith("tcp://")
+
+
+def _environment_providers(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    providers: dict[str, Any] = {}
+    notes: list[str] = []
+    if key := environ.get("ANTHROPIC_API_KEY"):
+        providers["anthropic"] = {"kind": "anthropic", "api_key": key}
+    aws = next((sign for sign in AWS_SIGNS if environ.get(sign)), None)
+    region = _region(environ)
+    if aws and region:
+        providers["bedrock"] = {"kind": "bedrock", "region": region}
+        if token := environ.get("AWS_BEARER_TOKEN_BEDROCK"):
+            providers["bedrock"]["bearer_token"] = token
+    elif aws:
+        notes.append(f"{aws} is set but no AWS_REGION: there is no provider bedrock")
+    if environ.get("OPENAI_API_KEY"):
+        notes.append("OPENAI_API_KEY is set, but there is no OpenAI provider yet: it is not used")
+    for name, provider in providers.items():
+        if url := environ.get(f"AIBRIDGE_{name.upper()}_BASE_URL"):
+            provider["base_url"] = url
+    return providers, notes
+
+
+def _simulated_providers() -> dict[str, Any]:
+    nowhere = "http://127.0.0.1:0"
+    return {
+        "anthropic": {"kind": "anthropic", "base_url": nowhere, "api_key": SIMULATOR_API_KEY},
+        "bedrock": {
+            "kind": "bedrock",
+            "base_url": nowhere,
+            "region": SIMULATOR_REGION,
+            "access_key_id": SIMULATOR_ACCESS_KEY_ID,
+            "secret_access_key": SIMULATOR_SECRET_ACCESS_KEY,
+        },
+    }
+
+
+def _state_file(environ: Mapping[str, str], name: str) -> Path:
+    if state := environ.get("XDG_STATE_HOME"):
+        return Path(state, "aibridge", name)
+    if home := environ.get("HOME"):
+        return Path(home, ".local", "state", "aibridge", name)
+    return Path(name)
+
+
+def _ignored_variables(environ: Mapping[str, str]) -> Iterator[str]:
+    names = [name for name in _ENVIRONMENT_KEYS if environ.get(name)]
+    if names:
+        yield f"a file is in use, which alone counts unless it names them: {', '.join(names)}"
+
+
+def _misspelt_variables(environ: Mapping[str, str]) -> Iterator[str]:
+    for name in environ:
+        if name.startswith("AIBRIDGE_") and name not in _ENVIRONMENT_KEYS:
+            near = difflib.get_close_matches(name, _ENVIRONMENT_KEYS, n=1, cutoff=0.85)
+            if near:
+                yield f"{name} is not a setting; did you mean {near[0]}?"
+
+
+# --- both -----------------------------------------------------------------------------------------------------------
+
+
+def _config(settings: Settings, notes: list[str], *, simulated: bool = False) -> Config:
+    if settings.listen.host not in {"127.0.0.1", "::1", "localhost"} and not settings.auth.keys and not simulated:
+        notes.append(f"no gateway key is set: whoever reaches {settings.listen.host} may use the credentials here")
+    return Config.model_construct(**dict(settings), simulated=simulated, notes=tuple(notes))
+
+
+def _validate(raw: object, mistakes: Mapping[str, str], names: Mapping[str, str] | None = None) -> Settings:
+    """Check all of it. `mistakes` are known already, by key; `names` says what to call a key in a text."""
+    names = names or {}
+    lines = dict(mistakes)
+    try:
+        settings = Settings.model_validate(raw)
+    except ValidationError as invalid:
+        for details in invalid.errors(include_url=False, include_context=True, include_input=False):
+            key, text = _explain(details)
+            lines.setdefault(key, text)
+        settings = None
+    if settings is None or lines:
+        texts = [f"{_called(key, names)}: {text}" if key else text for key, text in lines.items()]
+        raise ConfigError("\n".join(texts))
+    return settings
+
+
+def _called(key: str, names: Mapping[str, str]) -> str:
+    """Return what to call a key: the variable that set it, or that set the list it is in."""
+    return next((name for prefix, name in names.items() if f"{key}.".startswith(f"{prefix}.")), key)
+
+
+def _explain(details: ErrorDetails) -> tuple[str, str]:
+    """Return the key, as the operator wrote it, and what is wrong."""
+    location = [step for step in details["loc"] if step != "[key]"]
+    kind = details["type"]
+    if kind in {"union_tag_invalid", "union_tag_not_found"}:
+        return _key(location) + ".kind", f"should be one of {', '.join(_KINDS)}"
+    if kind == "extra_forbidden":
+        return _key(location), _unknown(location)
+    if kind == "missing":
+        return _key(location), "is needed"
+    return _key(location), details["msg"].replace("Input should", "should")
+
+
+def _key(location: list[str | int]) -> str:
+    # Behind a provider's name pydantic puts its kind, which the operator wrote elsewhere.
+    if location[:1] == ["providers"]:
+        location = [*location[:2], *location[3:]]
+    return ".".join(str(step) for step in location)
+
+
+def _unknown(location: list[str | int]) -> str:
+    key = str(location[-1])
+    owners = [kind for kind, model in _KINDS.items() if key in model.model_fields]
+    if location[0] == "providers" and len(location) == 4 and owners:  # noqa: PLR2004 - providers.name.kind.key
+        return f"unknown key here; it belongs to kind {owners[0]!r}"
+    near = difflib.get_close_matches(key, _keys_beside(location), n=1)
+    return f"unknown key; did you mean {near[0]!r}?" if near else "unknown key"
+
+
+def _keys_beside(location: list[str | int]) -> list[str]:
+    """Return the keys known at the place of the location's last step."""
+    here: Any = Settings
+    for step in location[:-1]:
+        if isinstance(here, type) and issubclass(here, BaseModel):
+            here = here.model_fields[str(step)].annotation
+        elif here == AnthropicProvider | BedrockProvider:
+            here = _KINDS[str(step)]
+        else:  # dict[str, X], tuple[X, ...]
+            arguments = get_args(here)
+            here = arguments[1] if get_origin(here) is dict else arguments[0]
+        if get_origin(here) is Annotated:
+            here = get_args(here)[0]
+    return list(here.model_fields)
