@@ -6,6 +6,8 @@ provider that speaks it.
 
 from typing import NamedTuple, Protocol
 
+from aibridge import jsontext
+from aibridge.errors import PayloadError
 from aibridge.faults import ErrorKind
 from aibridge.lifecycle import Signal
 from aibridge.values import Event, Usage, UsageSource
@@ -61,3 +63,21 @@ class Dialect(Protocol):
 
     def error_body(self, telling: Telling) -> bytes:
         """Return an error as a JSON body."""
+
+
+def words_of(body: bytes) -> str:
+    """Return the message in an error body of any known shape, or the empty string.
+
+    The shapes: `{"error": {"type", "message"}}`, `{"error": "…"}`, `{"message": "…"}`, `{"Message": "…"}`.
+    """
+    try:
+        fields = jsontext.loads(body)
+    except PayloadError:
+        return ""
+    if not isinstance(fields, dict):
+        return ""
+    error = fields.get("error", fields)
+    if isinstance(error, dict):
+        words = [error.get("type"), error.get("message", error.get("Message"))]
+        return ": ".join(word for word in words if isinstance(word, str) and word != "error")
+    return error if isinstance(error, str) else ""

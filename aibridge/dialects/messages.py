@@ -6,7 +6,7 @@ Source: https://docs.anthropic.com/en/docs/build-with-claude/streaming and the r
 from typing import Any
 
 from aibridge import jsontext
-from aibridge.dialects.base import Telling
+from aibridge.dialects.base import Telling, words_of
 from aibridge.errors import PayloadError
 from aibridge.faults import ErrorKind
 from aibridge.lifecycle import Signal
@@ -44,7 +44,7 @@ class MessagesObserver:
         fields = jsontext.loads(event.data) if event.data else None
         if not isinstance(fields, dict):
             return None
-        kind = fields.get("type")
+        kind = fields.get("type") or event.type
         if kind == "message_start":
             self._learn_message(fields.get("message"))
         elif kind == "message_delta":
@@ -53,7 +53,7 @@ class MessagesObserver:
             self._learn_metrics(fields.get("amazon-bedrock-invocationMetrics"))
             return Signal.LAST_WORD
         elif kind == "error":
-            self.error = _error_text(fields.get("error"))
+            self.error = words_of(event.data)
             return Signal.ERROR_EVENT
         return None
 
@@ -66,7 +66,7 @@ class MessagesObserver:
         if not isinstance(fields, dict):
             return Signal.BAD_PAYLOAD
         if fields.get("type") == "error":
-            self.error = _error_text(fields.get("error"))
+            self.error = words_of(body)
             return Signal.ERROR_EVENT
         self._learn_message(fields)
         self.stop_reason = _text(fields.get("stop_reason"))
@@ -177,10 +177,3 @@ def _is_count(value: Any) -> bool:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
-
-
-def _error_text(error: Any) -> str:
-    """Return `type: message` of an API error object."""
-    if not isinstance(error, dict):
-        return "error without details"
-    return ": ".join(part for part in (_text(error.get("type")), _text(error.get("message"))) if part)

@@ -1,0 +1,58 @@
+"""One coarse wheel for all deadlines: no timer per stream, none per event.
+
+An entry says when it next wants to be looked at; the wheel looks, at most one tick late. An entry that moves its own
+deadlines back (every byte does) need not tell the wheel: it is looked at in vain now and then, and says the new time.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+TICK = 0.1
+"""Seconds. Deadlines are seconds to minutes; a tenth late is nothing, and ten wake-ups a second cost nothing."""
+
+
+class Timed(Protocol):
+    """What stands on the wheel."""
+
+    def check(self, now: float) -> float | None:
+        """Act on what is due. Returns the time of the next look, or None to leave the wheel."""
+
+
+class Wheel:
+    """Looks at its entries when they are due.
+
+    Args:
+        call_later: as `loop.call_later`.
+        now: a monotonic clock in seconds, as `loop.time`.
+    """
+
+    def __init__(self, call_later: Callable[[float, Callable[[], None]], object], now: Callable[[], float]) -> None:
+        self._call_later = call_later
+        self._now = now
+        self._slots: dict[int, list[Timed]] = {}
+        self._turned = 0
+        self._running = False
+
+    def add(self, entry: Timed, at: float) -> None:
+        """Look at `entry` at the time `at`."""
+        if not self._running:
+            self._running = True
+            self._turned = int(self._now() / TICK)
+            self._call_later(TICK, self._turn)
+        slot = max(int(at / TICK) + 1, self._turned + 1)
+        self._slots.setdefault(slot, []).append(entry)
+
+    def _turn(self) -> None:
+        now = self._now()
+        until = int(now / TICK)
+        while self._turned < until and self._slots:
+            self._turned += 1
+            for entry in self._slots.pop(self._turned, ()):
+                at = entry.check(now)
+                if at is not None:
+                    self.add(entry, at)
+        self._turned = until
+        if self._slots:
+            self._call_later(TICK, self._turn)
+        else:
+            self._running = False

@@ -1,0 +1,46 @@
+"""Which headers pass, both ways. Pure rules over tuples of names and values; names are in lower case.
+
+Source: RFC 9110 section 7.6.1 (hop-by-hop), and what each side must not say for another.
+"""
+
+from aibridge.values import Headers
+
+HOP_BY_HOP = frozenset({
+    b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te",
+    b"trailer", b"transfer-encoding", b"upgrade",
+})  # fmt: skip
+
+CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
+
+_TRANSPORT = frozenset({b"host", b"accept-encoding", b"content-length", b"content-encoding", b"expect"})
+
+_FORWARDED = frozenset({
+    b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-proto", b"x-real-ip",
+})  # fmt: skip
+
+OURS = (b"x-aibridge-", b"x-ai-bridge-actor")
+"""Prefixes of headers that only we may set, towards either side."""
+
+_NOT_FOR_CLIENTS = frozenset({b"content-length", b"set-cookie", b"strict-transport-security", b"alt-svc"})
+"""They speak of the upstream's host or connection, and the client would take them as ours."""
+
+
+def to_upstream(headers: Headers) -> Headers:
+    """Return what of a client's headers goes on: all but hop-by-hop, transport, credentials and ours.
+
+    The request's body goes on as it is, decompressed: its length and encoding are said anew.
+    """
+    dropped = HOP_BY_HOP | _TRANSPORT | CREDENTIALS | _FORWARDED | _named_by_connection(headers)
+    return tuple(pair for pair in headers if pair[0] not in dropped and not pair[0].startswith(OURS))
+
+
+def to_client(headers: Headers) -> Headers:
+    """Return what of an upstream's headers goes on: all but hop-by-hop, framing and what speaks of its host."""
+    dropped = HOP_BY_HOP | _NOT_FOR_CLIENTS | _named_by_connection(headers)
+    return tuple(pair for pair in headers if pair[0] not in dropped and not pair[0].startswith(OURS))
+
+
+def _named_by_connection(headers: Headers) -> frozenset[bytes]:
+    return frozenset(
+        token.strip().lower() for name, value in headers if name == b"connection" for token in value.split(b",")
+    )

@@ -1,0 +1,52 @@
+"""The contract of a provider: how a client's request becomes the upstream's, and how the upstream's answer reads.
+
+A provider does no network I/O on the event loop; `prepare` may wait for a credential to be refreshed elsewhere.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from aibridge.dialects import Dialect
+from aibridge.upstream import ResponseHead
+from aibridge.values import ClientRequest, Credential, Headers, Interception, StreamDecoder, UpstreamRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a request says of itself, learned before anything is rewritten."""
+
+    model: str
+    upstream_model: str
+    streaming: bool
+    credential: Credential
+
+
+class Provider(Protocol):
+    """A configured service that requests can be sent to."""
+
+    name: str
+    kind: str
+    dialect: Dialect
+    stream_type: bytes
+    """The media type that a streaming answer has."""
+
+    def read(self, request: ClientRequest) -> Reading:
+        """Learn from a request. Raises `RequestRejected` where it is not what the API takes."""
+
+    async def prepare(self, request: ClientRequest, interception: Interception) -> UpstreamRequest:
+        """Rewrite and sign. Raises `AibridgeError` where no credential can be had."""
+
+    async def prepare_passthrough(self, request: ClientRequest, path: str) -> UpstreamRequest:
+        """Rewrite and sign a request that is relayed only. `path` is the part behind the provider's name."""
+
+    def decoder(self) -> StreamDecoder:
+        """Return a new decoder for one streaming answer."""
+
+    def response_headers(self, head: ResponseHead) -> Headers:
+        """Return the headers of a good answer as the client gets them; framing is not among them."""
+
+    def error_body(self, head: ResponseHead, body: bytes) -> bytes:
+        """Return the body of an answer with an error status, in the client's API."""
+
+    def upstream_request_id(self, head: ResponseHead) -> str:
+        """Return the id that the upstream gave the request, or the empty string."""

@@ -1,0 +1,183 @@
+"""One answer on its way from the upstream to the client: bytes in, bytes out, and at last a verdict.
+
+The relay does no I/O and reads no clock. Its owner feeds it what the upstream sent and tells it what happened on the
+three sides; it gives back what the client is to get, and says in `state`, `cause` and `error` where the answer stands.
+
+Where `feed_data` or `feed_eof` lead to `FINISHED`, `last_words` holds the text with the terminal event: its owner hands it
+to the client's socket and says `DELIVERED`. Where they lead to `ENDED`, `last_words` holds what the client still gets:
+the upstream's own error event, or an error event of ours.
+"""
+
+from aibridge.dialects import Dialect, Observer, Telling, words_of
+from aibridge.errors import CorruptFrame, CorruptPayload, TruncatedEvent, TruncatedFrame, WireError
+from aibridge.faults import FAULT_OF, kind_of_exception
+from aibridge.lifecycle import Cause, Signal, State, step
+from aibridge.values import Event, Evidence, Frame, Scan, StreamDecoder
+
+MAX_ERROR_CHARACTERS = 1024
+"""The upstream's words on a record: enough for every message seen, and no room for a hostile one."""
+
+
+class Relay:
+    """The answer to one attempt.
+
+    Args:
+        dialect: the client's API.
+        decoder: turns the upstream's stream into the client's text; unused for a non-streaming answer.
+        request_id: the interception's id, told to the client with errors of ours.
+    """
+
+    __slots__ = (
+        "_decoder", "_dialect", "_request_id", "bytes_in", "bytes_out", "cause", "error", "error_type", "events",
+        "first_event_at", "http_status", "last_event", "last_words", "observer", "state", "terminal_event_seen",
+        "trailing_bytes", "upstream_request_id",
+    )  # fmt: skip
+
+    def __init__(self, dialect: Dialect, decoder: StreamDecoder, request_id: str) -> None:
+        self._dialect = dialect
+        self._decoder = decoder
+        self._request_id = request_id
+        self.observer: Observer = dialect.observer()
+        self.state = State.CONNECTING
+        self.cause: Cause | None = None
+        self.error = ""
+        self.error_type: str | None = None
+        self.last_words = b""
+        self.terminal_event_seen = False
+        self.last_event = ""
+        self.events = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.trailing_bytes = 0
+        self.http_status: int | None = None
+        self.upstream_request_id = ""
+        self.first_event_at: float | None = None
+
+    def on(self, signal: Signal, error: str = "") -> None:
+        """Take a fact. The first decisive one sets `cause` and `error`; later ones change nothing."""
+        if self.state is State.ENDED:
+            return
+        self.state, cause = step(self.state, signal)
+        if cause is not None:
+            self.cause = cause
+            if cause is not Cause.CLEAN:
+                self.error = error[:MAX_ERROR_CHARACTERS]
+
+    def feed_data(self, data: bytes, now: float) -> bytes:
+        """Take bytes of a streaming answer's body. Returns what the client gets now; see the module for the rest."""
+        self.bytes_in += len(data)
+        if self.state is not State.STREAMING:
+            self.trailing_bytes += len(data)
+            return b""
+        try:
+            scan = self._decoder.feed_data(data)
+        except WireError as error:
+            return self._break(error, now)
+        return self._take(scan, now)
+
+    def feed_eof(self, now: float) -> bytes:
+        """Take the end of a streaming answer's body, complete by the framing of HTTP."""
+        if self.state is not State.STREAMING:
+            return b""
+        try:
+            scan = self._decoder.feed_eof()
+        except WireError as error:
+            return self._break(error, now)
+        text = self._take(scan, now)
+        if self.state is State.STREAMING:
+            self.fail(Signal.BODY_END)
+        return text
+
+    def fail(self, signal: Signal, error: str = "") -> None:
+        """Take a fact that ends the answer, and keep an error event of ours as `last_words` where a stream is open."""
+        streaming = self.state is State.STREAMING
+        held, self.last_words = self.last_words, b""
+        self.on(signal, error)
+        if self.state is not State.ENDED:
+            self.last_words = held
+        elif streaming and self.cause in FAULT_OF:
+            self.last_words = self._dialect.error_event(self.telling())
+
+    def telling(self) -> Telling:
+        """Return what the client is told of the end. Only for a cause in `FAULT_OF`."""
+        fault = FAULT_OF[self.cause or Cause.INTERNAL]
+        kind = kind_of_exception(self.error_type) if self.error_type and self.cause is Cause.EXCEPTION_FRAME else fault.kind
+        message = self.error if self.cause in _THEIR_WORDS and self.error else fault.message
+        return Telling(kind, message, self._request_id)
+
+    def evidence(self, started: float) -> Evidence:
+        """Return what the decision was made from. `started` and the relay's times share one monotonic clock."""
+        return Evidence(
+            terminal_event_seen=self.terminal_event_seen,
+            last_event=self.last_event,
+            events=self.events,
+            bytes_in=self.bytes_in,
+            bytes_out=self.bytes_out,
+            http_status=self.http_status,
+            upstream_request_id=self.upstream_request_id,
+            time_to_first_event=None if self.first_event_at is None else self.first_event_at - started,
+        )
+
+    def _take(self, scan: Scan, now: float) -> bytes:
+        text, events, count = scan
+        if count:
+            self.events += count
+            if self.first_event_at is None:
+                self.first_event_at = now
+        if not events:
+            if count:
+                self.last_event = self._dialect.quiet_event
+            return text
+        return self._observe(scan)
+
+    def _observe(self, scan: Scan) -> bytes:
+        text, events, quiet = scan
+        for event in events:
+            if isinstance(event, Frame):
+                # Nothing is decoded behind such a frame: all of the text came before it.
+                self._meet_frame(event)
+                return text
+            quiet -= 1
+            self.last_event = event.type
+            signal = self.observer.observe(event)
+            if signal is not None:
+                return self._meet_end(signal, text, event.end)
+        if quiet and isinstance(events[-1], Event) and events[-1].end < len(text):
+            self.last_event = self._dialect.quiet_event
+        return text
+
+    def _meet_end(self, signal: Signal, text: bytes, end: int) -> bytes:
+        """The last word, or an error event: it is relayed byte for byte, and nothing behind it."""
+        self.trailing_bytes += len(text) - end
+        self.terminal_event_seen = signal is Signal.LAST_WORD
+        self.on(signal, self.observer.error)
+        self.last_words = text[:end]
+        return b""
+
+    def _meet_frame(self, frame: Frame) -> None:
+        """An exception or error frame: AWS ends the stream."""
+        exception = frame.headers.get(":message-type") == "exception"
+        name = str(frame.headers.get(":exception-type" if exception else ":error-code", ""))
+        self.error_type = name
+        self.last_event = f"{'exception' if exception else 'error'}:{name}"
+        words = words_of(frame.payload) or str(frame.headers.get(":error-message", ""))
+        signal = Signal.EXCEPTION_FRAME if exception else Signal.ERROR_FRAME
+        self.fail(signal, ": ".join(part for part in (name, words) if part))
+
+    def _break(self, error: WireError, now: float) -> bytes:
+        """The bytes broke their framing, or ended inside it. What came before the break still counts."""
+        text = self._take(error.before, now)
+        if self.state is State.STREAMING:
+            self.fail(_SIGNAL_OF[type(error)], str(error))
+        return text
+
+
+_THEIR_WORDS = frozenset({Cause.EXCEPTION_FRAME, Cause.ERROR_FRAME})
+"""Causes that come with the upstream's own message, which the client gets."""
+
+_SIGNAL_OF = {
+    CorruptFrame: Signal.BAD_FRAME,
+    CorruptPayload: Signal.BAD_PAYLOAD,
+    TruncatedFrame: Signal.BODY_END_IN_FRAME,
+    TruncatedEvent: Signal.BODY_END,
+}

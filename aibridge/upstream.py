@@ -1,0 +1,487 @@
+"""HTTP out: connections to upstreams, pushed, and the pool that keeps them. The only door to httptools.
+
+A `Connection` is an asyncio protocol over httptools: what the socket gives goes to the request's `Sink` in the same
+call, once per chunk. The pool opens connections (TLS, HTTP proxies, several addresses tried side by side) and keeps
+finished ones. A connection in doubt never goes back to it.
+
+This file does not know what an answer means.
+"""
+
+import asyncio
+import base64
+import socket
+import ssl
+import urllib.request
+from collections import deque
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+from urllib.parse import unquote, urlsplit
+
+import aiohappyeyeballs
+import httptools
+
+from aibridge.errors import ConfigError, UpstreamFailure
+from aibridge.lifecycle import Signal
+from aibridge.values import Headers, UpstreamRequest
+
+MAX_HEAD_BYTES = 65_536
+"""A response head over this is hostile: nginx allows 8 KiB, Node 16, and real providers send under 4."""
+
+_NO_BODY = frozenset({204, 304})
+_OK = 200
+
+
+class ResponseHead(NamedTuple):
+    """Status and headers of an answer."""
+
+    status: int
+    headers: Headers
+
+
+class Sink(Protocol):
+    """Who takes an answer, as it comes. After `body_ended` or `upstream_failed` nothing more comes."""
+
+    def head_received(self, head: ResponseHead) -> None:
+        """The final response head; interim ones (1xx) are not told."""
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the body, unframed; never empty."""
+
+    def body_ended(self) -> None:
+        """The body is complete, by the framing of HTTP."""
+
+    def upstream_failed(self, signal: Signal, error: str) -> None:
+        """The answer ended before its time: `CUT`, `RESET` or `BAD_HTTP`."""
+
+
+class Origin(NamedTuple):
+    """Where a connection leads."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, url: str) -> "Origin":
+        """Return the origin of an `http` or `https` URL."""
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ConfigError(f"not an http or https URL: {url!r}")
+        return cls(parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
+
+    @property
+    def authority(self) -> str:
+        """Host and port as in a `Host` header."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        default = 443 if self.scheme == "https" else 80
+        return host if self.port == default else f"{host}:{self.port}"
+
+
+class Connection(asyncio.Protocol):
+    """One HTTP/1.1 connection to an upstream. One request at a time."""
+
+    __slots__ = (
+        "_body", "_complete", "_head", "_head_bytes", "_headers", "_lost", "_parser", "_pool", "_reusable",
+        "_sends_no_body", "_sink", "_told_head", "_transport", "idle_since", "origin", "requests", "through_proxy",
+    )  # fmt: skip
+
+    def __init__(self, pool: "Pool", origin: Origin) -> None:
+        self._pool = pool
+        self.origin = origin
+        self.through_proxy = ""
+        self.requests = 0
+        self.idle_since = 0.0
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._sink: Sink | None = None
+        self._lost = False
+        self._sends_no_body = False
+        self._renew()
+
+    def __repr__(self) -> str:
+        state = "lost" if self._lost else "idle" if self._sink is None else "busy"
+        return f"<Connection {self.origin.authority} {state}, {self.requests} requests>"
+
+    @property
+    def usable(self) -> bool:
+        """Whether a request can be sent on it."""
+        return not self._lost and self._transport is not None and not self._transport.is_closing()
+
+    def send(self, request: UpstreamRequest, sink: Sink) -> None:
+        """Send a request; its answer goes to `sink`."""
+        if self._transport is None:
+            raise UpstreamFailure("the connection is not open")
+        self._sink = sink
+        self._sends_no_body = request.method == "HEAD"
+        self.requests += 1
+        head = self._request_head(request)
+        if len(request.body) > MAX_HEAD_BYTES:
+            self._transport.write(head)  # joined, a large body would be copied once more
+            self._transport.write(request.body)
+        else:
+            self._transport.write(head + request.body)
+
+    def pause_reading(self) -> None:
+        """Take no more from the upstream until `resume_reading`."""
+        if self._transport is not None and self.usable:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Take from the upstream again."""
+        if self._transport is not None and self.usable:
+            self._transport.resume_reading()
+
+    def pass_to(self, sink: Sink) -> None:
+        """Give what is left of the answer to another sink."""
+        self._sink = sink
+
+    def release(self) -> None:
+        """Be done with the answer: back to the pool where it came whole and the upstream keeps the connection."""
+        self._sink = None
+        if self._reusable and self.usable:
+            self._renew()
+            self._pool.put(self)
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """Cut the connection at once; the sink is told nothing more."""
+        self._sink = None
+        if self._transport is not None:
+            self._transport.abort()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        if not isinstance(transport, asyncio.Transport):
+            raise TypeError(f"a stream transport, not {transport!r}")
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the socket, and tell the sink what they hold."""
+        sink = self._sink
+        if sink is None:
+            self.close()  # nobody asked: a connection that speaks unasked is not to be trusted
+            return
+        if self._complete:
+            self._reusable = False
+            sink.data_received(data)  # behind the body's end: it counts as trailing
+            return
+        error = ""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            error = "the upstream switched protocols"
+        except httptools.HttpParserError as broken:
+            error = f"malformed HTTP: {broken}"
+        self._tell(sink, error or self._bound_head(len(data)))
+
+    def eof_received(self) -> None:
+        """Let the transport close: a half-open upstream has nothing more to say."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the sink how the connection ended."""
+        self._lost = True
+        self._pool.forget(self)
+        sink, self._sink = self._sink, None
+        if sink is None or self._complete:
+            return
+        if exc is not None:
+            sink.upstream_failed(Signal.RESET, f"the upstream's connection was lost: {_words(exc)}")
+        elif self._ends_with_connection():
+            sink.body_ended()
+        else:
+            where = "inside its answer" if self._told_head else "before it answered"
+            sink.upstream_failed(Signal.CUT, f"the upstream closed the connection {where}")
+
+    # httptools
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; also the trailers of a chunked body, which are not told."""
+        if not self._told_head:
+            self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """Keep the head, unless it is an interim one."""
+        status = self._parser.get_status_code()
+        if status >= _OK:
+            self._head = ResponseHead(status, tuple(self._headers))
+        self._headers.clear()
+
+    def on_body(self, data: bytes) -> None:
+        """Keep a piece of the body."""
+        self._body.append(data)
+
+    def on_message_complete(self) -> None:
+        """Note the end of the body; an interim head ends here too."""
+        if self._head is not None or self._told_head:
+            self._complete = True
+            self._reusable = self._parser.should_keep_alive()
+
+    def _renew(self) -> None:
+        """Forget the answer before."""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._head: ResponseHead | None = None
+        self._told_head = False
+        self._head_bytes = 0
+        self._body: list[bytes] = []
+        self._complete = False
+        self._reusable = False
+
+    def _bound_head(self, size: int) -> str:
+        """Count what is neither body nor end: heads, interim heads, trailers. The parser would keep them for ever."""
+        if self._body or self._complete:
+            self._head_bytes = 0
+            return ""
+        self._head_bytes += size
+        return f"a head or trailer over {MAX_HEAD_BYTES} bytes" if self._head_bytes > MAX_HEAD_BYTES else ""
+
+    def _tell(self, sink: Sink, error: str) -> None:
+        """Tell the sink, in the order in which it came: head, body, end, error. The sink may let go in between."""
+        if self._head is not None and not self._told_head:
+            self._told_head = True
+            head = self._head
+            if self._sends_no_body or head.status in _NO_BODY:
+                self._complete = True  # not reusable: the parser still waits for a body
+            sink.head_received(head)
+        if self._body and self._sink is sink:
+            body = self._body
+            self._body = []
+            sink.data_received(body[0] if len(body) == 1 else b"".join(body))
+        if self._complete:
+            if error:
+                self._reusable = False
+            if self._sink is sink:
+                sink.body_ended()
+        elif error:
+            self._reusable = False
+            if self._sink is sink:
+                self._sink = None
+                sink.upstream_failed(Signal.BAD_HTTP, error)
+            self.close()
+
+    def _ends_with_connection(self) -> bool:
+        """Whether the body has neither a length nor chunks, so that the connection's end is its end."""
+        if self._head is None:
+            return False
+        framing = {b"content-length", b"transfer-encoding"}
+        return self._told_head and framing.isdisjoint(name for name, _ in self._head.headers)
+
+    def _request_head(self, request: UpstreamRequest) -> bytes:
+        target = self.through_proxy + request.target
+        lines = [f"{request.method} {target} HTTP/1.1".encode("ascii")]
+        lines += [b"%b: %b" % pair for pair in request.headers]
+        return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolSettings:
+    """How connections are made and kept.
+
+    `max_connections` per origin, 0 for no limit; `keep_alive` in seconds. `proxy` is a URL that stands above the
+    environment's `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`; these are read where `proxy_from_environment` says so.
+    """
+
+    keep_alive: float = 15.0
+    max_connections: int = 0
+    max_idle: int = 256
+    ca_file: str | None = None
+    verify: bool = True
+    proxy: str | None = None
+    proxy_from_environment: bool = True
+
+
+@dataclass
+class _Lane:
+    """The connections of one origin."""
+
+    idle: list[Connection] = field(default_factory=list)
+    live: int = 0
+    waiters: deque[asyncio.Future[Connection | None]] = field(default_factory=deque)
+
+
+class Pool:
+    """Opens connections and keeps finished ones for the next request."""
+
+    def __init__(self, settings: PoolSettings) -> None:
+        self._settings = settings
+        self._lanes: dict[Origin, _Lane] = {}
+        self._tls: ssl.SSLContext | None = None
+        self._sweep: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    def take(self, origin: Origin) -> Connection | None:
+        """Return an idle connection, or None where there is none."""
+        lane = self._lanes.get(origin)
+        if lane is None:
+            return None
+        oldest = asyncio.get_running_loop().time() - self._settings.keep_alive
+        while lane.idle:
+            connection = lane.idle.pop()
+            if connection.usable and connection.idle_since >= oldest:
+                return connection
+            connection.close()
+        return None
+
+    async def connect(self, origin: Origin) -> Connection:
+        """Open a new connection, once the limit allows one.
+
+        Raises:
+            UpstreamFailure: there is no such host, nobody listens, TLS fails, or the proxy refuses.
+        """
+        lane = self._lanes.setdefault(origin, _Lane())
+        if self._settings.max_connections and lane.live >= self._settings.max_connections:
+            freed = await self._wait(lane)
+            if freed is not None:
+                return freed
+        lane.live += 1
+        try:
+            return await self._open(origin)
+        except BaseException as error:
+            self._give_up(lane)
+            if isinstance(error, (OSError, UpstreamFailure)):
+                raise UpstreamFailure(f"cannot connect to {origin.authority}: {_words(error)}") from error
+            raise
+
+    def put(self, connection: Connection) -> None:
+        """Keep a connection whose answer came whole."""
+        lane = self._lanes[connection.origin]
+        connection.idle_since = asyncio.get_running_loop().time()
+        while lane.waiters:
+            waiter = lane.waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(connection)
+                return
+        if self._closed or len(lane.idle) >= self._settings.max_idle:
+            connection.close()
+            return
+        lane.idle.append(connection)
+        if self._sweep is None:
+            loop = asyncio.get_running_loop()
+            self._sweep = loop.call_later(self._settings.keep_alive, self._close_old)
+
+    def forget(self, connection: Connection) -> None:
+        """Let go of a connection that is lost."""
+        lane = self._lanes[connection.origin]
+        if connection in lane.idle:
+            lane.idle.remove(connection)
+        self._give_up(lane)
+
+    def close(self) -> None:
+        """Close all idle connections, and keep none from now on."""
+        self._closed = True
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for lane in self._lanes.values():
+            for connection in lane.idle:
+                connection.close()
+
+    async def _wait(self, lane: _Lane) -> Connection | None:
+        """Wait for a connection, or for the right (None) to open one."""
+        waiter = asyncio.get_running_loop().create_future()
+        lane.waiters.append(waiter)
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled() and (connection := waiter.result()) is not None:
+                self.put(connection)
+            raise
+
+    def _give_up(self, lane: _Lane) -> None:
+        lane.live -= 1
+        while lane.waiters:
+            waiter = lane.waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    def _close_old(self) -> None:
+        self._sweep = None
+        loop = asyncio.get_running_loop()
+        oldest = loop.time() - self._settings.keep_alive
+        left = False
+        for lane in self._lanes.values():
+            for connection in [one for one in lane.idle if one.idle_since <= oldest]:
+                lane.idle.remove(connection)
+                connection.close()
+            left = left or bool(lane.idle)
+        if left:
+            self._sweep = loop.call_later(self._settings.keep_alive, self._close_old)
+
+    async def _open(self, origin: Origin) -> Connection:
+        loop = asyncio.get_running_loop()
+        proxy = self._proxy_for(origin)
+        target = Origin.of(proxy) if proxy else origin
+        sock = await _dial(loop, target)
+        connection = Connection(self, origin)
+        try:
+            if proxy and origin.scheme == "https":
+                await _tunnel(loop, sock, origin, proxy)
+            elif proxy:
+                connection.through_proxy = f"http://{origin.authority}"
+            tls = self._tls_context() if origin.scheme == "https" else None
+            await loop.create_connection(
+                lambda: connection, sock=sock, ssl=tls, server_hostname=origin.host if tls else None
+            )
+        except BaseException:
+            sock.close()
+            raise
+        return connection
+
+    def _tls_context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = ssl.create_default_context(cafile=self._settings.ca_file)
+            self._tls.set_alpn_protocols(["http/1.1"])
+            if not self._settings.verify:
+                self._tls.check_hostname = False
+                self._tls.verify_mode = ssl.CERT_NONE
+        return self._tls
+
+    def _proxy_for(self, origin: Origin) -> str | None:
+        if self._settings.proxy:
+            return self._settings.proxy
+        if not self._settings.proxy_from_environment or urllib.request.proxy_bypass(origin.authority):
+            return None
+        return urllib.request.getproxies().get(origin.scheme)
+
+
+async def _dial(loop: asyncio.AbstractEventLoop, target: Origin) -> socket.socket:
+    """Open a socket to the first of the host's addresses that answers (RFC 8305)."""
+    infos = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+    sock = await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=0.25, loop=loop)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+async def _tunnel(loop: asyncio.AbstractEventLoop, sock: socket.socket, origin: Origin, proxy: str) -> None:
+    """Ask an HTTP proxy for a tunnel (RFC 9110, section 9.3.6)."""
+    address = f"{f'[{origin.host}]' if ':' in origin.host else origin.host}:{origin.port}"
+    request = f"CONNECT {address} HTTP/1.1\r\nHost: {address}\r\n{_proxy_authorization(proxy)}\r\n"
+    await loop.sock_sendall(sock, request.encode())
+    answer = bytearray()
+    while not answer.endswith(b"\r\n\r\n"):
+        # Byte by byte: what follows the head is TLS, and must stay in the socket.
+        byte = await loop.sock_recv(sock, 1)
+        if not byte or len(answer) > MAX_HEAD_BYTES:
+            raise UpstreamFailure("the proxy closed the connection")
+        answer += byte
+    status = answer.split(b"\r\n", 1)[0].split(b" ", 2)
+    if len(status) < 2 or not status[1].startswith(b"2"):  # noqa: PLR2004 - version and status
+        raise UpstreamFailure(f"the proxy refused: {status[-1].decode('latin-1')[:100]}")
+
+
+def _proxy_authorization(proxy: str) -> str:
+    parts = urlsplit(proxy)
+    if parts.username is None:
+        return ""
+    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return f"Proxy-Authorization: Basic {base64.b64encode(pair.encode()).decode()}\r\n"
+
+
+def _words(error: BaseException) -> str:
+    """Return an error's own words: no addresses of memory, no class names where there is text."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
