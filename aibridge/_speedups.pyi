@@ -1,0 +1,9 @@
+# The compiled module is shaped like the pure ones, and declares nothing of its own.
+
+from aibridge.jsontext import Member as Member
+from aibridge.wire.eventstream import FrameDecoder as FrameDecoder
+from aibridge.wire.eventstream import encode_frame as encode_frame
+from aibridge.wire.jsonscan import scan_object as scan_object
+from aibridge.wire.sse import SSEScanner as SSEScanner
+from aibridge.wire.sse import encode_event as encode_event
+from aibridge.wire.transcode import ChunkTranscoder as ChunkTranscoder
