@@ -1,0 +1,140 @@
+"""The log: one JSON object a line on standard error; exactly one line at an interception's end.
+
+No line holds a secret: of a credential only its kind and its masked hint are known here. A line is written at once,
+on the event loop; who reads standard error is expected to read it.
+"""
+
+import logging
+import sys
+import time
+import traceback
+from typing import Any, TextIO
+
+from aibridge.jsontext import dumps
+from aibridge.lifecycle import Termination
+from aibridge.text import bounded
+from aibridge.values import Attempt, Interception, Outcome
+
+LOGGER = "aibridge"
+"""The name of the logger above all of ours."""
+
+MAX_ERROR_BYTES = 1024
+MAX_USER_AGENT_BYTES = 256
+MAX_NAME_BYTES = 256
+
+_ENDS = {
+    Termination.COMPLETED: (logging.INFO, "interception ended"),
+    Termination.UPSTREAM_ERROR: (logging.WARNING, "interception failed"),
+    Termination.CLIENT_GONE: (logging.INFO, "client gone"),
+    Termination.GATEWAY_ERROR: (logging.ERROR, "gateway failed"),
+}
+
+
+def setup(level: str = "info", stream: TextIO | None = None) -> None:
+    """Send the log to `stream` as JSON lines; of other libraries, warnings and errors only.
+
+    May be called again: the last call counts.
+
+    Args:
+        level: the least that is written: debug, info, warning or error.
+        stream: standard error by default.
+    """
+    handler = logging.StreamHandler(sys.stderr if stream is None else stream)
+    handler.setFormatter(JSONFormatter())
+    root = logging.getLogger()
+    for old in [old for old in root.handlers if isinstance(old.formatter, JSONFormatter)]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+    logging.getLogger(LOGGER).setLevel(level.upper())
+
+
+class JSONFormatter(logging.Formatter):
+    """Writes a record as one JSON object: time, level, message, logger, and what `extra={"fields": ...}` holds."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, without its end."""
+        line: dict[str, Any] = {
+            "time": _utc(record.created),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+            "logger": record.name,
+        }
+        line.update(getattr(record, "fields", {}))
+        if record.exc_info:
+            line["exception"] = "".join(traceback.format_exception(*record.exc_info))
+        return dumps(line).decode()
+
+
+def _utc(seconds: float) -> str:
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{int(seconds % 1 * 1000):03d}Z"
+
+
+class Log:
+    """A `Listener` that writes each interception's one line."""
+
+    def __init__(self) -> None:
+        self._logger = logging.getLogger(f"{LOGGER}.interceptions")
+
+    def opened(self, interception: Interception) -> None:
+        """Write a debug line."""
+        if self._logger.isEnabledFor(logging.DEBUG):
+            self._logger.debug("interception started", extra={"fields": _identity(interception)})
+
+    def attempted(self, interception: Interception, attempt: Attempt) -> None:
+        """Write a debug line."""
+        if self._logger.isEnabledFor(logging.DEBUG):
+            fields = {
+                "interception_id": interception.id,
+                "attempt": attempt.number,
+                "origin": attempt.origin,
+                "termination": attempt.termination.value,
+                "cause": attempt.cause.value,
+                "error": bounded(attempt.error, MAX_ERROR_BYTES),
+                "duration_s": round(attempt.duration, 6),
+            }
+            self._logger.debug("attempt ended", extra={"fields": fields})
+
+    def closed(self, interception: Interception, outcome: Outcome) -> None:
+        """Write the line: its level and message follow from the termination."""
+        level, message = _ENDS[outcome.termination]
+        if self._logger.isEnabledFor(level):
+            self._logger.log(level, message, extra={"fields": _identity(interception) | _ending(outcome)})
+
+
+def _identity(interception: Interception) -> dict[str, Any]:
+    return {
+        "interception_id": interception.id,
+        "actor": bounded(interception.actor.id, MAX_NAME_BYTES),
+        "provider": interception.provider,
+        "model": bounded(interception.model, MAX_NAME_BYTES),
+        "route": interception.route,
+        "streaming": interception.streaming,
+        "client": interception.client,
+        "user_agent": bounded(interception.user_agent, MAX_USER_AGENT_BYTES),
+        "credential_kind": interception.credential.kind.value,
+        "credential_hint": interception.credential.hint,
+    }
+
+
+def _ending(outcome: Outcome) -> dict[str, Any]:
+    evidence, usage = outcome.evidence, outcome.usage
+    first_event = evidence.time_to_first_event
+    return {
+        "termination": outcome.termination.value,
+        "cause": outcome.cause.value,
+        "error": bounded(outcome.error, MAX_ERROR_BYTES),
+        "http_status": evidence.http_status,
+        "upstream_request_id": bounded(evidence.upstream_request_id, MAX_NAME_BYTES),
+        "duration_s": round(outcome.duration, 6),
+        "time_to_first_event_s": None if first_event is None else round(first_event, 6),
+        "events": evidence.events,
+        "bytes_in": evidence.bytes_in,
+        "bytes_out": evidence.bytes_out,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cache_read_input_tokens": usage.cache_read_input_tokens,
+        "cache_creation_input_tokens": usage.cache_creation_input_tokens,
+        "usage_source": outcome.usage_source.value,
+        "stop_reason": bounded(outcome.stop_reason, MAX_NAME_BYTES),
+    }
