@@ -1,0 +1,242 @@
+"""What a store is, and what is stored: the tables, once for all stores, and the rows from our values.
+
+Times are UTC seconds since the epoch as REAL, which sorts, subtracts and needs no parser; durations are seconds. Text
+that nobody said is NULL, and so is a count that nobody told. This file knows no database.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from operator import attrgetter
+from typing import Any, NamedTuple, Protocol
+
+from aibridge.errors import AibridgeError
+from aibridge.text import bounded
+from aibridge.values import Attempt, Interception, Outcome, UsageSource
+
+SCHEMA_VERSION = 1
+"""Raised with every change of `TABLES`; the change itself is a line of `MIGRATIONS`."""
+
+MIGRATIONS: dict[int, tuple[str, ...]] = {}
+"""The statements that bring a store from version n to n + 1."""
+
+MAX_TEXT_BYTES = 1024
+"""Of any text in a row: clients and upstreams choose most of them."""
+
+_MAX_INTEGER = 2**63 - 1
+
+
+class StoreUnavailable(AibridgeError):  # noqa: N818 - a state, named as `UpstreamFailure` is
+    """The store cannot take anything now: locked, full, away. What was not taken may be offered again."""
+
+
+class StoreRefused(AibridgeError):  # noqa: N818
+    """The store will never take this: offered again it is refused again."""
+
+
+class Opened(NamedTuple):
+    """An interception was accepted."""
+
+    interception: Interception
+
+
+class Attempted(NamedTuple):
+    """An attempt ended."""
+
+    interception: Interception
+    attempt: Attempt
+
+
+class Closed(NamedTuple):
+    """An interception ended."""
+
+    interception: Interception
+    outcome: Outcome
+
+
+Record = Opened | Attempted | Closed
+"""What is recorded, in the order in which it happened."""
+
+
+class Store(Protocol):
+    """Where records are kept. Called by one thread at a time, and may block it."""
+
+    def write(self, records: Sequence[Record]) -> None:
+        """Keep all of them or none. A record already kept changes nothing.
+
+        Raises `StoreUnavailable` or `StoreRefused`.
+        """
+
+    def close(self) -> None:
+        """Let go of the store. Never raises."""
+
+
+class Type(StrEnum):
+    """Type of a column, as SQLite and PostgreSQL both know it."""
+
+    TEXT = "TEXT"
+    INTEGER = "BIGINT"
+    REAL = "DOUBLE PRECISION"
+
+
+class Column(NamedTuple):
+    """A column; `path` leads to its value from the object that the row is made of."""
+
+    name: str
+    type: Type
+    path: str
+
+
+class Table(NamedTuple):
+    """A table; `key` names the columns that make a row the same row."""
+
+    name: str
+    key: tuple[str, ...]
+    columns: tuple[Column, ...]
+    indexes: tuple[str, ...] = ()
+
+
+Row = tuple[Any, ...]
+
+
+def _row_of(columns: Sequence[Column]) -> Callable[[Any], Row]:
+    values = attrgetter(*(column.path for column in columns))
+    return lambda source: tuple(map(_storable, values(source)))
+
+
+def _storable(value: object) -> object:
+    if isinstance(value, str):
+        return bounded(value, MAX_TEXT_BYTES) or None
+    if isinstance(value, int):
+        return max(-_MAX_INTEGER, min(value, _MAX_INTEGER))
+    return value
+
+
+_EVIDENCE = (
+    Column("terminal_event_seen", Type.INTEGER, "evidence.terminal_event_seen"),
+    Column("last_event", Type.TEXT, "evidence.last_event"),
+    Column("events", Type.INTEGER, "evidence.events"),
+    Column("bytes_in", Type.INTEGER, "evidence.bytes_in"),
+    Column("bytes_out", Type.INTEGER, "evidence.bytes_out"),
+    Column("http_status", Type.INTEGER, "evidence.http_status"),
+    Column("upstream_request_id", Type.TEXT, "evidence.upstream_request_id"),
+    Column("time_to_first_event", Type.REAL, "evidence.time_to_first_event"),
+)
+
+_END = (
+    Column("duration", Type.REAL, "duration"),
+    Column("termination", Type.TEXT, "termination.value"),
+    Column("cause", Type.TEXT, "cause.value"),
+    Column("error", Type.TEXT, "error"),
+    *_EVIDENCE,
+)
+
+_OPENED = (
+    Column("id", Type.TEXT, "id"),
+    Column("started_at", Type.REAL, "started_at"),
+    Column("actor_id", Type.TEXT, "actor.id"),
+    Column("actor_name", Type.TEXT, "actor.name"),
+    Column("credential_kind", Type.TEXT, "credential.kind.value"),
+    Column("credential_hint", Type.TEXT, "credential.hint"),
+    Column("provider", Type.TEXT, "provider"),
+    Column("provider_kind", Type.TEXT, "provider_kind"),
+    Column("dialect", Type.TEXT, "dialect"),
+    Column("route", Type.TEXT, "route"),
+    Column("request_path", Type.TEXT, "request_path"),
+    Column("method", Type.TEXT, "method"),
+    Column("model", Type.TEXT, "model"),
+    Column("upstream_model", Type.TEXT, "upstream_model"),
+    Column("streaming", Type.INTEGER, "streaming"),
+    Column("client", Type.TEXT, "client"),
+    Column("user_agent", Type.TEXT, "user_agent"),
+    Column("request_bytes", Type.INTEGER, "request_bytes"),
+    Column("traceparent", Type.TEXT, "traceparent"),
+)
+
+_CLOSED = (
+    Column("ended_at", Type.REAL, "ended_at"),
+    *_END,
+    Column("message_id", Type.TEXT, "message_id"),
+    Column("response_model", Type.TEXT, "response_model"),
+    Column("stop_reason", Type.TEXT, "stop_reason"),
+    Column("usage_source", Type.TEXT, "usage_source.value"),
+)
+
+_ATTEMPT = (
+    Column("number", Type.INTEGER, "number"),
+    Column("origin", Type.TEXT, "origin"),
+    Column("started_at", Type.REAL, "started_at"),
+    *_END,
+)
+
+_USAGE = (
+    Column("created_at", Type.REAL, "ended_at"),
+    Column("message_id", Type.TEXT, "message_id"),
+    Column("input_tokens", Type.INTEGER, "usage.input_tokens"),
+    Column("output_tokens", Type.INTEGER, "usage.output_tokens"),
+    Column("cache_read_input_tokens", Type.INTEGER, "usage.cache_read_input_tokens"),
+    Column("cache_creation_input_tokens", Type.INTEGER, "usage.cache_creation_input_tokens"),
+    Column("usage_source", Type.TEXT, "usage_source.value"),
+)
+
+_INTERCEPTION_ID = Column("interception_id", Type.TEXT, "id")
+_EXTRAS = Column("extras", Type.TEXT, "usage.extras")
+
+INTERCEPTIONS = Table("interceptions", ("id",), _OPENED + _CLOSED, indexes=("started_at",))
+"""One row each. `ended_at` is null while it runs. `error` is null for a completed one."""
+
+ATTEMPTS = Table("attempts", ("interception_id", "number"), (_INTERCEPTION_ID, *_ATTEMPT))
+
+TOKEN_USAGES = Table("token_usages", ("interception_id",), (_INTERCEPTION_ID, *_USAGE, _EXTRAS))
+"""The provider's own counts; no row where it told none. `extras` is a JSON object of further counts."""
+
+TABLES = (INTERCEPTIONS, ATTEMPTS, TOKEN_USAGES)
+
+OPENED_COLUMNS = tuple(column.name for column in _OPENED)
+CLOSED_COLUMNS = tuple(column.name for column in _CLOSED)
+
+_opened_row = _row_of(_OPENED)
+_closed_row = _row_of(_CLOSED)
+_attempt_row = _row_of(_ATTEMPT)
+_usage_row = _row_of(_USAGE)
+
+
+class Rows(NamedTuple):
+    """The rows of some records, table by table, each in the order of its table's columns."""
+
+    opened: list[Row]
+    """Of `INTERCEPTIONS`, the first columns only: those of `OPENED_COLUMNS`."""
+    closed: list[Row]
+    """Of `INTERCEPTIONS`, whole: should the opening have been lost, nothing is missing."""
+    attempts: list[Row]
+    token_usages: list[Row]
+
+
+def rows_of(records: Sequence[Record]) -> Rows:
+    """Return the rows for some records. One that opens and closes among them is written once, at its end."""
+    closed = {record.interception.id for record in records if isinstance(record, Closed)}
+    rows = Rows([], [], [], [])
+    for record in records:
+        if isinstance(record, Attempted):
+            rows.attempts.append((record.interception.id, *_attempt_row(record.attempt)))
+        elif isinstance(record, Closed):
+            _close(record, rows)
+        elif record.interception.id not in closed:
+            rows.opened.append(_opened_row(record.interception))
+    return rows
+
+
+def _close(record: Closed, rows: Rows) -> None:
+    interception, outcome = record
+    rows.closed.append(_opened_row(interception) + _closed_row(outcome))
+    if outcome.usage_source is not UsageSource.NONE:
+        extras = json.dumps(dict(outcome.usage.extras)) if outcome.usage.extras else None
+        rows.token_usages.append((interception.id, *_usage_row(outcome), extras))
+
+
+def create_statements(table: Table) -> list[str]:
+    """Return the SQL that creates a table and its indexes."""
+    columns = [f"{column.name} {column.type}" for column in table.columns]
+    primary = f"PRIMARY KEY ({', '.join(table.key)})"
+    create = f"CREATE TABLE {table.name} ({', '.join([*columns, primary])})"
+    return [create, *(f"CREATE INDEX {table.name}_{name} ON {table.name} ({name})" for name in table.indexes)]

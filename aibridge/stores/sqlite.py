@@ -1,0 +1,140 @@
+"""Records in one SQLite file. The door to sqlite3.
+
+Write-ahead logging, so that readers never wait and never make us wait; one transaction a batch, and no fsync for
+each: what the last second wrote may be lost with the machine's power, never with the process, and never half of it.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from aibridge.stores.base import (
+    ATTEMPTS,
+    CLOSED_COLUMNS,
+    INTERCEPTIONS,
+    MIGRATIONS,
+    OPENED_COLUMNS,
+    SCHEMA_VERSION,
+    TABLES,
+    TOKEN_USAGES,
+    Record,
+    StoreRefused,
+    StoreUnavailable,
+    Table,
+    create_statements,
+    rows_of,
+)
+
+_BUSY_TIMEOUT_MS = 1000
+"""How long SQLite itself waits for another writer, before the recorder's own patience begins."""
+
+
+def _insert(table: str, columns: Sequence[str], conflict: str = "DO NOTHING") -> str:
+    places = ", ".join("?" for _ in columns)
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places}) ON CONFLICT {conflict}"  # noqa: S608 - our own names
+
+
+def _insert_all(table: Table) -> str:
+    return _insert(table.name, [column.name for column in table.columns])
+
+
+_OPEN = _insert(INTERCEPTIONS.name, OPENED_COLUMNS)
+# The first end that was told stays.
+_CLOSE = _insert(
+    INTERCEPTIONS.name,
+    OPENED_COLUMNS + CLOSED_COLUMNS,
+    f"(id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in CLOSED_COLUMNS)} WHERE ended_at IS NULL",
+)
+_ATTEMPT = _insert_all(ATTEMPTS)
+_USAGE = _insert_all(TOKEN_USAGES)
+
+
+class SQLiteStore:
+    """A `Store` in a file, made with its folder where it is not there.
+
+    Args:
+        path: the file.
+
+    Raises:
+        StoreUnavailable: the file cannot be opened now.
+        StoreRefused: it is no database, or one of a newer version.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        with _translated(self.path):
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # isolation_level None: we say where a transaction begins. The recorder's thread is not the one that
+            # opens, and is the only one that writes.
+            self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        try:
+            with _translated(self.path):
+                self._db.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+                self._migrate()
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = NORMAL")
+        except BaseException:
+            self._db.close()
+            raise
+
+    def write(self, records: Sequence[Record]) -> None:
+        """Keep all of the records or none; one already kept changes nothing."""
+        rows = rows_of(records)
+        with _translated(self.path), self._transaction():
+            self._db.executemany(_OPEN, rows.opened)
+            self._db.executemany(_CLOSE, rows.closed)
+            self._db.executemany(_ATTEMPT, rows.attempts)
+            self._db.executemany(_USAGE, rows.token_usages)
+
+    def close(self) -> None:
+        """Close the file. Never raises."""
+        with suppress(sqlite3.Error):
+            self._db.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):  # a full disk may have rolled back on its own
+                self._db.execute("ROLLBACK")
+            raise
+
+    def _migrate(self) -> None:
+        if self._version() == SCHEMA_VERSION:
+            return
+        with self._transaction():
+            version = self._version()  # again, now alone: another process may have been quicker
+            if version > SCHEMA_VERSION:
+                text = f"{self.path}: is of version {version}; this program knows up to {SCHEMA_VERSION}"
+                raise StoreRefused(text)
+            for statement in _statements(version):
+                self._db.execute(statement)
+            self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _version(self) -> int:
+        version: int = self._db.execute("PRAGMA user_version").fetchone()[0]
+        return version
+
+
+def _statements(version: int) -> list[str]:
+    """Return what brings a file of a version to ours; version 0 is a new file."""
+    if version == 0:
+        return [statement for table in TABLES for statement in create_statements(table)]
+    return [statement for step in range(version, SCHEMA_VERSION) for statement in MIGRATIONS[step]]
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """Turn foreign errors into ours: what may pass from what will not."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:  # locked, disk full, read-only, I/O error
+        raise StoreUnavailable(f"{path}: {error}") from error
+    except OSError as error:
+        raise StoreUnavailable(f"{path}: {error.strerror}") from error
+    except (sqlite3.Error, OverflowError, ValueError) as error:
+        raise StoreRefused(f"{path}: {error}") from error
