@@ -1,0 +1,200 @@
+"""From cells to tables: medians over the rounds, their spread, and ratios to nginx of the same round."""
+
+import statistics
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+BEGIN, END = "<!-- gateway tables: begin -->", "<!-- gateway tables: end -->"
+FLOOR, NOTHING = "nginx", "direct"
+
+Cell = dict[str, Any]
+Rows = dict[str, list[Cell]]  # by subject, one cell a round
+Column = tuple[str, Callable[[Rows, str], str]]
+
+
+def tables(results: Cell) -> str:
+    """All of it in Markdown."""
+    parts = [_environment(results), _direct(results)]
+    for name, scenario in results["scenarios"].items():
+        rows = _rows(results, name)
+        parts += [f"### {name}", scenario["says"], _table(rows, COLUMNS[scenario["shape"]]), *_remarks(name, rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def write_into(page: Path, text: str) -> None:
+    """Replace what stands between the two marks of a page."""
+    before, _, rest = page.read_text().partition(BEGIN)
+    after = rest.partition(END)[2]
+    page.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}")
+
+
+# ---- the parts
+
+
+def _environment(results: Cell) -> str:
+    machine, versions = results["machine"], results["versions"]
+    where = f"{machine['cores']} cores ({machine['cpu']}), {machine['memory_mb']} MB, {machine['system']} {machine['kernel']}"
+    what = ", ".join(f"{name} {version}" for name, version in versions.items())
+    how = f"{results['rounds']} rounds, windows of {results['seconds']:g} s"
+    return (
+        f"{results['date']}: {where}; {what}; {how}. Medians; in brackets the least and the most of all rounds.\n\n"
+        f"Method: {results['method']}.\n\n"
+        f"The account of CPU time, checked against a child that burned a known amount, is wrong by {results['accounting_error']:+.2%}."
+    )
+
+
+def _direct(results: Cell) -> str:
+    """What upstream and load generator can do alone, against the best of the subjects."""
+    head = ["", "requests/s", "events/s", "cores of load generator", "cores of upstream", "times the best subject"]
+    lines = [_direct_line(name, _rows(results, name)) for name in results["scenarios"]]
+    return "### direct\n\nThe load generator straight at the upstream.\n\n" + _markdown(
+        head, [line for line in lines if line]
+    )
+
+
+def _direct_line(name: str, rows: Rows) -> list[str]:
+    if NOTHING not in rows:
+        return []
+    rates = {subject: _median(cells, "requests_per_second") for subject, cells in rows.items()}
+    best = max((rate for subject, rate in rates.items() if subject != NOTHING), default=0)
+    loop = "-" if not rates[NOTHING] or not best else f"{rates[NOTHING] / best:.1f}"
+    keys = ("requests_per_second", "events_per_second", "cores_load", "cores_upstream")
+    return [name, *(_number(_median(rows[NOTHING], key)) for key in keys), loop]
+
+
+def _rows(results: Cell, scenario: str) -> Rows:
+    rows: Rows = {name: [] for name in results["subjects"]}
+    for cell in results["cells"]:
+        if cell["scenario"] == scenario:
+            rows[cell["subject"]].append(cell)
+    return {name: cells for name, cells in rows.items() if cells}
+
+
+def _table(rows: Rows, columns: list[Column]) -> str:
+    head = ["", *(title for title, _ in columns)]
+    return _markdown(head, [[name, *(show(rows, name) for _, show in columns)] for name in rows])
+
+
+def _markdown(head: list[str], body: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _remarks(name: str, rows: Rows) -> Iterator[str]:
+    raw = [subject for subject in rows if subject not in {"aibridge", NOTHING}]
+    if name.startswith("bedrock") and raw:
+        yield f"Raw frames, not decoded: {', '.join(raw)}."
+    for subject, cells in rows.items():
+        if failed := sum(cell["failed"] for cell in cells):
+            why = next(cell["failure"] for cell in cells if cell["failed"])
+            yield f"**{subject}: {failed} answers failed** ({why})."
+
+
+# ---- the columns
+
+
+def _values(cells: list[Cell], key: str) -> list[float]:
+    return [cell[key] for cell in cells if cell.get(key) is not None]
+
+
+def _median(cells: list[Cell], key: str) -> float:
+    values = _values(cells, key)
+    return statistics.median(values) if values else 0.0
+
+
+def _number(value: float) -> str:
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def spread(key: str) -> Callable[[Rows, str], str]:
+    """Median, least and most."""
+
+    def show(rows: Rows, name: str) -> str:
+        values = _values(rows[name], key)
+        if not values:
+            return "-"
+        return f"{_number(statistics.median(values))} ({_number(min(values))} to {_number(max(values))})"
+
+    return show
+
+
+def plain(key: str) -> Callable[[Rows, str], str]:
+    """Median."""
+    return lambda rows, name: _number(_median(rows[name], key)) if _values(rows[name], key) else "-"
+
+
+def pair(first: str, second: str) -> Callable[[Rows, str], str]:
+    """Two medians."""
+    return lambda rows, name: f"{_number(_median(rows[name], first))} / {_number(_median(rows[name], second))}"
+
+
+def ratio(key: str) -> Callable[[Rows, str], str]:
+    """Median of the ratios to nginx, round by round."""
+
+    def show(rows: Rows, name: str) -> str:
+        pairs = _paired(rows, name, FLOOR, key)
+        return (
+            "-" if name == NOTHING or not pairs else f"{statistics.median(mine / other for mine, other in pairs):.2f}"
+        )
+
+    return show
+
+
+def added(*keys: str) -> Callable[[Rows, str], str]:
+    """Medians of what a subject adds to the direct way, round by round."""
+
+    def show(rows: Rows, name: str) -> str:
+        differences = [[mine - other for mine, other in _paired(rows, name, NOTHING, key)] for key in keys]
+        if name == NOTHING or not all(differences):
+            return "-"
+        return " / ".join(_number(statistics.median(one)) for one in differences)
+
+    return show
+
+
+def _paired(rows: Rows, name: str, other: str, key: str) -> list[tuple[float, float]]:
+    by_round = {cell["round"]: cell[key] for cell in rows.get(other, ()) if cell.get(key)}
+    return [
+        (cell[key], by_round[cell["round"]])
+        for cell in rows[name]
+        if cell["round"] in by_round and cell.get(key) is not None
+    ]
+
+
+_CORES: Column = ("cores used", spread("cores"))
+_ADDED_EVENT: Column = ("added to first event p50 / p99, ms", added("first_event_p50_ms", "first_event_p99_ms"))
+
+COLUMNS: dict[str, list[Column]] = {
+    "json": [
+        ("CPU µs per request", spread("cpu_us_per_request")),
+        ("times nginx", ratio("cpu_us_per_request")),
+        ("requests/s", spread("requests_per_second")),
+        ("first byte p50 / p99, ms", pair("first_byte_p50_ms", "first_byte_p99_ms")),
+        _CORES,
+    ],
+    "burst": [
+        ("CPU µs per event", spread("cpu_us_per_event")),
+        ("times nginx", ratio("cpu_us_per_event")),
+        ("CPU µs per request", plain("cpu_us_per_request")),
+        ("events/s", plain("events_per_second")),
+        ("first event p50 / p99, ms", pair("first_event_p50_ms", "first_event_p99_ms")),
+        _ADDED_EVENT,
+    ],
+    "trickle": [
+        ("CPU µs per event", spread("cpu_us_per_event")),
+        ("times nginx", ratio("cpu_us_per_event")),
+        ("events/s", plain("events_per_second")),
+        _CORES,
+        ("gap p99, ms", plain("gap_p99_ms")),
+        _ADDED_EVENT,
+    ],
+    "memory": [
+        ("RSS KB per stream", spread("rss_kb_per_stream")),
+        ("PSS KB per stream", spread("pss_kb_per_stream")),
+        ("RSS idle, MB", plain("idle_rss_mb")),
+        ("RSS live, MB", plain("live_rss_mb")),
+    ],
+}
