@@ -1,0 +1,436 @@
+"""The configuration: what it takes, what it refuses and in which words, and that it keeps secrets."""
+
+import json
+import logging
+import traceback
+from pathlib import Path
+
+import pytest
+
+from aibridge import config
+from aibridge.errors import ConfigError
+
+SECRET = "sk-ant-do-not-tell"
+
+
+@pytest.fixture
+def load(tmp_path):
+    def load(text, **environ):
+        path = tmp_path / "aibridge.yaml"
+        path.write_text(text, encoding="utf-8")
+        return config.load(path, environ)
+
+    return load
+
+
+@pytest.fixture
+def mistakes(load):
+    """The lines of the error that a file gives."""
+
+    def mistakes(text, **environ):
+        with pytest.raises(ConfigError) as caught:
+            load(text, **environ)
+        return str(caught.value).splitlines()
+
+    return mistakes
+
+
+MINIMAL = "providers: {anthropic: {}}\n"
+
+
+# --- a file ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_minimal_file_has_the_documented_defaults(load):
+    loaded = load(MINIMAL)
+    assert (loaded.listen.host, loaded.listen.port) == ("0.0.0.0", 8080)
+    assert (loaded.admin.host, loaded.admin.port) == ("127.0.0.1", 8081)
+    assert loaded.providers["anthropic"].base_url == "https://api.anthropic.com"
+    assert loaded.providers["anthropic"].byok
+    assert loaded.limits.max_request_bytes == 32 * 1024 * 1024
+    assert loaded.limits.max_frame_bytes == 16 * 1024 * 1024
+    assert loaded.timeouts.idle == 300
+    assert loaded.drain_deadline == 30
+    assert loaded.records.path == Path("aibridge.db")
+    assert not loaded.simulated
+
+
+def test_everything_can_be_said(load, tmp_path):
+    ca_file = tmp_path / "ca.pem"
+    ca_file.write_text("")
+    loaded = load(f"""
+        listen: {{host: "::1", port: 9000}}
+        admin: {{host: 0.0.0.0, port: 9001}}
+        providers:
+          anthropic: {{api_key: {SECRET}, byok: false, send_actor_headers: true}}
+          claude-eu:
+            kind: bedrock
+            region: eu-west-1
+            access_key_id: AKIA
+            secret_access_key: hush
+            session_token: hush-hush
+            model_map: {{claude: eu.anthropic.claude-v1:0}}
+            default_model: eu.anthropic.claude-v2:0
+            timeouts: {{response: 900}}
+        auth: {{keys: [{{name: alice, key: open-sesame}}]}}
+        limits: {{max_request_bytes: 1MiB, max_frame_bytes: 24MiB, client_buffer_bytes: 4096, max_connections: 10}}
+        timeouts: {{connect: 1.5, response: 2, idle: 3, client_stall: 4, ping: 5, keep_alive_upstream: 6}}
+        drain_deadline: 1
+        tls: {{ca_file: {ca_file}, verify: false}}
+        proxy: {{from_environment: false, url: "http://user:pass@proxy:3128"}}
+        records: {{path: /tmp/x.db, enabled: false, max_queued: 5}}
+        log: {{level: DEBUG}}
+        metrics: {{max_models: 0}}
+        tracing: {{}}
+    """)
+    assert loaded.limits.max_request_bytes == 1024 * 1024
+    assert loaded.providers["claude-eu"].secret_access_key.get_secret_value() == "hush"
+    assert loaded.timeouts_for("claude-eu").response == 900
+    assert loaded.timeouts_for("claude-eu").idle == 3
+    assert loaded.timeouts_for("anthropic") == loaded.timeouts
+    assert loaded.log.level == "debug"
+    assert loaded.known_models() == {"claude", "eu.anthropic.claude-v1:0", "eu.anthropic.claude-v2:0"}
+
+
+def test_all_mistakes_are_told_at_once_each_with_its_key(mistakes):
+    lines = mistakes("""
+        listen: {port: 99999}
+        providers:
+          bedrock: {regoin: eu-west-1}
+          Upper: {kind: anthropic}
+          other: {kind: azure}
+        limits: {max_frame_bytes: 25MiB}
+        timeouts: {idle: 0}
+        log: {level: loud}
+    """)
+    assert lines == [
+        "listen.port: should be less than or equal to 65535",
+        "providers.bedrock.regoin: unknown key; did you mean 'region'?",
+        "providers.Upper: a provider's name holds only lower-case letters, digits and single hyphens",
+        "providers.other.kind: should be one of anthropic, bedrock",
+        "limits.max_frame_bytes: should be less than or equal to 25165824",
+        "timeouts.idle: should be greater than 0",
+        "log.level: should be 'debug', 'info', 'warning' or 'error'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("lisen: {}", "lisen: unknown key; did you mean 'listen'?"),
+        ("limits: {max_conections: 1}", "limits.max_conections: unknown key; did you mean 'max_connections'?"),
+        ("auth: {keys: [{name: a, key: b, kee: c}]}", "auth.keys.0.kee: unknown key; did you mean 'key'?"),
+        ("zzz: 1", "zzz: unknown key"),
+        ("simulated: true", "simulated: unknown key"),
+        ("listen: {port: x}", "listen.port: should be a valid integer, unable to parse string as an integer"),
+        ("auth: {keys: [{name: a}]}", "auth.keys.0.key: is needed"),
+        ("auth: {keys: [{name: a, key: x}, {name: a, key: y}]}", "auth: two keys have the same name"),
+        ("auth: {keys: [{name: a, key: x}, {name: b, key: x}]}", "auth: two names have the same key"),
+        ("tls: {ca_file: /nowhere}", "tls.ca_file: Path does not point to a file"),
+        ("listen: {port: 81}\nadmin: {port: 81}", "listen.port and admin.port should differ"),
+        ("proxy: {url: 'socks://h'}", "proxy.url: should be an http:// or https:// URL with a host"),
+    ],
+)
+def test_a_mistake_is_named(mistakes, text, line):
+    assert mistakes(MINIMAL + text) == [line]
+
+
+@pytest.mark.parametrize(
+    ("provider", "line"),
+    [
+        ("anthropic: {region: x}", "providers.anthropic.region: unknown key here; it belongs to kind 'bedrock'"),
+        ("anthropic: {byok: false}", "providers.anthropic: api_key is needed where byok is off"),
+        ("anthropic: {api_key: 'a b'}", "providers.anthropic.api_key: should be printable ASCII without blanks"),
+        ("anthropic: {base_url: example.com}", "should be an http:// or https:// URL with a host"),
+        ("anthropic: {base_url: 'http://u:p@h'}", "providers.anthropic.base_url: should hold no credentials"),
+        ("anthropic: {base_url: 'http://h/?a=b'}", "should have no query and no fragment"),
+        ("anthropic: {base_url: 'http://h:port'}", "providers.anthropic.base_url: should be a URL"),
+        ("anthropic: {timeouts: {conect: 1}}", "providers.anthropic.timeouts.conect: unknown key; did you mean 'conn"),
+        ("a: {}", "providers.a.kind: should be one of anthropic, bedrock"),
+        ("a: text", "providers.a"),
+        ("bedrock: {}", "providers.bedrock: region is needed (or AWS_REGION in the environment, or base_url)"),
+        ("bedrock: {region: r, access_key_id: a}", "access_key_id and secret_access_key are given together"),
+        ("bedrock: {region: r, secret_access_key: a}", "access_key_id and secret_access_key are given together"),
+        ("bedrock: {region: r, session_token: a}", "session_token is of no use without access_key_id"),
+        ("bedrock: {region: r, profile: p, bearer_token: b}", "give one of access_key_id, profile and bearer_token"),
+        ("a--b: {kind: anthropic}", "a provider's name holds only"),
+        ("-a: {kind: anthropic}", "a provider's name holds only"),
+    ],
+)
+def test_a_provider_is_checked(mistakes, provider, line):
+    [found] = mistakes(f"providers:\n  {provider}\n")
+    assert line in found
+
+
+def test_no_providers_at_all_are_refused(mistakes):
+    assert mistakes("providers: {}") == ["providers: at least one is needed"]
+    assert mistakes("") == ["providers: none is configured, and the environment holds no credential for one"]
+
+
+def test_a_file_without_providers_takes_them_from_the_environment(load):
+    loaded = load("listen: {port: 1234}", ANTHROPIC_API_KEY=SECRET)
+    assert list(loaded.providers) == ["anthropic"]
+    assert loaded.listen.port == 1234
+
+
+def test_the_region_may_come_from_the_environment(load):
+    assert load("providers: {bedrock: }", AWS_REGION="eu-west-1").providers["bedrock"].region == "eu-west-1"
+    assert load("providers: {bedrock: }", AWS_DEFAULT_REGION="eu-west-2").providers["bedrock"].region == "eu-west-2"
+    assert load("providers: {bedrock: {region: x}}", AWS_REGION="eu-west-1").providers["bedrock"].region == "x"
+    assert load("providers: {bedrock: {base_url: 'http://h/'}}").providers["bedrock"].region == "us-east-1"
+
+
+def test_the_kind_is_told_by_the_name_where_it_can_be(load):
+    loaded = load("providers: {anthropic: , spare: {kind: anthropic, base_url: 'https://h/v/'}}")
+    assert loaded.providers["spare"].base_url == "https://h/v"
+
+
+# --- variables in a file --------------------------------------------------------------------------------------------
+
+
+def test_variables_are_filled_in(load):
+    loaded = load(
+        "providers: {anthropic: {api_key: '${KEY}', base_url: 'https://${HOST:-example.com}/${PATH_:-}'}}\n"
+        "listen: {port: '${PORT:-1234}'}\nlog: {level: '${LEVEL:-}'}",
+        KEY=SECRET + "\n",
+    )
+    assert loaded.providers["anthropic"].api_key.get_secret_value() == SECRET
+    assert loaded.providers["anthropic"].base_url == "https://example.com"
+    assert loaded.listen.port == 1234
+    assert loaded.log.level == "info"
+
+
+def test_a_missing_variable_is_named_with_its_key(mistakes):
+    text = "providers: {anthropic: {api_key: '${KEY}', base_url: '${URL}'}}\nauth: {keys: [{name: a, key: '${K}'}]}"
+    assert mistakes(text, URL="") == [
+        "providers.anthropic.api_key: the environment variable KEY is not set",
+        "providers.anthropic.base_url: the environment variable URL is empty",
+        "auth.keys.0.key: the environment variable K is not set",
+    ]
+
+
+def test_missing_variables_and_other_mistakes_are_told_together(mistakes):
+    lines = mistakes("providers: {anthropic: {api_key: '${KEY}'}}\nlisten: {prot: 1}")
+    assert lines == [
+        "providers.anthropic.api_key: the environment variable KEY is not set",
+        "listen.prot: unknown key; did you mean 'port'?",
+    ]
+
+
+def test_a_dollar_can_be_written(load):
+    loaded = load("providers: {anthropic: {api_key: '$${KEY}$x'}}")
+    assert loaded.providers["anthropic"].api_key.get_secret_value() == "${KEY}$x"
+
+
+def test_a_malformed_reference_is_refused(mistakes):
+    assert mistakes("providers: {anthropic: {api_key: '${A B}'}}") == [
+        "providers.anthropic.api_key: should be ${NAME} or ${NAME:-default}"
+    ]
+
+
+# --- what is no configuration ---------------------------------------------------------------------------------------
+
+
+def test_a_file_that_is_not_there():
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        config.load("/nowhere/aibridge.yaml", {})
+
+
+def test_a_file_that_is_not_text(tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="is not UTF-8"):
+        config.load(path, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("- a\n- b", "should be a mapping of keys to values"),
+        ("a: [", "line 1"),
+        ("listen: {}\nlisten: {}", "line 2, column 1: a key is written twice"),
+        ("a: *sk-ant-do-not-tell", "found undefined alias"),
+        ("a: !sk-ant-do-not-tell", "could not determine a constructor for the tag"),
+    ],
+)
+def test_a_file_that_is_not_a_mapping(mistakes, text, problem):
+    [line] = mistakes(text)
+    assert problem in line
+    assert SECRET not in line
+
+
+# --- secrets --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"providers: {{anthropic: {{api_key: [{SECRET}]}}}}",
+        f"providers: {{anthropic: {{api_key: 'ä{SECRET}'}}}}",
+        f"providers: {{anthropic: {{api_key: {{k: {SECRET}}}}}}}",
+        f"providers: {{anthropic: {SECRET}}}",
+        f"providers: {{bedrock: {{region: r, secret_access_key: {SECRET}}}}}",
+        f"providers: {{anthropic: {{base_url: 'http://u:{SECRET}@h'}}}}",
+        f"{MINIMAL}proxy: {{url: 'ftp://u:{SECRET}@h'}}",
+        f"{MINIMAL}auth: {{keys: [{{name: a, key: {SECRET}}}, {{name: a, key: {SECRET}}}]}}",
+        f"{MINIMAL}auth: {{keys: {SECRET}}}",
+        f"{MINIMAL}listen: {{port: {SECRET}}}",
+    ],
+)
+def test_no_error_tells_a_secret_not_even_its_traceback(load, text):
+    with pytest.raises(ConfigError) as caught:
+        load(text)
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_configuration_shows_no_secret(load, caplog):
+    loaded = load(f"""
+        providers:
+          anthropic: {{api_key: {SECRET}}}
+          bedrock: {{region: r, bearer_token: {SECRET}-2}}
+        auth: {{keys: [{{name: a, key: {SECRET}-3}}]}}
+        proxy: {{url: "http://u:{SECRET}@h"}}
+    """)
+    described = config.describe(loaded)
+    with caplog.at_level(logging.INFO):
+        logging.getLogger("aibridge").info("starting %s", loaded)
+    shown = [repr(loaded), str(loaded), json.dumps(described), loaded.model_dump_json(), str(loaded.model_dump())]
+    assert SECRET not in "".join([*shown, caplog.text])
+    assert described["providers"]["anthropic"]["api_key"] == "**********"
+
+
+def test_a_configuration_is_frozen(load):
+    loaded = load(MINIMAL)
+    with pytest.raises(ValueError, match="frozen"):
+        loaded.listen.port = 1
+
+
+# --- no file --------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_at_all_is_simulated():
+    built = config.from_environment({"HOME": "/home/me"})
+    assert built.simulated
+    assert list(built.providers) == ["anthropic", "bedrock"]
+    assert built.listen.host == "127.0.0.1"
+    assert built.records.path == Path("/home/me/.local/state/aibridge/simulated.db")
+    simulated = built.with_simulator("http://127.0.0.1:4711/")
+    assert {provider.base_url for provider in simulated.providers.values()} == {"http://127.0.0.1:4711"}
+    assert simulated.simulated
+
+
+def test_an_anthropic_key():
+    built = config.from_environment({"ANTHROPIC_API_KEY": SECRET, "ANTHROPIC_BASE_URL": "http://127.0.0.1:8080/x"})
+    assert list(built.providers) == ["anthropic"]
+    assert built.providers["anthropic"].api_key.get_secret_value() == SECRET
+    assert built.providers["anthropic"].base_url == "https://api.anthropic.com"
+    assert not built.simulated
+    assert built.records.path == Path("aibridge.db")
+
+
+@pytest.mark.parametrize("sign", config.AWS_SIGNS)
+def test_each_sign_of_the_aws_chain(sign):
+    built = config.from_environment({sign: "x", "AWS_REGION": "eu-central-1"})
+    assert list(built.providers) == ["bedrock"]
+    assert built.providers["bedrock"].region == "eu-central-1"
+    token = built.providers["bedrock"].bearer_token
+    assert (token is not None) == (sign == "AWS_BEARER_TOKEN_BEDROCK")
+
+
+def test_aws_without_a_region_is_spoken_of():
+    built = config.from_environment({"AWS_PROFILE": "x"})
+    assert built.simulated
+    assert built.notes == ("AWS_PROFILE is set but no AWS_REGION: there is no provider bedrock",)
+
+
+def test_a_region_alone_is_no_credential():
+    assert config.from_environment({"AWS_REGION": "eu-central-1"}).simulated
+
+
+def test_an_openai_key_is_noted():
+    built = config.from_environment({"OPENAI_API_KEY": SECRET})
+    assert built.simulated
+    assert "not used" in built.notes[0]
+    assert SECRET not in built.notes[0]
+
+
+def test_every_variable(tmp_path):
+    ca_file = tmp_path / "ca.pem"
+    ca_file.write_text("")
+    built = config.from_environment(
+        {
+            "ANTHROPIC_API_KEY": SECRET,
+            "AWS_PROFILE": "x",
+            "AWS_DEFAULT_REGION": "us-west-2",
+            "AIBRIDGE_HOST": "0.0.0.0",
+            "AIBRIDGE_PORT": "1",
+            "AIBRIDGE_ADMIN_HOST": "::1",
+            "AIBRIDGE_ADMIN_PORT": "2",
+            "AIBRIDGE_RECORDS": "/tmp/r.db",
+            "AIBRIDGE_GATEWAY_KEYS": "alice:k:1, k2",
+            "AIBRIDGE_LOG_LEVEL": "Warning",
+            "AIBRIDGE_DRAIN_DEADLINE": "7",
+            "AIBRIDGE_CA_FILE": str(ca_file),
+            "AIBRIDGE_ANTHROPIC_BASE_URL": "http://a",
+            "AIBRIDGE_BEDROCK_BASE_URL": "http://b",
+        }
+    )
+    assert (built.listen.host, built.listen.port) == ("0.0.0.0", 1)
+    assert (built.admin.host, built.admin.port) == ("::1", 2)
+    assert built.records.path == Path("/tmp/r.db")
+    keys = {key.name: key.key.get_secret_value() for key in built.auth.keys}
+    assert keys == {"alice": "k:1", "key-2": "k2"}
+    assert built.log.level == "warning"
+    assert built.drain_deadline == 7
+    assert built.tls.ca_file == ca_file
+    assert [provider.base_url for provider in built.providers.values()] == ["http://a", "http://b"]
+    assert built.notes == ()
+
+
+def test_records_can_be_off():
+    assert not config.from_environment({"AIBRIDGE_RECORDS": "off"}).records.enabled
+
+
+def test_mistakes_name_the_variable():
+    with pytest.raises(ConfigError) as caught:
+        config.from_environment(
+            {
+                "AIBRIDGE_PORT": "x",
+                "AIBRIDGE_LOG_LEVEL": "loud",
+                "AIBRIDGE_GATEWAY_KEYS": f"a b:{SECRET}",
+                "ANTHROPIC_API_KEY": f"ä{SECRET}",
+            }
+        )
+    lines = str(caught.value).splitlines()
+    assert [line.partition(":")[0] for line in lines] == [
+        "AIBRIDGE_PORT",
+        "ANTHROPIC_API_KEY",
+        "AIBRIDGE_GATEWAY_KEYS",
+        "AIBRIDGE_LOG_LEVEL",
+    ]
+    assert SECRET not in str(caught.value)
+
+
+def test_a_kubernetes_service_of_our_name_does_no_harm():
+    assert config.from_environment({"AIBRIDGE_PORT": "tcp://10.0.0.1:8080"}).listen.port == 8080
+
+
+def test_a_misspelt_variable_is_noted():
+    assert config.from_environment({"AIBRIDGE_PROT": "1"}).notes == (
+        "AIBRIDGE_PROT is not a setting; did you mean AIBRIDGE_PORT?",
+    )
+
+
+def test_an_open_gateway_on_all_addresses_is_noted(load):
+    assert "no gateway key" in load(MINIMAL).notes[0]
+    assert load(MINIMAL + "auth: {keys: [{name: a, key: b}]}").notes == ()
+
+
+def test_variables_beside_a_file_are_noted(load):
+    loaded = load(MINIMAL + "listen: {host: localhost}", AIBRIDGE_PORT="1", AIBRIDGE_HOST="x")
+    assert loaded.notes == ("a file is in use, which alone counts unless it names them: AIBRIDGE_HOST, AIBRIDGE_PORT",)
+
+
+def test_state_goes_to_the_state_folder():
+    built = config.from_environment({"ANTHROPIC_API_KEY": SECRET, "XDG_STATE_HOME": "/state", "HOME": "/h"})
+    assert built.records.path == Path("/state/aibridge/aibridge.db")
