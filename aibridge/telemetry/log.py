@@ -29,6 +29,9 @@ _ENDS = {
     Termination.GATEWAY_ERROR: (logging.ERROR, "gateway failed"),
 }
 
+# JSON lets these stand in a string as they are; to some readers they end a line, to a terminal they are commands.
+_ESCAPES = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}
+
 
 def setup(level: str = "info", stream: TextIO | None = None) -> None:
     """Send the log to `stream` as JSON lines; of other libraries, warnings and errors only.
@@ -63,7 +66,8 @@ class JSONFormatter(logging.Formatter):
         line.update(getattr(record, "fields", {}))
         if record.exc_info:
             line["exception"] = "".join(traceback.format_exception(*record.exc_info))
-        return dumps(line).decode()
+        text = dumps(line).decode()
+        return text if text.isascii() and "\x7f" not in text else text.translate(_ESCAPES)
 
 
 def _utc(seconds: float) -> str:

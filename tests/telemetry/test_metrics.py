@@ -1,0 +1,201 @@
+"""Metrics: what each end counts as, that sums add up at every scrape, and that labels stay bounded."""
+
+import random
+import threading
+
+import pytest
+
+from aibridge.callers import CLIENT_NAMES
+from aibridge.lifecycle import TERMINATION_OF, Cause
+from aibridge.telemetry.metrics import Metrics
+
+LABELS = {"provider": "anthropic", "model": "claude-sonnet-4-5", "route": "/v1/messages"}
+
+
+@pytest.fixture
+def metrics():
+    return Metrics(version="1.2.3", wire="pure")
+
+
+@pytest.fixture
+def value(metrics):
+    """One sample; None where there is no such series."""
+    return lambda name, **labels: metrics.registry.get_sample_value(name, labels)
+
+
+def samples(metrics, name):
+    return [s for family in metrics.registry.collect() for s in family.samples if s.name == name]
+
+
+def total(metrics, name):
+    return sum(sample.value for sample in samples(metrics, name))
+
+
+STATUSES = {
+    "completed": "completed",
+    "upstream_error": "failed",
+    "client_gone": "client_gone",
+    "gateway_error": "failed",
+}
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_each_cause_is_counted_once_under_its_status(metrics, value, make_interception, make_outcome, cause):
+    interception = make_interception()
+    metrics.opened(interception)
+    assert value("aibridge_interceptions_inflight", **LABELS) == 1
+    metrics.closed(interception, make_outcome(cause))
+    termination = TERMINATION_OF[cause].value
+    assert value("aibridge_interceptions_inflight", **LABELS) == 0
+    assert value("aibridge_interceptions_started_total", **LABELS) == 1
+    [sample] = samples(metrics, "aibridge_interceptions_total")
+    assert sample.value == 1
+    assert sample.labels == LABELS | {
+        "status": STATUSES[termination],
+        "method": "POST",
+        "client": "Claude Code",
+        "termination": termination,
+        "cause": cause.value,
+    }
+
+
+def test_durations(metrics, value, make_interception, make_outcome):
+    interception = make_interception()
+    labels = {"provider": "anthropic", "model": "claude-sonnet-4-5"}
+    metrics.opened(interception)
+    metrics.closed(interception, make_outcome(duration=2.0))
+    assert value("aibridge_interceptions_duration_seconds_sum", **labels) == 2.0
+    assert value("aibridge_interceptions_duration_seconds_bucket", **labels, le="2.0") == 1
+    assert value("aibridge_interceptions_duration_seconds_bucket", **labels, le="1.0") == 0
+    assert value("aibridge_time_to_first_event_seconds_sum", **labels) == 0.3
+
+
+def test_the_known_buckets_are_kept(metrics, make_interception, make_outcome):
+    metrics.opened(make_interception())
+    metrics.closed(make_interception(), make_outcome())
+    bounds = {sample.labels["le"] for sample in samples(metrics, "aibridge_interceptions_duration_seconds_bucket")}
+    assert bounds >= {"0.5", "2.0", "5.0", "15.0", "30.0", "60.0", "120.0"}
+
+
+def test_an_answer_without_an_event_has_no_time_to_the_first(metrics, value, make_interception, make_outcome):
+    outcome = make_outcome(Cause.CONNECT_FAILED)
+    evidence = type(outcome.evidence)()
+    metrics.opened(make_interception())
+    metrics.closed(make_interception(), make_outcome(Cause.CONNECT_FAILED, evidence=evidence))
+    count = value("aibridge_time_to_first_event_seconds_count", provider="anthropic", model="claude-sonnet-4-5")
+    assert count == 0
+
+
+def test_sums_add_up_at_every_moment(make_interception, make_outcome):
+    metrics = Metrics(models=["known"], max_models=3)
+    draw = random.Random(7)
+    running = []
+    for _ in range(2000):
+        if running and draw.random() < 0.5:
+            metrics.closed(running.pop(draw.randrange(len(running))), make_outcome(draw.choice(list(Cause))))
+        else:
+            model = draw.choice(["known", "a", "b", "c", "d", "e", "", "x" * 500])
+            running.append(make_interception(model=model, provider=draw.choice(["p", "q"])))
+            metrics.opened(running[-1])
+        if draw.random() < 0.02:
+            ended = total(metrics, "aibridge_interceptions_total")
+            inflight = total(metrics, "aibridge_interceptions_inflight")
+            assert inflight == len(running)
+            assert total(metrics, "aibridge_interceptions_started_total") == ended + inflight
+    for interception in running:
+        metrics.closed(interception, make_outcome())
+    assert {sample.value for sample in samples(metrics, "aibridge_interceptions_inflight")} == {0}
+
+
+def numbers(text, name):
+    return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(name + "{"))
+
+
+def test_a_scrape_on_another_thread_sees_one_moment(metrics, make_interception, make_outcome):
+    stop, differences = threading.Event(), []
+
+    def scrape():
+        while not stop.is_set():
+            text = metrics.render()[0].decode()
+            started = numbers(text, "aibridge_interceptions_started_total")
+            ended = numbers(text, "aibridge_interceptions_total")
+            differences.append(started - ended - numbers(text, "aibridge_interceptions_inflight"))
+
+    thread = threading.Thread(target=scrape)
+    thread.start()
+    try:
+        outcome = make_outcome()
+        while len(differences) < 10:
+            interception = make_interception(model=f"m{len(differences)}")
+            metrics.opened(interception)
+            metrics.closed(interception, outcome)
+    finally:
+        stop.set()
+        thread.join()
+    assert set(differences) == {0}
+
+
+def test_model_names_are_bounded(make_interception, make_outcome):
+    metrics = Metrics(models=["known"], max_models=2)
+    for model in ["a", "b", "c", "d", "known", "a", "c"]:
+        interception = make_interception(model=model)
+        metrics.opened(interception)
+        metrics.closed(interception, make_outcome())
+    found = {s.labels["model"]: s.value for s in samples(metrics, "aibridge_interceptions_total")}
+    assert found == {"a": 2, "b": 1, "other": 3, "known": 1}
+
+
+def test_what_clients_invent_makes_no_series_and_no_memory(make_interception, make_outcome):
+    metrics = Metrics(max_models=0)
+    for number in range(100):
+        interception = make_interception(model=f"m{number}", method=f"X{number}")
+        metrics.opened(interception)
+        metrics.closed(interception, make_outcome())
+    [sample] = samples(metrics, "aibridge_interceptions_total")
+    assert (sample.labels["model"], sample.labels["method"], sample.value) == ("other", "other", 100)
+    assert len(metrics._open) == 1
+    assert len(metrics._open["anthropic", "other", "/v1/messages"].totals) == 1
+
+
+def test_a_long_model_name_is_other(metrics, make_interception):
+    metrics.opened(make_interception(model="x" * 129))
+    assert samples(metrics, "aibridge_interceptions_started_total")[0].labels["model"] == "other"
+
+
+def test_counters_of_their_own(metrics, value):
+    metrics.rejected("body_too_large")
+    metrics.passed_through("anthropic", "/v1/models/{path}", "GET")
+    metrics.passed_through("anthropic", "/v1/models/{path}", "BREW")
+    metrics.trailing("anthropic", 17)
+    metrics.dropped(3)
+    assert value("aibridge_rejections_total", reason="body_too_large") == 1
+    labels = {"provider": "anthropic", "route": "/v1/models/{path}"}
+    assert value("aibridge_passthrough_total", **labels, method="GET") == 1
+    assert value("aibridge_passthrough_total", **labels, method="other") == 1
+    assert value("aibridge_trailing_bytes_total", provider="anthropic") == 17
+    assert value("aibridge_records_dropped_total") == 3
+    assert value("aibridge_build_info", version="1.2.3", wire="pure") == 1
+
+
+def test_rendered_text(metrics, make_interception, make_outcome):
+    metrics.opened(make_interception())
+    metrics.closed(make_interception(), make_outcome())
+    body, content_type = metrics.render()
+    text = body.decode()
+    assert content_type.startswith("text/plain")
+    assert "# TYPE aibridge_interceptions_total counter" in text
+    assert 'aibridge_build_info{version="1.2.3",wire="pure"} 1.0' in text
+    assert "process_resident_memory_bytes" in text
+    assert "python_info" in text
+    assert "_created" not in text
+
+
+def test_two_do_not_share_numbers(make_interception):
+    one, other = Metrics(), Metrics()
+    one.opened(make_interception())
+    assert samples(other, "aibridge_interceptions_started_total") == []
+
+
+def test_the_arithmetic_of_the_worst_case_is_still_right():
+    assert len(CLIENT_NAMES) == 15
+    assert len(Cause) == 21

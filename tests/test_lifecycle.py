@@ -1,0 +1,180 @@
+"""The table of how answers end: whole, and in agreement with the facts that it was made for."""
+
+import pytest
+
+from aibridge.lifecycle import (
+    TERMINATION_OF,
+    TRANSITIONS,
+    Cause,
+    Health,
+    Signal,
+    State,
+    Step,
+    Termination,
+    health_of,
+    step,
+)
+
+OPEN = [state for state in State if state is not State.ENDED]
+
+
+def walk(*signals):
+    """Walk from the start; return the last step's state and the cause at which it ended."""
+    state, cause = State.CONNECTING, None
+    for signal in signals:
+        taken = step(state, signal)
+        state, cause = taken.state, cause or taken.cause
+    return state, cause
+
+
+def test_no_cell_is_missing():
+    assert set(TRANSITIONS) == {(state, signal) for state in State for signal in Signal}
+
+
+def test_every_cause_has_one_termination():
+    assert set(TERMINATION_OF) == set(Cause)
+    assert set(TERMINATION_OF.values()) == set(Termination)
+
+
+def test_only_clean_is_completed():
+    assert [cause for cause, end in TERMINATION_OF.items() if end is Termination.COMPLETED] == [Cause.CLEAN]
+
+
+def test_every_cause_appears_in_some_cell():
+    assert {taken.cause for taken in TRANSITIONS.values()} - {None} == set(Cause)
+
+
+def test_a_step_that_ends_tells_why_and_no_other_does():
+    for (state, _), taken in TRANSITIONS.items():
+        ends = taken.state is State.ENDED and state is not State.ENDED
+        assert (taken.cause is not None) == ends
+
+
+@pytest.mark.parametrize("signal", Signal)
+def test_ended_absorbs(signal):
+    assert step(State.ENDED, signal) == Step(State.ENDED, None)
+
+
+def test_every_open_state_can_be_reached_and_left():
+    reached = {taken.state for (state, _), taken in TRANSITIONS.items() if state is not taken.state}
+    assert reached == set(State) - {State.CONNECTING}
+    for state in OPEN:
+        assert any(step(state, signal).state is State.ENDED for signal in Signal)
+
+
+def test_only_delivery_completes():
+    completing = [key for key, taken in TRANSITIONS.items() if taken.cause is Cause.CLEAN]
+    assert completing == [(State.FINISHED, Signal.DELIVERED)]
+
+
+@pytest.mark.parametrize("state", OPEN)
+def test_our_own_bug_ends_every_state_as_ours(state):
+    expected = Cause.HTTP_STATUS if state is State.REFUSED else Cause.INTERNAL
+    assert step(state, Signal.BUG).cause is expected
+
+
+# The rows of the outcome matrix.
+@pytest.mark.parametrize(
+    ("signals", "cause"),
+    [
+        # upstream
+        ((Signal.STREAM_HEAD, Signal.LAST_WORD, Signal.DELIVERED, Signal.BODY_END), Cause.CLEAN),
+        ((Signal.STREAM_HEAD, Signal.LAST_WORD, Signal.RESET, Signal.DELIVERED), Cause.CLEAN),
+        ((Signal.STREAM_HEAD, Signal.LAST_WORD, Signal.CUT, Signal.DELIVERED), Cause.CLEAN),
+        ((Signal.STREAM_HEAD, Signal.BODY_END), Cause.TRUNCATED),
+        ((Signal.STREAM_HEAD, Signal.CUT), Cause.INCOMPLETE_BODY),
+        ((Signal.STREAM_HEAD, Signal.BODY_END_IN_FRAME), Cause.TRUNCATED_FRAME),
+        ((Signal.STREAM_HEAD, Signal.BAD_FRAME), Cause.CORRUPT_FRAME),
+        ((Signal.STREAM_HEAD, Signal.BAD_PAYLOAD), Cause.CORRUPT_PAYLOAD),
+        ((Signal.STREAM_HEAD, Signal.EXCEPTION_FRAME), Cause.EXCEPTION_FRAME),
+        ((Signal.STREAM_HEAD, Signal.ERROR_FRAME), Cause.ERROR_FRAME),
+        ((Signal.STREAM_HEAD, Signal.ERROR_EVENT), Cause.ERROR_EVENT),
+        ((Signal.STREAM_HEAD, Signal.RESET), Cause.CONNECTION_RESET),
+        ((Signal.RESET,), Cause.CONNECTION_RESET),
+        ((Signal.CUT,), Cause.CONNECTION_RESET),
+        ((Signal.STREAM_HEAD, Signal.SILENT), Cause.IDLE_TIMEOUT),
+        ((Signal.UNREACHABLE,), Cause.CONNECT_FAILED),
+        ((Signal.NO_HEAD_IN_TIME,), Cause.RESPONSE_TIMEOUT),
+        ((Signal.ERROR_HEAD, Signal.BODY_END), Cause.HTTP_STATUS),
+        ((Signal.ERROR_HEAD, Signal.CUT), Cause.HTTP_STATUS),
+        ((Signal.UNEXPECTED_HEAD,), Cause.UNEXPECTED_RESPONSE),
+        ((Signal.BODY_HEAD, Signal.CUT), Cause.INCOMPLETE_BODY),
+        ((Signal.BODY_HEAD, Signal.BAD_PAYLOAD), Cause.CORRUPT_PAYLOAD),
+        ((Signal.BODY_HEAD, Signal.LAST_WORD, Signal.DELIVERED), Cause.CLEAN),
+        ((Signal.BAD_HTTP,), Cause.PROTOCOL_ERROR),
+        ((Signal.STREAM_HEAD, Signal.BAD_HTTP), Cause.PROTOCOL_ERROR),
+        # client
+        ((Signal.CLIENT_LOST,), Cause.BEFORE_RESPONSE),
+        ((Signal.BODY_HEAD, Signal.CLIENT_LOST), Cause.BEFORE_RESPONSE),
+        ((Signal.STREAM_HEAD, Signal.CLIENT_LOST), Cause.DISCONNECTED),
+        ((Signal.STREAM_HEAD, Signal.CLIENT_STALLED), Cause.STALLED),
+        ((Signal.STREAM_HEAD, Signal.LAST_WORD, Signal.CLIENT_LOST), Cause.DISCONNECTED),
+        ((Signal.STREAM_HEAD, Signal.LAST_WORD, Signal.CLIENT_STALLED), Cause.STALLED),
+        ((Signal.STREAM_HEAD, Signal.LAST_WORD, Signal.DELIVERED, Signal.CLIENT_LOST), Cause.CLEAN),
+        ((Signal.STREAM_HEAD, Signal.ERROR_EVENT, Signal.CLIENT_LOST), Cause.ERROR_EVENT),
+        ((Signal.ERROR_HEAD, Signal.CLIENT_LOST), Cause.HTTP_STATUS),
+        # gateway
+        ((Signal.DRAINED,), Cause.DRAINING),
+        ((Signal.STREAM_HEAD, Signal.DRAINED), Cause.DRAINING),
+        ((Signal.STREAM_HEAD, Signal.LAST_WORD, Signal.DRAINED), Cause.DRAINING),
+        ((Signal.BUG,), Cause.INTERNAL),
+    ],
+)
+def test_the_outcome_matrix(signals, cause):
+    assert walk(*signals) == (State.ENDED, cause)
+
+
+@pytest.mark.parametrize(
+    "late",
+    [
+        Signal.LAST_WORD,
+        Signal.ERROR_EVENT,
+        Signal.EXCEPTION_FRAME,
+        Signal.ERROR_FRAME,
+        Signal.BODY_END,
+        Signal.BODY_END_IN_FRAME,
+        Signal.BAD_FRAME,
+        Signal.BAD_PAYLOAD,
+        Signal.BAD_HTTP,
+        Signal.CUT,
+        Signal.RESET,
+        Signal.SILENT,
+    ],
+)
+def test_after_the_last_word_nothing_of_the_upstream_counts(late):
+    assert step(State.FINISHED, late) == Step(State.FINISHED, None)
+
+
+@pytest.mark.parametrize(
+    ("cause", "status", "error_type", "health"),
+    [
+        (Cause.CLEAN, 200, None, Health.SUCCESS),
+        (Cause.HTTP_STATUS, 400, None, Health.NEITHER),
+        (Cause.HTTP_STATUS, 401, None, Health.NEITHER),
+        (Cause.HTTP_STATUS, 404, None, Health.NEITHER),
+        (Cause.HTTP_STATUS, 422, None, Health.NEITHER),
+        (Cause.HTTP_STATUS, 408, None, Health.FAILURE),
+        (Cause.HTTP_STATUS, 429, None, Health.FAILURE),
+        (Cause.HTTP_STATUS, 500, None, Health.FAILURE),
+        (Cause.HTTP_STATUS, 529, None, Health.FAILURE),
+        (Cause.HTTP_STATUS, None, None, Health.NEITHER),
+        (Cause.EXCEPTION_FRAME, 200, "validationException", Health.NEITHER),
+        (Cause.EXCEPTION_FRAME, 200, "throttlingException", Health.FAILURE),
+        (Cause.EXCEPTION_FRAME, 200, None, Health.FAILURE),
+        (Cause.UNEXPECTED_RESPONSE, 200, None, Health.FAILURE),
+    ],
+)
+def test_health(cause, status, error_type, health):
+    assert health_of(cause, status, error_type) is health
+
+
+def test_neither_the_client_nor_we_make_an_upstream_ill():
+    for cause, termination in TERMINATION_OF.items():
+        if termination in {Termination.CLIENT_GONE, Termination.GATEWAY_ERROR}:
+            assert health_of(cause, 200, None) is Health.NEITHER
+
+
+def test_every_other_end_of_the_upstream_is_a_failure():
+    for cause, termination in TERMINATION_OF.items():
+        if termination is Termination.UPSTREAM_ERROR and cause is not Cause.HTTP_STATUS:
+            assert health_of(cause, None, None) is Health.FAILURE

@@ -1,0 +1,77 @@
+"""Telling many: in order, and through each other's failures."""
+
+import pytest
+
+from aibridge.listeners import Listeners
+
+INTERCEPTION, ATTEMPT, OUTCOME = object(), object(), object()
+
+
+class Ear:
+    def __init__(self, heard, name):
+        self.heard, self.name = heard, name
+
+    def opened(self, interception):
+        self.heard.append((self.name, "opened", interception))
+
+    def attempted(self, interception, attempt):
+        self.heard.append((self.name, "attempted", interception, attempt))
+
+    def closed(self, interception, outcome):
+        self.heard.append((self.name, "closed", interception, outcome))
+
+
+class Broken:
+    def opened(self, *_):
+        raise RuntimeError("opened")
+
+    def attempted(self, *_):
+        raise RuntimeError("attempted")
+
+    def closed(self, *_):
+        raise RuntimeError("closed")
+
+
+def tell(listeners):
+    listeners.opened(INTERCEPTION)
+    listeners.attempted(INTERCEPTION, ATTEMPT)
+    listeners.closed(INTERCEPTION, OUTCOME)
+
+
+def test_each_is_told_in_order():
+    heard = []
+    tell(Listeners([Ear(heard, "a"), Ear(heard, "b")]))
+    assert heard == [
+        ("a", "opened", INTERCEPTION),
+        ("b", "opened", INTERCEPTION),
+        ("a", "attempted", INTERCEPTION, ATTEMPT),
+        ("b", "attempted", INTERCEPTION, ATTEMPT),
+        ("a", "closed", INTERCEPTION, OUTCOME),
+        ("b", "closed", INTERCEPTION, OUTCOME),
+    ]
+
+
+def test_one_failure_keeps_nothing_from_the_next_and_is_told_once():
+    heard, failures = [], []
+    listeners = Listeners([Broken(), Ear(heard, "b")], lambda name, error: failures.append((name, str(error))))
+    tell(listeners)
+    tell(listeners)
+    assert len(heard) == 6
+    assert failures == [("Broken", "opened")]
+
+
+def test_a_failure_is_logged_with_the_name_and_the_traceback(caplog):
+    tell(Listeners([Broken()]))
+    [record] = caplog.records
+    assert record.levelname == "ERROR"
+    assert record.fields == {"listener": "Broken"}
+    assert "RuntimeError" in caplog.text
+
+
+def test_what_is_no_failure_is_not_kept_back():
+    class Interrupted(Broken):
+        def opened(self, *_):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tell(Listeners([Interrupted()]))
