@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -250,7 +251,7 @@ def _arguments() -> argparse.Namespace:
     )
     options = parser.parse_args()
     if options.quick:
-        options.rounds, options.seconds = 1, 0.6
+        options.rounds, options.seconds = 1, 0.5
     return options
 
 
@@ -283,11 +284,15 @@ def main() -> int:
     if options.render:
         report.write_into(HERE / "README.md", report.tables(json.loads(options.render.read_text())))
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that all children end
     limit = raise_file_limit()
     scenarios = [one for one in _scenarios(options.scenarios, quick=options.quick) if 2 * one.connections + 100 < limit]
-    results = measure(options, _subjects(options.subjects), scenarios)
+    try:
+        results = measure(options, _subjects(options.subjects), scenarios)
+    except RuntimeError as error:
+        sys.exit(f"bench: {error}")
     if options.json:
-        options.json.write_text(json.dumps(results, indent=1) + "\n")
+        options.json.write_text(report.as_json(results))
     print(report.tables(results))
     return 1 if any(cell["failed"] for cell in results["cells"]) else 0
 

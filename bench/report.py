@@ -1,5 +1,6 @@
 """From cells to tables: medians over the rounds, their spread, and ratios to nginx of the same round."""
 
+import json
 import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,17 @@ def tables(results: Cell) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def as_json(results: Cell) -> str:
+    """The results as a file: the facts, then a line for each cell."""
+    cells = (json.dumps({key: _rounded(value) for key, value in cell.items()}) for cell in results["cells"])
+    facts = json.dumps({key: value for key, value in results.items() if key != "cells"}, indent=1)
+    return facts.removesuffix("\n}") + ',\n "cells": [\n  ' + ",\n  ".join(cells) + "\n ]\n}\n"
+
+
+def _rounded(value: object) -> object:
+    return round(value, 4) if isinstance(value, float) else value
+
+
 def write_into(page: Path, text: str) -> None:
     """Replace what stands between the two marks of a page."""
     before, _, rest = page.read_text().partition(BEGIN)
@@ -33,34 +45,42 @@ def write_into(page: Path, text: str) -> None:
 
 
 def _environment(results: Cell) -> str:
-    machine, versions = results["machine"], results["versions"]
-    where = f"{machine['cores']} cores ({machine['cpu']}), {machine['memory_mb']} MB, {machine['system']} {machine['kernel']}"
-    what = ", ".join(f"{name} {version}" for name, version in versions.items())
-    how = f"{results['rounds']} rounds, windows of {results['seconds']:g} s"
-    return (
-        f"{results['date']}: {where}; {what}; {how}. Medians; in brackets the least and the most of all rounds.\n\n"
-        f"Method: {results['method']}.\n\n"
-        f"The account of CPU time, checked against a child that burned a known amount, is wrong by {results['accounting_error']:+.2%}."
-    )
+    machine = results["machine"]
+    facts = {
+        "date": results["date"],
+        "machine": f"{machine['cores']} cores, {machine['cpu']}, {machine['memory_mb']:,} MB",
+        "kernel": f"{machine['system']} {machine['kernel']}",
+        "versions": ", ".join(f"{name} {version}" for name, version in results["versions"].items()),
+        "rounds": f"{results['rounds']}, with windows of {results['seconds']:g} s",
+        "method": results["method"],
+        "figures": "medians; in brackets the least and the most of all rounds",
+        "error of the CPU account": f"{results['accounting_error']:+.2%}, against a child that burned a known amount",
+    }
+    lines = [f"- **{name}**: {fact}" for name, fact in facts.items()]
+    return "\n".join(lines + [f"- **{name}**: {says}" for name, says in results["subjects"].items()])
 
 
 def _direct(results: Cell) -> str:
-    """What upstream and load generator can do alone, against the best of the subjects."""
-    head = ["", "requests/s", "events/s", "cores of load generator", "cores of upstream", "times the best subject"]
-    lines = [_direct_line(name, _rows(results, name)) for name in results["scenarios"]]
-    return "### direct\n\nThe load generator straight at the upstream.\n\n" + _markdown(
-        head, [line for line in lines if line]
-    )
+    """What upstream and load generator can do alone, and how many times that is what each subject did."""
+    others = [name for name in results["subjects"] if name != NOTHING]
+    head = ["", "requests/s", "events/s", "cores of load generator", "cores of upstream"]
+    loops = [name for name, scenario in results["scenarios"].items() if scenario["shape"] in {"json", "burst"}]
+    lines = [_direct_line(name, _rows(results, name), others) for name in loops]
+    table = _markdown([*head, *(f"times {name}" for name in others)], [line for line in lines if line])
+    return f"### direct\n\nThe load generator straight at the upstream: what the two can do.\n\n{table}"
 
 
-def _direct_line(name: str, rows: Rows) -> list[str]:
+def _direct_line(name: str, rows: Rows, others: list[str]) -> list[str]:
     if NOTHING not in rows:
         return []
-    rates = {subject: _median(cells, "requests_per_second") for subject, cells in rows.items()}
-    best = max((rate for subject, rate in rates.items() if subject != NOTHING), default=0)
-    loop = "-" if not rates[NOTHING] or not best else f"{rates[NOTHING] / best:.1f}"
     keys = ("requests_per_second", "events_per_second", "cores_load", "cores_upstream")
-    return [name, *(_number(_median(rows[NOTHING], key)) for key in keys), loop]
+    figures = [_number(_median(rows[NOTHING], key)) for key in keys]
+    return [name, *figures, *(_times(rows, other) for other in others)]
+
+
+def _times(rows: Rows, other: str) -> str:
+    pairs = [pair for pair in _paired(rows, NOTHING, other, "requests_per_second") if all(pair)]
+    return f"{statistics.median(mine / theirs for mine, theirs in pairs):.1f}" if pairs else "-"
 
 
 def _rows(results: Cell, scenario: str) -> Rows:
@@ -104,7 +124,7 @@ def _median(cells: list[Cell], key: str) -> float:
 
 
 def _number(value: float) -> str:
-    if abs(value) >= 100:
+    if abs(value) >= 100 or not value:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
@@ -136,9 +156,7 @@ def ratio(key: str) -> Callable[[Rows, str], str]:
 
     def show(rows: Rows, name: str) -> str:
         pairs = _paired(rows, name, FLOOR, key)
-        return (
-            "-" if name == NOTHING or not pairs else f"{statistics.median(mine / other for mine, other in pairs):.2f}"
-        )
+        return f"{statistics.median(mine / other for mine, other in pairs):.2f}" if pairs else "-"
 
     return show
 
@@ -156,12 +174,10 @@ def added(*keys: str) -> Callable[[Rows, str], str]:
 
 
 def _paired(rows: Rows, name: str, other: str, key: str) -> list[tuple[float, float]]:
-    by_round = {cell["round"]: cell[key] for cell in rows.get(other, ()) if cell.get(key)}
-    return [
-        (cell[key], by_round[cell["round"]])
-        for cell in rows[name]
-        if cell["round"] in by_round and cell.get(key) is not None
-    ]
+    """The figures of both, of each round that has both."""
+    theirs = {cell["round"]: cell[key] for cell in rows.get(other, ()) if cell.get(key)}
+    mine = {cell["round"]: cell[key] for cell in rows[name] if cell.get(key) is not None}
+    return [(mine[number], theirs[number]) for number in mine if number in theirs]
 
 
 _CORES: Column = ("cores used", spread("cores"))

@@ -99,7 +99,9 @@ def marks(scenario: Scenario, seconds: float, *, decodes: bool) -> traffic.Marks
 
 
 def _ticks(scenario: Scenario, seconds: float) -> int:
-    return int(times(scenario, seconds).stream / scenario.period) if scenario.streams else scenario.ticks
+    if not scenario.streams:
+        return scenario.ticks
+    return int(times(scenario, seconds).stream / scenario.period) + 2  # the first tick may come at once
 
 
 def smaller(scenario: Scenario) -> Scenario:

@@ -43,7 +43,6 @@ class Subject:
     missing: Callable[[], str]
     messages_path: str = traffic.MESSAGES_PATH
     bedrock_path: str = traffic.BEDROCK_PATH
-    bedrock_model: str = ""  # the model in the body, where the client speaks Anthropic's API
     decodes: bool = False
 
 
@@ -53,14 +52,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(port: int, child: "subprocess.Popen[str]") -> None:
+def wait_for(name: str, port: int, child: "subprocess.Popen[str]") -> None:
     """Until `port` accepts."""
     give_up = time.monotonic() + START_WITHIN
     while time.monotonic() < give_up and child.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
         time.sleep(0.02)
-    raise RuntimeError(f"{Path(child.args[0]).name} did not start")  # type: ignore[index,arg-type]
+    raise RuntimeError(f"{name} did not start")
 
 
 # ---- direct
@@ -108,7 +107,7 @@ def start_nginx(upstream: int, directory: Path) -> Iterator[Door]:
     config.write_text(nginx_config(upstream, port, directory))
     command = [str(nginx_binary()), "-e", "stderr", "-p", str(directory), "-c", str(config)]
     with running(command) as child:
-        wait_for(port, child)
+        wait_for("nginx", port, child)
         yield Door(port, child.pid)
 
 
@@ -118,26 +117,29 @@ def start_nginx(upstream: int, directory: Path) -> Iterator[Door]:
 @contextlib.contextmanager
 def start_aiohttp(upstream: int, _: Path) -> Iterator[Door]:
     with running([sys.executable, str(HERE / "passthrough.py"), str(upstream)]) as child:
-        yield Door(int(line_of(child, START_WITHIN)), child.pid)
+        port = line_of(child, START_WITHIN)
+        if not port:
+            raise RuntimeError("aiohttp did not start")
+        yield Door(int(port), child.pid)
 
 
 # ---- aibridge
 
 
 def aibridge_config(upstream: int, port: int, admin: int, directory: Path) -> str:
-    """The whole YAML: two providers at the scripted upstream, defaults everywhere else."""
+    """The whole YAML: both providers at the scripted upstream, records on, defaults everywhere else."""
     return f"""
 listen: {{host: 127.0.0.1, port: {port}}}
 admin: {{host: 127.0.0.1, port: {admin}}}
-ledger: {{path: {directory}/ledger.sqlite}}
+records: {{path: {directory}/records.db}}
 providers:
-  anthropic: {{kind: anthropic, base_url: "http://127.0.0.1:{upstream}", api_key: {KEY}}}
+  anthropic: {{base_url: "http://127.0.0.1:{upstream}", api_key: {KEY}}}
   bedrock:
-    kind: bedrock
     base_url: "http://127.0.0.1:{upstream}"
     region: us-east-1
     access_key_id: AKIDEXAMPLE
     secret_access_key: wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY
+    model_map: {{{traffic.MODEL}: "{traffic.BEDROCK_MODEL}"}}
 """
 
 
@@ -151,7 +153,7 @@ def start_aibridge(upstream: int, directory: Path) -> Iterator[Door]:
         stdout=subprocess.DEVNULL,
         cwd=str(HERE.parent),
     ) as child:
-        wait_for(port, child)
+        wait_for("aibridge", port, child)
         yield Door(port, child.pid)
 
 
@@ -172,9 +174,7 @@ def _aiohttp_missing() -> str:
 
 
 def _aibridge_missing() -> str:
-    return (
-        "" if (HERE.parent / "aibridge" / "__main__.py").exists() else "`python -m aibridge serve` does not exist yet"
-    )
+    return "" if (HERE.parent / "aibridge" / "cli.py").exists() else "`python -m aibridge serve` does not exist yet"
 
 
 SUBJECTS = (
@@ -195,7 +195,6 @@ SUBJECTS = (
         _aibridge_missing,
         messages_path="/anthropic/v1/messages",
         bedrock_path="/bedrock/v1/messages",
-        bedrock_model=traffic.MODEL,
         decodes=True,
     ),
 )
