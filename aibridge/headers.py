@@ -12,7 +12,7 @@ HOP_BY_HOP = frozenset({
 
 CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
 
-_TRANSPORT = frozenset({b"host", b"accept-encoding", b"content-length", b"content-encoding", b"expect"})
+_TRANSPORT = frozenset({b"host", b"accept-encoding", b"content-length", b"content-encoding", b"expect", b"cookie"})
 
 _FORWARDED = frozenset({
     b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-proto", b"x-real-ip",

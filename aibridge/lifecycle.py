@@ -86,6 +86,7 @@ class Health(StrEnum):
     NEITHER = "neither"
 
 
+_SERVER_ERROR = 500
 _UNHEALTHY_STATUSES = frozenset({408, 429})
 
 
@@ -103,7 +104,7 @@ def health_of(cause: Cause, http_status: int | None, error_type: str | None) -> 
     if termination is not Termination.UPSTREAM_ERROR:
         return Health.NEITHER
     if cause is Cause.HTTP_STATUS:
-        unhealthy = http_status is not None and (http_status >= 500 or http_status in _UNHEALTHY_STATUSES)
+        unhealthy = http_status is not None and (http_status >= _SERVER_ERROR or http_status in _UNHEALTHY_STATUSES)
         return Health.FAILURE if unhealthy else Health.NEITHER
     if cause is Cause.EXCEPTION_FRAME and error_type == "validationException":
         return Health.NEITHER

@@ -3,9 +3,9 @@
 The relay does no I/O and reads no clock. Its owner feeds it what the upstream sent and tells it what happened on the
 three sides; it gives back what the client is to get, and says in `state`, `cause` and `error` where the answer stands.
 
-Where `feed_data` or `feed_eof` lead to `FINISHED`, `last_words` holds the text with the terminal event: its owner hands it
-to the client's socket and says `DELIVERED`. Where they lead to `ENDED`, `last_words` holds what the client still gets:
-the upstream's own error event, or an error event of ours.
+Where `feed_data` or `feed_eof` lead to `FINISHED`, `last_words` holds the text with the terminal event: its owner hands
+it to the client's socket and says `DELIVERED`. Where they lead to `ENDED`, `last_words` holds what the client still
+gets: the upstream's own error event, or an error event of ours.
 """
 
 from aibridge.dialects import Dialect, Observer, Telling, words_of
@@ -90,7 +90,7 @@ class Relay:
 
     def fail(self, signal: Signal, error: str = "") -> None:
         """Take a fact that ends the answer, and keep an error event of ours as `last_words` where a stream is open."""
-        streaming = self.state is State.STREAMING
+        streaming = self.state in _OPEN
         held, self.last_words = self.last_words, b""
         self.on(signal, error)
         if self.state is not State.ENDED:
@@ -101,7 +101,7 @@ class Relay:
     def telling(self) -> Telling:
         """Return what the client is told of the end. Only for a cause in `FAULT_OF`."""
         fault = FAULT_OF[self.cause or Cause.INTERNAL]
-        kind = kind_of_exception(self.error_type) if self.error_type and self.cause is Cause.EXCEPTION_FRAME else fault.kind
+        kind = kind_of_exception(self.error_type or "") if self.cause is Cause.EXCEPTION_FRAME else fault.kind
         message = self.error if self.cause in _THEIR_WORDS and self.error else fault.message
         return Telling(kind, message, self._request_id)
 
@@ -171,6 +171,9 @@ class Relay:
             self.fail(_SIGNAL_OF[type(error)], str(error))
         return text
 
+
+_OPEN = frozenset({State.STREAMING, State.FINISHED})
+"""States in which the client may have a stream open, that must not end as if it were complete."""
 
 _THEIR_WORDS = frozenset({Cause.EXCEPTION_FRAME, Cause.ERROR_FRAME})
 """Causes that come with the upstream's own message, which the client gets."""

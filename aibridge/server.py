@@ -187,15 +187,20 @@ class _Sent(web.StreamResponse):
         """Whether the connection takes another request."""
         return self._reusable
 
-    async def prepare(self, request: web.BaseRequest) -> None:  # noqa: ARG002 - the signature is aiohttp's
+    async def prepare(self, request: web.BaseRequest) -> None:
         """Do nothing: the head is out."""
 
-    async def write_eof(self, data: bytes = b"") -> None:  # noqa: ARG002 - the signature is aiohttp's
+    async def write_eof(self, data: bytes = b"") -> None:
         """Do nothing: the body is out."""
 
 
 _SENT = _Sent(reusable=True)
 _SENT_AND_CLOSE = _Sent(reusable=False)
+
+
+_SILENT = logging.getLogger("aibridge.access")
+_SILENT.disabled = True
+"""aiohttp's access log: the interception's own line says more."""
 
 
 class _ClientProtocol(web.RequestHandler):
@@ -206,7 +211,7 @@ class _ClientProtocol(web.RequestHandler):
     def __init__(self, server: "Server", buffer_bytes: int, loop: asyncio.AbstractEventLoop) -> None:
         # HTTP/1.1 heads of agents are large: cookies, traces, and long beta lists.
         super().__init__(
-            server, loop=loop, access_log=None, max_line_size=32_768, max_field_size=65_536, keepalive_timeout=75
+            server, loop=loop, max_line_size=32_768, max_field_size=65_536, keepalive_timeout=75, access_log=_SILENT
         )
         self._buffer_bytes = buffer_bytes
         self.stream: ClientStream | None = None

@@ -14,7 +14,7 @@ import ssl
 import urllib.request
 from collections import deque
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 from urllib.parse import unquote, urlsplit
 
 import aiohappyeyeballs
@@ -22,20 +22,13 @@ import httptools
 
 from aibridge.errors import ConfigError, UpstreamFailure
 from aibridge.lifecycle import Signal
-from aibridge.values import Headers, UpstreamRequest
+from aibridge.values import ResponseHead, UpstreamRequest
 
 MAX_HEAD_BYTES = 65_536
 """A response head over this is hostile: nginx allows 8 KiB, Node 16, and real providers send under 4."""
 
 _NO_BODY = frozenset({204, 304})
 _OK = 200
-
-
-class ResponseHead(NamedTuple):
-    """Status and headers of an answer."""
-
-    status: int
-    headers: Headers
 
 
 class Sink(Protocol):
@@ -96,7 +89,13 @@ class Connection(asyncio.Protocol):
         self._sink: Sink | None = None
         self._lost = False
         self._sends_no_body = False
-        self._renew()
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._head: ResponseHead | None = None
+        self._told_head = False
+        self._head_bytes = 0
+        self._body: list[bytes] = []
+        self._complete = False
+        self._reusable = False
 
     def __repr__(self) -> str:
         state = "lost" if self._lost else "idle" if self._sink is None else "busy"
@@ -154,9 +153,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
-        if not isinstance(transport, asyncio.Transport):
-            raise TypeError(f"a stream transport, not {transport!r}")
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the socket, and tell the sink what they hold."""
@@ -175,7 +172,7 @@ class Connection(asyncio.Protocol):
             error = "the upstream switched protocols"
         except httptools.HttpParserError as broken:
             error = f"malformed HTTP: {broken}"
-        self._tell(sink, error or self._bound_head(len(data)))
+        self._tell(error or self._bound_head(len(data)))
 
     def eof_received(self) -> None:
         """Let the transport close: a half-open upstream has nothing more to say."""
@@ -221,11 +218,9 @@ class Connection(asyncio.Protocol):
 
     def _renew(self) -> None:
         """Forget the answer before."""
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._head: ResponseHead | None = None
+        self._head = None
         self._told_head = False
         self._head_bytes = 0
-        self._body: list[bytes] = []
         self._complete = False
         self._reusable = False
 
@@ -237,36 +232,33 @@ class Connection(asyncio.Protocol):
         self._head_bytes += size
         return f"a head or trailer over {MAX_HEAD_BYTES} bytes" if self._head_bytes > MAX_HEAD_BYTES else ""
 
-    def _tell(self, sink: Sink, error: str) -> None:
+    def _tell(self, error: str) -> None:
         """Tell the sink, in the order in which it came: head, body, end, error. The sink may let go in between."""
-        if self._head is not None and not self._told_head:
+        sink = self._sink
+        if self._head is not None and not self._told_head and sink is not None:
             self._told_head = True
-            head = self._head
-            if self._sends_no_body or head.status in _NO_BODY:
+            if self._sends_no_body or self._head.status in _NO_BODY:
                 self._complete = True  # not reusable: the parser still waits for a body
-            sink.head_received(head)
-        if self._body and self._sink is sink:
-            body = self._body
-            self._body = []
-            sink.data_received(body[0] if len(body) == 1 else b"".join(body))
-        if self._complete:
-            if error:
-                self._reusable = False
-            if self._sink is sink:
-                sink.body_ended()
-        elif error:
+            sink.head_received(self._head)
+        if self._body and self._sink is not None:
+            body, self._body = self._body, []
+            self._sink.data_received(body[0] if len(body) == 1 else b"".join(body))
+        if error:
             self._reusable = False
-            if self._sink is sink:
-                self._sink = None
-                sink.upstream_failed(Signal.BAD_HTTP, error)
+        if self._complete and self._sink is not None:
+            self._sink.body_ended()
+        elif error:
+            sink, self._sink = self._sink, None
             self.close()
+            if sink is not None:
+                sink.upstream_failed(Signal.BAD_HTTP, error)
 
     def _ends_with_connection(self) -> bool:
         """Whether the body has neither a length nor chunks, so that the connection's end is its end."""
-        if self._head is None:
+        if self._head is None or not self._told_head:
             return False
         framing = {b"content-length", b"transfer-encoding"}
-        return self._told_head and framing.isdisjoint(name for name, _ in self._head.headers)
+        return framing.isdisjoint(name for name, _ in self._head.headers)
 
     def _request_head(self, request: UpstreamRequest) -> bytes:
         target = self.through_proxy + request.target
@@ -382,11 +374,12 @@ class Pool:
         waiter = asyncio.get_running_loop().create_future()
         lane.waiters.append(waiter)
         try:
-            return await waiter
+            freed: Connection | None = await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled() and (connection := waiter.result()) is not None:
                 self.put(connection)
             raise
+        return freed
 
     def _give_up(self, lane: _Lane) -> None:
         lane.live -= 1

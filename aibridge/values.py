@@ -5,7 +5,7 @@ HTTP headers are tuples of (name, value) in bytes, names in lower case, in the o
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
@@ -106,6 +106,17 @@ class UpstreamRequest:
     credential: Credential
 
 
+class ResponseHead(NamedTuple):
+    """Status and headers of an upstream's answer."""
+
+    status: int
+    headers: Headers
+
+    def header(self, name: bytes) -> bytes:
+        """Return the first value of a header, by its lower-case name, or the empty string."""
+        return first_header(self.headers, name) or b""
+
+
 class Usage(NamedTuple):
     """The provider's own token counts. Input excludes cached tokens. None: not said."""
 
@@ -122,14 +133,6 @@ class UsageSource(StrEnum):
     PROVIDER_FINAL = "provider_final"
     PROVIDER_PARTIAL = "provider_partial"
     NONE = "none"
-
-
-class ToolUse(NamedTuple):
-    """A tool that the model chose."""
-
-    id: str
-    name: str
-    arguments: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,12 +200,11 @@ class Outcome:
     duration: float
     evidence: Evidence
     health: Health
-    usage: Usage = Usage()
-    usage_source: UsageSource = UsageSource.NONE
-    message_id: str = ""
-    response_model: str = ""
-    stop_reason: str = ""
-    tool_uses: tuple[ToolUse, ...] = field(default=())
+    usage: Usage
+    usage_source: UsageSource
+    message_id: str
+    response_model: str
+    stop_reason: str
 
 
 class Listener(Protocol):

@@ -28,7 +28,10 @@ class Observer(Protocol):
     response_model: str
     stop_reason: str
     error: str
-    usage: Usage
+
+    @property
+    def usage(self) -> Usage:
+        """The provider's counts so far."""
 
     def observe(self, event: Event) -> Signal | None:
         """Learn from one event. Returns `LAST_WORD` or `ERROR_EVENT` where the event is one."""
@@ -47,13 +50,21 @@ class Observer(Protocol):
 class Dialect(Protocol):
     """One API."""
 
-    name: str
-    quiet: tuple[bytes, ...]
-    """Templates of events that carry no fact (see `aibridge.wire.SSEScanner`)."""
-    quiet_event: str
-    """The type of the events that `quiet` describes."""
-    ping: bytes
-    """A whole event that keeps a client waiting and says nothing."""
+    @property
+    def name(self) -> str:
+        """The dialect's name."""
+
+    @property
+    def quiet(self) -> tuple[bytes, ...]:
+        """Templates of events that carry no fact (see `aibridge.wire.SSEScanner`)."""
+
+    @property
+    def quiet_event(self) -> str:
+        """The type of the events that `quiet` describes."""
+
+    @property
+    def ping(self) -> bytes:
+        """A whole event that keeps a client waiting and says nothing."""
 
     def observer(self) -> Observer:
         """Return a new observer for one answer."""

@@ -117,9 +117,9 @@ class MessagesObserver:
         if not isinstance(metrics, dict):
             return
         for theirs, ours in _BEDROCK_COUNTS.items():
-            count = metrics.get(theirs)
+            count = metrics.get(theirs, -1)
             if _is_count(count):
-                self._counts.setdefault(ours, count)
+                self._counts.setdefault(ours, int(count))
                 self._final = True
 
 

@@ -7,8 +7,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from aibridge.dialects import Dialect
-from aibridge.upstream import ResponseHead
-from aibridge.values import ClientRequest, Credential, Headers, Interception, StreamDecoder, UpstreamRequest
+from aibridge.values import (
+    Actor,
+    ClientRequest,
+    Credential,
+    Headers,
+    Interception,
+    ResponseHead,
+    StreamDecoder,
+    UpstreamRequest,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +32,21 @@ class Reading:
 class Provider(Protocol):
     """A configured service that requests can be sent to."""
 
-    name: str
-    kind: str
-    dialect: Dialect
-    stream_type: bytes
-    """The media type that a streaming answer has."""
+    @property
+    def name(self) -> str:
+        """The name in the configuration, and in paths."""
+
+    @property
+    def kind(self) -> str:
+        """What sort of service it is."""
+
+    @property
+    def dialect(self) -> Dialect:
+        """The API that its clients speak."""
+
+    @property
+    def stream_type(self) -> bytes:
+        """The media type that a streaming answer has."""
 
     def read(self, request: ClientRequest) -> Reading:
         """Learn from a request. Raises `RequestRejected` where it is not what the API takes."""
@@ -50,3 +68,8 @@ class Provider(Protocol):
 
     def upstream_request_id(self, head: ResponseHead) -> str:
         """Return the id that the upstream gave the request, or the empty string."""
+
+
+def actor_headers(actor: Actor) -> Headers:
+    """Return the headers that tell an upstream who asked; only sent where the configuration says so."""
+    return ((b"x-ai-bridge-actor-id", actor.id.encode("latin-1", "replace")),)

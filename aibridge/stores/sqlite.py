@@ -6,8 +6,9 @@ each: what the last second wrote may be lost with the machine's power, never wit
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from aibridge.stores.base import (
     ATTEMPTS,
@@ -138,3 +139,21 @@ def _translated(path: Path) -> Iterator[None]:
         raise StoreUnavailable(f"{path}: {error.strerror}") from error
     except (sqlite3.Error, OverflowError, ValueError) as error:
         raise StoreRefused(f"{path}: {error}") from error
+
+
+def read_interception(path: str | Path, interception_id: str) -> dict[str, Any]:
+    """Return the record of one interception with its token counts, by column; empty where there is none.
+
+    Args:
+        path: the file; it is opened for reading only.
+        interception_id: its id.
+    """
+    with _translated(Path(path)), closing(sqlite3.connect(f"{Path(path).resolve().as_uri()}?mode=ro", uri=True)) as db:
+        db.row_factory = sqlite3.Row
+        query = (
+            "SELECT interceptions.*, input_tokens, output_tokens, cache_read_input_tokens, cache_creation_input_tokens"
+            " FROM interceptions LEFT JOIN token_usages ON token_usages.interception_id = interceptions.id"
+            " WHERE interceptions.id = ?"
+        )
+        row = db.execute(query, (interception_id,)).fetchone()
+        return dict(row) if row is not None else {}

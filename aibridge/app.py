@@ -1,0 +1,214 @@
+"""How everything is put together: from a `Config` to two listeners, and back down again."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from aibridge import __version__, jsontext
+from aibridge.auth import Authenticator
+from aibridge.config import AnthropicProvider as AnthropicSettings
+from aibridge.config import BedrockProvider as BedrockSettings
+from aibridge.config import Config, Secret
+from aibridge.credentials import hint
+from aibridge.deadlines import Wheel
+from aibridge.exchange import Deadlines, Surroundings
+from aibridge.gateway import Bounds, Gateway
+from aibridge.listeners import Listeners
+from aibridge.providers.anthropic import AnthropicProvider
+from aibridge.providers.aws import CredentialSource
+from aibridge.providers.base import Provider
+from aibridge.providers.bedrock import BedrockProvider
+from aibridge.recorder import Recorder
+from aibridge.routing import RouteTable
+from aibridge.server import ClientStream, Server
+from aibridge.stores.sqlite import SQLiteStore
+from aibridge.telemetry.log import Log
+from aibridge.telemetry.metrics import Metrics
+from aibridge.telemetry.tracing import Tracing
+from aibridge.upstream import Origin, Pool, PoolSettings
+from aibridge.values import Headers, Listener
+from aibridge.wire import IMPLEMENTATION
+
+logger = logging.getLogger(__name__)
+
+_JSON: Headers = ((b"content-type", b"application/json"),)
+
+
+class App:
+    """The gateway with all that belongs to it. Built on a running event loop.
+
+    Args:
+        config: valid; a simulated one has its simulator's address.
+        tracing: makes spans, or None.
+        extra: listeners besides our own.
+    """
+
+    def __init__(self, config: Config, *, tracing: Tracing | None = None, extra: tuple[Listener, ...] = ()) -> None:
+        self._config = config
+        self._tracing = tracing
+        limits = config.limits
+        self.metrics = Metrics(
+            models=config.known_models(),
+            max_models=config.metrics.max_models,
+            version=__version__,
+            wire=IMPLEMENTATION,
+        )
+        self.recorder = self._build_recorder()
+        books: list[Listener | None] = [self.recorder, self.metrics, Log(), tracing, *extra]
+        listener = Listeners([book for book in books if book is not None])
+        providers = [_build_provider(name, config) for name in config.providers]
+        self._pools = {provider.name: Pool(_pool_settings(config, provider.name)) for provider in providers}
+        self.gateway = Gateway(
+            RouteTable(providers),
+            Authenticator((key.name, key.key.get_secret_value()) for key in config.auth.keys),
+            self._surroundings(providers, listener),
+            self.metrics,
+            Bounds(max_request_bytes=limits.max_request_bytes, request_body=config.timeouts.request_body),
+        )
+        self._data = Server(self._serve_data, buffer_bytes=limits.client_buffer_bytes)
+        self._admin = Server(self._serve_admin)
+        self.port = 0
+        self.admin_port = 0
+
+    async def start(self) -> None:
+        """Listen. Raises `OSError` where an address cannot be had."""
+        self.port = await self._data.listen(self._config.listen.host, self._config.listen.port)
+        self.admin_port = await self._admin.listen(self._config.admin.host, self._config.admin.port)
+
+    async def stop(self) -> None:
+        """Refuse new requests, let those under way end within the drain deadline, then end them and close all."""
+        self._data.draining = True
+        await self.gateway.drain(self._config.drain_deadline)
+        await self._data.close()
+        await self._admin.close()
+        for pool in self._pools.values():
+            pool.close()
+        if self.recorder is not None:
+            await asyncio.to_thread(self.recorder.close)
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.shutdown)
+
+    def _build_recorder(self) -> Recorder | None:
+        records = self._config.records
+        if not records.enabled:
+            return None
+        store = SQLiteStore(records.path)
+        return Recorder(store, max_queued=records.max_queued, on_dropped=self.metrics.dropped)
+
+    def _surroundings(self, providers: list[Provider], listener: Listener) -> Mapping[str, Surroundings]:
+        loop = asyncio.get_running_loop()
+        wheel = Wheel(loop.call_later, loop.time)
+        return {
+            provider.name: Surroundings(
+                loop=loop,
+                wheel=wheel,
+                pool=self._pools[provider.name],
+                listener=listener,
+                deadlines=_deadlines(self._config, provider.name),
+                max_response_bytes=self._config.limits.max_response_bytes,
+                on_trailing=self.metrics.trailing,
+            )
+            for provider in providers
+        }
+
+    async def _serve_data(self, client: ClientStream) -> None:
+        if client.path in _HEALTH_PATHS and client.method in {"GET", "HEAD"}:
+            self._tell_health(client)
+        elif client.path == "/" and client.method == "HEAD":
+            client.respond(200, _JSON, b"")  # agents probe their base URL so, with any path
+        else:
+            await self.gateway.handle(client)
+
+    async def _serve_admin(self, client: ClientStream) -> None:
+        if client.method not in {"GET", "HEAD"}:
+            client.reusable = False
+            client.respond(405, (*_JSON, (b"allow", b"GET, HEAD")), b"{}")
+        elif client.path in _HEALTH_PATHS:
+            self._tell_health(client)
+        elif client.path == "/metrics":
+            body, content_type = self.metrics.render()
+            client.respond(200, ((b"content-type", content_type.encode()),), body)
+        else:
+            client.respond(404, _JSON, b'{"error":"not found"}')
+
+    def _tell_health(self, client: ClientStream) -> None:
+        ready = not self.gateway.draining
+        status = 200 if ready or client.path == "/healthz" else 503
+        health = {
+            "status": "ok" if ready else "draining",
+            "version": __version__,
+            "wire": IMPLEMENTATION,
+            "live": self.gateway.live,
+        }
+        client.respond(status, _JSON, jsontext.dumps(health))
+
+
+_HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
+
+
+def _deadlines(config: Config, provider: str) -> Deadlines:
+    timeouts = config.timeouts_for(provider)
+    return Deadlines(
+        connect=timeouts.connect,
+        response=timeouts.response,
+        idle=timeouts.idle,
+        client_stall=timeouts.client_stall,
+        ping=timeouts.ping,
+    )
+
+
+def _pool_settings(config: Config, provider: str) -> PoolSettings:
+    return PoolSettings(
+        keep_alive=config.timeouts_for(provider).keep_alive_upstream,
+        max_connections=config.limits.max_connections,
+        ca_file=str(config.tls.ca_file) if config.tls.ca_file else None,
+        verify=config.tls.verify,
+        proxy=_told(config.proxy.url),
+        proxy_from_environment=config.proxy.from_environment,
+    )
+
+
+def _build_provider(name: str, config: Config) -> Provider:
+    settings = config.providers[name]
+    if isinstance(settings, BedrockSettings):
+        return _build_bedrock(name, settings, config.limits.max_frame_bytes)
+    return _build_anthropic(name, settings, config.limits.max_event_bytes)
+
+
+def _build_anthropic(name: str, settings: AnthropicSettings, max_event_bytes: int) -> Provider:
+    return AnthropicProvider(
+        name=name,
+        base_url=settings.base_url,
+        authority=Origin.of(settings.base_url).authority,
+        api_key=_told(settings.api_key),
+        byok=settings.byok,
+        send_actor_headers=settings.send_actor_headers,
+        max_event_bytes=max_event_bytes,
+    )
+
+
+def _build_bedrock(name: str, settings: BedrockSettings, max_frame_bytes: int) -> Provider:
+    base_url = settings.base_url or f"https://bedrock-runtime.{settings.region}.amazonaws.com"
+    secret = _told(settings.secret_access_key)
+    static = None
+    if settings.access_key_id is not None and secret is not None:
+        static = (settings.access_key_id, secret, _told(settings.session_token))
+    token = _told(settings.bearer_token)
+    return BedrockProvider(
+        name=name,
+        base_url=base_url,
+        authority=Origin.of(base_url).authority,
+        region=settings.region,
+        credentials=CredentialSource(static, settings.profile),
+        credential_hint=hint(settings.access_key_id or token or "") or "<aws chain>",
+        bearer_token=token,
+        byok=settings.byok,
+        model_map=settings.model_map,
+        default_model=settings.default_model,
+        send_actor_headers=settings.send_actor_headers,
+        max_frame_bytes=max_frame_bytes,
+    )
+
+
+def _told(secret: Secret | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()

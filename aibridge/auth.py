@@ -1,0 +1,65 @@
+"""Who asks: gateway keys to actors. Without keys the gateway is open, and everyone is `anonymous`.
+
+A gateway key comes as `x-aibridge-key`, and then the client's own `x-api-key` or `Authorization` may go upstream; or in
+one of these two, which then are ours and go no further.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Iterable
+
+from aibridge.credentials import bearer_of
+from aibridge.errors import RequestRejected
+from aibridge.headers import CREDENTIALS
+from aibridge.values import Actor, Headers, first_header
+
+ANONYMOUS = Actor("anonymous")
+
+KEY_HEADER = b"x-aibridge-key"
+
+
+class Authenticator:
+    """Knows the gateway keys, as hashes.
+
+    Args:
+        keys: pairs of name and key.
+    """
+
+    def __init__(self, keys: Iterable[tuple[str, str]]) -> None:
+        self._names = [(_digest(key), Actor(name)) for name, key in keys]
+
+    def authenticate(self, headers: Headers) -> tuple[Actor, Headers]:
+        """Return who asks, and the headers less what was a gateway key.
+
+        Raises:
+            RequestRejected: keys are asked for, and none, or a wrong one, came.
+        """
+        if not self._names:
+            return ANONYMOUS, headers
+        own = (first_header(headers, KEY_HEADER) or b"").decode("latin-1").strip()
+        if own:
+            return self._actor(own), headers
+        for secret in _candidates(headers):
+            actor = self._actor(secret)
+            return actor, tuple(pair for pair in headers if pair[0] not in CREDENTIALS)
+        raise RequestRejected("no_key", 401, "a gateway key is needed, as x-api-key or Authorization: Bearer")
+
+    def _actor(self, secret: str) -> Actor:
+        digest = _digest(secret)
+        found = None
+        for known, actor in self._names:  # all of them: the time taken tells nothing
+            if hmac.compare_digest(known, digest):
+                found = actor
+        if found is None:
+            raise RequestRejected("wrong_key", 401, "the gateway key is not known")
+        return found
+
+
+def _candidates(headers: Headers) -> list[str]:
+    api_key = (first_header(headers, b"x-api-key") or b"").decode("latin-1").strip()
+    token = bearer_of(first_header(headers, b"authorization"))
+    return [secret for secret in (api_key, token) if secret]
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()

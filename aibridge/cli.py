@@ -1,0 +1,148 @@
+"""The command line: `serve`, `simulate`, `check`, `version`."""
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import uvloop
+
+from aibridge import __version__, config, jsontext
+from aibridge.app import App
+from aibridge.config import Config
+from aibridge.demo import show_one_stream, show_record
+from aibridge.errors import AibridgeError
+from aibridge.simulator import command as simulator
+from aibridge.simulator.server import Simulator
+from aibridge.simulator.settings import Settings as SimulatorSettings
+from aibridge.telemetry import log, tracing
+from aibridge.wire import IMPLEMENTATION
+
+logger = logging.getLogger("aibridge")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command. Returns the exit status: 0 fine, 1 it failed, 2 it was called or configured wrongly."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except AibridgeError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"aibridge: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="aibridge",
+        description="An AI gateway that relays bytes untouched and tells the truth about how each stream ended.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    serve = _add(commands, "serve", _serve, "start the gateway; without a file, from the environment")
+    serve.add_argument("--config", metavar="FILE", help="a YAML file (default: the environment alone)")
+    serve.add_argument("--demo", action="store_true", help="send one request through the gateway, and show its record")
+    simulate = _add(commands, "simulate", _simulate, "play the providers' APIs and every fault of theirs")
+    simulator.add_arguments(simulate)
+    check = _add(commands, "check", _check, "check a configuration file, and print what it comes to")
+    check.add_argument("file", metavar="FILE")
+    _add(commands, "version", _version, "print the version and which wire is in use")
+    return parser
+
+
+def _add(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    text: str,
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=text, description=text)
+    command.set_defaults(run=run)
+    return command
+
+
+def _version(_: argparse.Namespace) -> int:
+    print(f"aibridge {__version__}, {IMPLEMENTATION} wire, Python {sys.version.split()[0]}")
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    checked = config.load(options.file)
+    for note in checked.notes:
+        print(f"note: {note}", file=sys.stderr)
+    print(jsontext.dumps(config.describe(checked)).decode())
+    return 0
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    return _run(simulator.serve(options))
+
+
+def _serve(options: argparse.Namespace) -> int:
+    loaded = config.load(options.config) if options.config else config.from_environment()
+    log.setup(loaded.log.level)
+    for note in loaded.notes:
+        logger.warning(note)
+    _raise_open_files()
+    return _run(serve(loaded, demo=options.demo))
+
+
+def _run(main: Coroutine[Any, Any, None]) -> int:
+    uvloop.run(main)
+    return 0
+
+
+async def serve(loaded: Config, *, demo: bool = False) -> None:
+    """Serve until SIGTERM or SIGINT; a simulated configuration starts its simulator too."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    async with contextlib.AsyncExitStack() as stack:
+        if loaded.simulated:
+            simulated = await stack.enter_async_context(Simulator(SimulatorSettings()))
+            loaded = loaded.with_simulator(simulated.url)
+            logger.warning("no credentials found: every answer comes from the built-in simulator")
+        app = App(loaded, tracing=tracing.build(os.environ, version=__version__))
+        await app.start()
+        logger.info("aibridge started", extra={"fields": _start_fields(loaded, app)})
+        if demo:
+            await _demonstrate(app, loaded)
+        await stopped.wait()
+        logger.info("draining", extra={"fields": {"live": app.gateway.live, "deadline_s": loaded.drain_deadline}})
+        await app.stop()
+    logger.info("aibridge stopped")
+
+
+async def _demonstrate(app: App, loaded: Config) -> None:
+    interception_id = await show_one_stream(app.port, loaded)
+    if app.recorder is not None and await asyncio.to_thread(app.recorder.flush):
+        show_record(loaded, interception_id)
+
+
+def _start_fields(loaded: Config, app: App) -> dict[str, Any]:
+    host = loaded.listen.host
+    shown = "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104 - compared, not bound
+    return {
+        "version": __version__,
+        "wire": IMPLEMENTATION,
+        "data": f"http://{shown}:{app.port}",
+        "admin": f"http://{loaded.admin.host}:{app.admin_port}",
+        "providers": sorted(loaded.providers),
+        "records": str(loaded.records.path) if loaded.records.enabled else "off",
+        "gateway_keys": len(loaded.auth.keys),
+    }
+
+
+def _raise_open_files() -> None:
+    """Two sockets a stream: let the process open as many files as the system allows it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

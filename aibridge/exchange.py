@@ -1,0 +1,592 @@
+"""One interception's wires: upstream connection, relay and client, joined so that a chunk passes in one call.
+
+The exchange acts; it decides nothing. What happened on the three sides goes to the `Relay` as bytes and signals, and
+what the relay says is done: written to the client, told to the listeners, the connection kept or cut. The coroutine
+that handles the request sleeps on `done` meanwhile.
+
+An interception is closed in one place, `_conclude`: attempt and outcome are told before the client's socket gets the
+last word.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aibridge.deadlines import Wheel
+from aibridge.dialects import Telling, words_of
+from aibridge.errors import AibridgeError, UpstreamFailure
+from aibridge.faults import FAULT_OF, kind_of_status
+from aibridge.lifecycle import TERMINATION_OF, Cause, Signal, State, health_of
+from aibridge.providers.base import Provider
+from aibridge.relay import Relay
+from aibridge.server import ClientStream
+from aibridge.upstream import Connection, Origin, Pool
+from aibridge.values import (
+    Attempt,
+    Headers,
+    Interception,
+    Listener,
+    Outcome,
+    ResponseHead,
+    UpstreamRequest,
+    UsageSource,
+)
+
+logger = logging.getLogger(__name__)
+
+_FIRST_ERROR_STATUS = 300
+"""Redirects are no answers of these APIs: they are passed on, and not followed."""
+_HELD_BACK = 1
+"""Bytes of a non-streaming answer that wait until the client's socket has taken the rest."""
+_WRITTEN_AT_ONCE = 65_536
+"""Non-streaming answers up to this size go to the socket whole, with their head."""
+_STALE_WITHIN = 2.0
+"""Seconds in which a request on a stale connection is turned away: one round trip, and a busy peer."""
+_RETRY_AFTER_DRAIN = b"1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deadlines:
+    """Seconds, each above zero."""
+
+    connect: float
+    response: float
+    idle: float
+    client_stall: float
+    ping: float
+
+    @property
+    def shortest(self) -> float:
+        """How long a look at the wheel may be put off: no deadline that begins later can be due before."""
+        return min(self.connect, self.response, self.idle, self.client_stall, self.ping)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What all exchanges of one provider share. `on_trailing` counts bytes behind a terminal event."""
+
+    loop: asyncio.AbstractEventLoop
+    wheel: Wheel
+    pool: Pool
+    listener: Listener
+    deadlines: Deadlines
+    max_response_bytes: int
+    on_trailing: Callable[[str, int], None]
+
+
+class Exchange:
+    """One interception, from the request to its one outcome.
+
+    Args:
+        interception: what is known at its acceptance.
+        provider: who answers.
+        client: who asked.
+        around: what is shared.
+        started: monotonic seconds (`time.perf_counter`) at the interception's acceptance.
+    """
+
+    __slots__ = (
+        "_around", "_attempt", "_attempt_at", "_body", "_body_ended", "_client", "_connecting", "_connection", "_head",
+        "_heard_at", "_interception", "_late", "_origin", "_paused_at", "_provider", "_relay", "_request", "_said_at",
+        "_sent_at", "_started", "_whole", "done",
+    )  # fmt: skip
+
+    def __init__(
+        self, interception: Interception, provider: Provider, client: ClientStream, around: Surroundings, started: float
+    ) -> None:
+        self._interception = interception
+        self._provider = provider
+        self._client = client
+        self._around = around
+        self._started = started
+        self._attempt = 0
+        self._attempt_at = started
+        self._request: UpstreamRequest | None = None
+        self._connecting: asyncio.Task[Connection] | None = None
+        self._connection: Connection | None = None
+        self._head: ResponseHead | None = None
+        self._body: list[bytes] = []
+        self._body_ended = False
+        self._whole: tuple[int, Headers, bytes] | None = None
+        self._late = False
+        now = around.loop.time()
+        self._sent_at = self._heard_at = self._said_at = now
+        self._paused_at: float | None = None
+        self._relay = self._new_relay()
+        self.done: asyncio.Future[None] = around.loop.create_future()
+        client.listener = self
+        around.wheel.add(self, now + around.deadlines.shortest)
+        if client.lost:
+            self.client_lost()
+
+    # what the gateway says
+
+    def send(self, request: UpstreamRequest) -> None:
+        """Send the request, on an idle connection or a new one."""
+        if self._relay.state is State.ENDED:
+            return
+        self._request = request
+        self._origin = Origin.of(request.origin)
+        connection = self._around.pool.take(self._origin)
+        if connection is not None:
+            self._begin(connection)
+        else:
+            self._connect()
+
+    def drain(self) -> None:
+        """End: the drain deadline is reached."""
+        self._end(Signal.DRAINED, "the drain deadline was reached")
+
+    def fail(self, error: BaseException) -> None:
+        """End: an exception of ours. The client learns nothing of it but the id to ask for."""
+        logger.error("interception %s failed", self._interception.id, exc_info=error)
+        # The text of an error that is not ours may hold anything, secrets too: only its kind goes on the record.
+        self._end(Signal.BUG, str(error) if isinstance(error, AibridgeError) else type(error).__name__)
+
+    # what the client does
+
+    def client_lost(self) -> None:
+        """The client closed or reset its connection."""
+        self._end(Signal.CLIENT_LOST, "the client closed the connection")
+
+    def client_paused(self) -> None:
+        """The client's buffer is full: take no more from the upstream."""
+        self._paused_at = self._around.loop.time()
+        if self._connection is not None and self._relay.state is State.STREAMING:
+            self._connection.pause_reading()
+
+    def client_resumed(self) -> None:
+        """The client's buffer has drained: go on, or hand over the last words that waited for it."""
+        self._paused_at = None
+        if self._relay.state is State.FINISHED:
+            self._deliver()
+        elif self._connection is not None and self._relay.state is State.STREAMING:
+            self._heard_at = self._around.loop.time()
+            self._connection.resume_reading()
+
+    # what the upstream does
+
+    def head_received(self, head: ResponseHead) -> None:
+        """The response head: it says which of three kinds of answer comes."""
+        try:
+            self._take_head(head)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and is told as ours
+            self.fail(error)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the body: through the relay to the client's transport, in this one call."""
+        relay = self._relay
+        now = self._around.loop.time()
+        self._heard_at = now
+        if relay.state is not State.STREAMING:
+            self._gather(data)
+            return
+        try:
+            text = relay.feed_data(data, now)
+            if text:
+                relay.bytes_out += len(text)
+                self._said_at = now
+                self._client.write(text)
+            if relay.state is not State.STREAMING:
+                self._finish()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and is told as ours
+            self.fail(error)
+
+    def body_ended(self) -> None:
+        """The body is complete, by the framing of HTTP."""
+        self._body_ended = True
+        try:
+            if self._relay.state is State.STREAMING:
+                text = self._relay.feed_eof(self._around.loop.time())
+                if text:
+                    self._relay.bytes_out += len(text)
+                    self._client.write(text)
+                self._finish()
+            elif self._relay.state is State.COLLECTING:
+                self._take_body()
+            elif self._relay.state is State.REFUSED:
+                self._refuse()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and is told as ours
+            self.fail(error)
+        if self._connection is not None and self._relay.state is State.FINISHED:
+            # All came; only the client is late. The connection need not wait for it.
+            connection, self._connection = self._connection, None
+            connection.release()
+
+    def upstream_failed(self, signal: Signal, error: str) -> None:
+        """The answer ended before its time."""
+        connection, self._connection = self._connection, None
+        if connection is not None and self._was_stale(connection):
+            self._relay.on(signal, error)
+            self._tell_attempt()
+            self._relay = self._new_relay()
+            self._connect()
+        else:
+            self._end(signal, error)
+
+    def _was_stale(self, connection: Connection) -> bool:
+        """Whether the upstream closed a kept connection while our request was on its way to it.
+
+        Nobody answered the request then, and a new connection is asked; on a new one the same end is final. An
+        upstream that thought for a while before it closed has worked on the request: that is no stale connection.
+        """
+        thought = self._around.loop.time() - self._sent_at
+        return self._relay.state is State.CONNECTING and connection.requests > 1 and thought < _STALE_WITHIN
+
+    # what the clock does
+
+    def check(self, now: float) -> float | None:
+        """Act on what is due; see `Timed`."""
+        if self.done.done():
+            return None
+        deadlines = self._around.deadlines
+        latest = now + deadlines.shortest
+        due, act = self._next_deadline()
+        if now < due:
+            return min(due, latest)
+        act()
+        return None if self.done.done() else latest
+
+    def _next_deadline(self) -> tuple[float, Callable[[], None]]:
+        deadlines = self._around.deadlines
+        if self._paused_at is not None:
+            # The upstream is not read meanwhile: only the client can be late.
+            return self._paused_at + deadlines.client_stall, self._stalled
+        if self._relay.state is State.CONNECTING:
+            if self._connection is None:
+                return self._sent_at + deadlines.connect, self._connect_timed_out
+            return self._sent_at + deadlines.response, self._response_timed_out
+        idle = self._heard_at + deadlines.idle
+        ping = self._said_at + deadlines.ping
+        if self._relay.state is State.STREAMING and ping < idle:
+            return ping, self._ping
+        return idle, self._fell_silent
+
+    def _ping(self) -> None:
+        self._said_at = self._around.loop.time()
+        self._client.write(self._provider.dialect.ping)
+
+    def _stalled(self) -> None:
+        self._end(Signal.CLIENT_STALLED, "the client stopped reading")
+
+    def _connect_timed_out(self) -> None:
+        self._late = True
+        self._end(Signal.UNREACHABLE, f"no connection within {self._around.deadlines.connect:g} s")
+
+    def _response_timed_out(self) -> None:
+        self._end(Signal.NO_HEAD_IN_TIME, f"no response head within {self._around.deadlines.response:g} s")
+
+    def _fell_silent(self) -> None:
+        self._end(Signal.SILENT, f"no byte for {self._around.deadlines.idle:g} s")
+
+    # connecting
+    def _connect(self) -> None:
+        """Open a new connection; the answer to the request begins there."""
+        self._new_attempt()
+        self._sent_at = self._around.loop.time()
+        self._connecting = self._around.loop.create_task(self._around.pool.connect(self._origin))
+        self._connecting.add_done_callback(self._connected)
+
+    def _connected(self, connecting: asyncio.Task[Connection]) -> None:
+        self._connecting = None
+        if connecting.cancelled():
+            return
+        error = connecting.exception()
+        if error is None and self._relay.state is State.ENDED:
+            self._around.pool.put(connecting.result())
+        elif error is None:
+            self._send_guarded(connecting.result())
+        elif isinstance(error, UpstreamFailure):
+            self._end(Signal.UNREACHABLE, str(error))
+        else:
+            self.fail(error)
+
+    def _begin(self, connection: Connection) -> None:
+        self._new_attempt()
+        self._send_on(connection)
+
+    def _send_guarded(self, connection: Connection) -> None:
+        try:
+            self._send_on(connection)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and is told as ours
+            self.fail(error)
+
+    def _send_on(self, connection: Connection) -> None:
+        if self._request is None:
+            raise RuntimeError("nothing to send")
+        self._connection = connection
+        self._sent_at = self._around.loop.time()
+        connection.send(self._request, self)
+
+    def _new_attempt(self) -> None:
+        self._attempt += 1
+        self._attempt_at = time.perf_counter()
+
+    def _new_relay(self) -> Relay:
+        provider = self._provider
+        return Relay(provider.dialect, provider.decoder(), self._interception.id)
+
+    # an answer that is not a stream
+
+    def _take_head(self, head: ResponseHead) -> None:
+        relay = self._relay
+        self._head = head
+        relay.http_status = head.status
+        relay.upstream_request_id = self._provider.upstream_request_id(head)
+        if head.status >= _FIRST_ERROR_STATUS:
+            relay.on(Signal.ERROR_HEAD)
+        elif (wrong := self._unexpected(head)) is not None:
+            self._end(Signal.UNEXPECTED_HEAD, wrong)
+        elif self._interception.streaming:
+            relay.on(Signal.STREAM_HEAD)
+            self._said_at = self._around.loop.time()
+            self._client.start(head.status, self._headers(head) + _STREAM_HEADERS)
+        else:
+            relay.on(Signal.BODY_HEAD)
+
+    def _unexpected(self, head: ResponseHead) -> str | None:
+        """Say what is wrong with the kind of a good answer; None where nothing is."""
+        encoding = head.header(b"content-encoding")
+        if encoding not in {b"", b"identity"}:
+            return f"content-encoding {encoding.decode('latin-1')[:100]}, though none was asked for"
+        media_type = head.header(b"content-type").partition(b";")[0].strip().lower()
+        wanted = self._provider.stream_type if self._interception.streaming else b"application/json"
+        if media_type == wanted or (not media_type and not self._interception.streaming):
+            return None
+        return f"content-type {media_type.decode('latin-1')[:100] or '(none)'} instead of {wanted.decode()}"
+
+    def _gather(self, data: bytes) -> None:
+        relay = self._relay
+        if relay.state not in _GATHERING:
+            relay.trailing_bytes += len(data)
+            return
+        relay.bytes_in += len(data)
+        self._body.append(data)
+        if relay.bytes_in > self._around.max_response_bytes:
+            self._end(Signal.BAD_HTTP, f"an answer over {self._around.max_response_bytes} bytes")
+
+    def _take_body(self) -> None:
+        """A non-streaming answer came whole. Its last byte waits until the client's socket has taken the rest."""
+        relay = self._relay
+        body = b"".join(self._body)
+        head = self._good_head()
+        signal = relay.observer.observe_body(body)
+        relay.terminal_event_seen = signal is Signal.LAST_WORD
+        relay.on(signal, relay.observer.error or "the answer is not the JSON promised")
+        if relay.state is State.FINISHED and len(body) > _WRITTEN_AT_ONCE:
+            relay.bytes_out += len(body) - _HELD_BACK
+            self._client.begin_sized(head.status, self._headers(head), len(body), body[:-_HELD_BACK])
+            relay.last_words = body[-_HELD_BACK:]
+        else:
+            self._whole = (head.status, self._headers(head), body)
+        self._finish()
+
+    def _refuse(self) -> None:
+        """An error status and its body came whole: passed on in the client's API."""
+        head = self._good_head()
+        body = b"".join(self._body)
+        shown = self._provider.error_body(head, body)
+        headers = self._headers(head)
+        if shown is not body:
+            headers = tuple(pair for pair in headers if pair[0] != b"content-type") + _JSON
+        self._whole = (head.status, headers, shown)
+        self._end(Signal.BODY_END, words_of(body) or f"status {head.status}")
+
+    def _good_head(self) -> ResponseHead:
+        if self._head is None:
+            raise RuntimeError("a body without a head")
+        return self._head
+
+    def _headers(self, head: ResponseHead) -> Headers:
+        return (*self._provider.response_headers(head), (b"x-aibridge-id", self._interception.id.encode()))
+
+    # the end
+
+    def _end(self, signal: Signal, error: str) -> None:
+        """Take a fact that may end the interception."""
+        relay = self._relay
+        if relay.cause is None:
+            relay.fail(signal, error)
+            if relay.cause is not None:
+                self._conclude()
+
+    def _finish(self) -> None:
+        """The relay has the last word, or an end: hand it over, at once or when the client has taken the rest."""
+        if self._relay.state is State.ENDED:
+            self._conclude()
+        elif self._relay.state is State.FINISHED:
+            if self._client.unsent:
+                self._client.await_drain()
+            if self._paused_at is None:
+                self._deliver()
+
+    def _deliver(self) -> None:
+        self._relay.on(Signal.DELIVERED)
+        self._conclude()
+
+    def _conclude(self) -> None:
+        """Tell the one outcome, then say the last words: what the client sees finished is in the books before."""
+        relay = self._relay
+        say = self._last_words()
+        self._tell_attempt()
+        self._around.listener.closed(self._interception, self._outcome())
+        say()
+        if relay.trailing_bytes:
+            self._around.on_trailing(self._interception.provider, relay.trailing_bytes)
+        self._client.restore_limits()
+        self._settle()
+        self.done.set_result(None)
+
+    def _last_words(self) -> Callable[[], None]:
+        """Return what says the end to the client, and count its bytes.
+
+        The cases: the client is not there; it stopped reading; a stream is open, and ends with the terminal event or
+        an error event; an answer of known length is under way, and ends or is cut; a whole answer of the upstream is
+        passed on; nothing was said yet, and our own error is.
+        """
+        relay, client = self._relay, self._client
+        if client.lost:
+            return _say_nothing
+        if relay.cause is Cause.STALLED:
+            return client.abort
+        if client.started and not self._interception.streaming and relay.cause is not Cause.CLEAN:
+            return client.abort
+        if client.started:
+            relay.bytes_out += len(relay.last_words)
+            return lambda: client.end(relay.last_words)
+        status, headers, body = self._whole or self._fault()
+        relay.bytes_out += len(body)
+        return lambda: client.respond(status, headers, body)
+
+    def _fault(self) -> tuple[int, Headers, bytes]:
+        """Return our own error as an answer."""
+        relay = self._relay
+        if relay.cause is Cause.HTTP_STATUS:
+            status = relay.http_status or 502
+            message = f"the upstream answered with status {status}"
+            telling = Telling(kind_of_status(status), message, self._interception.id)
+        else:
+            late = relay.cause is Cause.CONNECT_FAILED and self._late
+            status = 504 if late else FAULT_OF[relay.cause or Cause.INTERNAL].status
+            telling = relay.telling()
+        headers: Headers = (*_JSON, (b"x-aibridge-id", self._interception.id.encode()))
+        if relay.cause is Cause.DRAINING:
+            headers += ((b"retry-after", _RETRY_AFTER_DRAIN),)
+        return status, headers, self._provider.dialect.error_body(telling)
+
+    def _settle(self) -> None:
+        """Keep the upstream's connection where all came and all is well, else cut it."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if self._body_ended and self._relay.cause in _TRUSTED:
+            connection.release()
+        elif self._relay.cause is Cause.CLEAN:
+            Linger(connection, self._around, self._interception.provider)
+        else:
+            connection.close()
+
+    def _tell_attempt(self) -> None:
+        relay = self._relay
+        cause = relay.cause or Cause.INTERNAL
+        ended = time.perf_counter()
+        attempt = Attempt(
+            number=self._attempt,
+            origin=self._request.origin if self._request is not None else "",
+            started_at=self._interception.started_at + self._attempt_at - self._started,
+            duration=ended - self._attempt_at,
+            termination=TERMINATION_OF[cause],
+            cause=cause,
+            error=relay.error,
+            evidence=relay.evidence(self._started),
+        )
+        if self._attempt:
+            self._around.listener.attempted(self._interception, attempt)
+
+    def _outcome(self) -> Outcome:
+        relay = self._relay
+        cause = relay.cause or Cause.INTERNAL
+        observer = relay.observer
+        duration = time.perf_counter() - self._started
+        source = observer.usage_source()
+        if cause is not Cause.CLEAN and source is UsageSource.PROVIDER_FINAL:
+            source = UsageSource.PROVIDER_PARTIAL
+        return Outcome(
+            termination=TERMINATION_OF[cause],
+            cause=cause,
+            error=relay.error,
+            ended_at=self._interception.started_at + duration,
+            duration=duration,
+            evidence=relay.evidence(self._started),
+            health=health_of(cause, relay.http_status, relay.error_type),
+            usage=observer.usage,
+            usage_source=source,
+            message_id=observer.message_id,
+            response_model=observer.response_model,
+            stop_reason=observer.stop_reason,
+        )
+
+
+class Linger:
+    """Waits for the end of a body whose last word has come, so that its connection can be kept.
+
+    What comes meanwhile is counted as trailing, and neither relayed nor kept. It ends by itself, soon.
+    """
+
+    MAX_SECONDS = 2.0
+    MAX_BYTES = 65_536
+
+    def __init__(self, connection: Connection, around: Surroundings, provider: str) -> None:
+        self._connection: Connection | None = connection
+        self._around = around
+        self._provider = provider
+        self._bytes = 0
+        connection.pass_to(self)
+        connection.resume_reading()
+        around.wheel.add(self, around.loop.time() + self.MAX_SECONDS)
+
+    def head_received(self, head: ResponseHead) -> None:
+        """Cannot come: the head was told before."""
+
+    def data_received(self, data: bytes) -> None:
+        """Count bytes behind the last word."""
+        self._bytes += len(data)
+        self._around.on_trailing(self._provider, len(data))
+        if self._bytes > self.MAX_BYTES:
+            self._let_go().close()
+
+    def body_ended(self) -> None:
+        """Give the connection back."""
+        self._let_go().release()
+
+    def upstream_failed(self, signal: Signal, error: str) -> None:  # noqa: ARG002 - the contract's
+        """The connection is gone. All that mattered had come."""
+        self._connection = None
+
+    def check(self, now: float) -> float | None:  # noqa: ARG002 - the contract's
+        """Stop waiting; see `Timed`."""
+        if self._connection is not None:
+            self._let_go().close()
+        return None
+
+    def _let_go(self) -> Connection:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            raise RuntimeError("the connection was let go before")
+        return connection
+
+
+def _say_nothing() -> None:
+    """The client is not there."""
+
+
+_GATHERING = frozenset({State.COLLECTING, State.REFUSED})
+_TRUSTED = frozenset({Cause.CLEAN, Cause.HTTP_STATUS, Cause.ERROR_EVENT})
+"""Ends after which a connection whose body came whole is kept. After any other it is in doubt."""
+_JSON: Headers = ((b"content-type", b"application/json"),)
+_STREAM_HEADERS: Headers = ((b"x-accel-buffering", b"no"),)
+"""Asks proxies between us and the client not to collect the stream."""

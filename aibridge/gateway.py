@@ -1,0 +1,186 @@
+"""The order of the steps: a request walks down this file once.
+
+    resolve ─► authenticate ─► read the body ─► open the interception ─► rewrite and sign ─► send
+
+Up to `opened`, what is wrong with a request is a `RequestRejected`, answered in the API's shape and counted. From there
+on nothing is raised: the exchange tells how it ended.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from aibridge.auth import Authenticator
+from aibridge.callers import client_name
+from aibridge.dialects import DIALECTS, Telling
+from aibridge.errors import RequestRejected
+from aibridge.exchange import Exchange, Surroundings
+from aibridge.faults import kind_of_status
+from aibridge.ids import uuid7
+from aibridge.passthrough import Passthrough
+from aibridge.providers.base import Provider, Reading
+from aibridge.routing import Action, Route, RouteTable
+from aibridge.server import ClientStream
+from aibridge.values import Actor, ClientRequest, Headers, Interception
+
+_JSON: Headers = ((b"content-type", b"application/json"),)
+_FINAL_STATUSES = frozenset({401, 403, 501})
+"""Refusals that trying again cannot mend: the SDKs are told so, or they would try for minutes."""
+
+
+class Counters(Protocol):
+    """What is counted that is no interception."""
+
+    def rejected(self, reason: str) -> None:
+        """A request was refused before it became an interception."""
+
+    def passed_through(self, provider: str, route: str, method: str) -> None:
+        """A request was relayed only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """Bytes and seconds of a client's request."""
+
+    max_request_bytes: int
+    request_body: float
+
+
+class Gateway:
+    """Answers requests.
+
+    Args:
+        routes: paths to providers.
+        authenticator: headers to actors.
+        around: what the exchanges of each provider share, by its name.
+        counters: counts what is no interception.
+        bounds: of a client's request.
+    """
+
+    def __init__(
+        self,
+        routes: RouteTable,
+        authenticator: Authenticator,
+        around: Mapping[str, Surroundings],
+        counters: Counters,
+        bounds: Bounds,
+    ) -> None:
+        self._routes = routes
+        self._authenticator = authenticator
+        self._around = around
+        self._counters = counters
+        self._bounds = bounds
+        self._live: set[Exchange] = set()
+        self.draining = False
+
+    async def handle(self, client: ClientStream) -> None:
+        """Answer one request."""
+        dialect = DIALECTS["messages"]
+        try:
+            if self.draining:
+                raise RequestRejected("draining", 503, "the gateway is shutting down; try again")
+            route = self._routes.resolve(client.method, client.path)
+            dialect = route.provider.dialect
+            actor, headers = self._authenticator.authenticate(client.headers)
+            request = await self._read(client, headers)
+            if route.action is Action.PASSTHROUGH:
+                await self._pass_through(route, request, client)
+            else:
+                await self._intercept(route, actor, request, client)
+        except RequestRejected as rejection:
+            self._counters.rejected(rejection.reason)
+            body = dialect.error_body(Telling(kind_of_status(rejection.status), rejection.message, ""))
+            if not client.lost:
+                client.respond(rejection.status, _refusal_headers(rejection), body)
+
+    async def drain(self, deadline: float) -> None:
+        """Refuse new requests, wait `deadline` seconds for those under way, then end them."""
+        self.draining = True
+        ending = [exchange.done for exchange in self._live]
+        if ending:
+            await asyncio.wait(ending, timeout=deadline)
+        for exchange in list(self._live):
+            exchange.drain()
+
+    @property
+    def live(self) -> int:
+        """How many interceptions are under way."""
+        return len(self._live)
+
+    async def _read(self, client: ClientStream, headers: Headers) -> ClientRequest:
+        if not (client.path.isascii() and client.query.isascii()):
+            raise RequestRejected("bad_request", 400, "the path is not ASCII")
+        try:
+            if client.body_complete:
+                body = await client.read_body(self._bounds.max_request_bytes)
+            else:
+                async with asyncio.timeout(self._bounds.request_body):
+                    body = await client.read_body(self._bounds.max_request_bytes)
+        except TimeoutError:
+            client.reusable = False
+            raise RequestRejected("request_incomplete", 408, "the request body did not come in time") from None
+        return ClientRequest(method=client.method, path=client.path, query=client.query, headers=headers, body=body)
+
+    async def _pass_through(self, route: Route, request: ClientRequest, client: ClientStream) -> None:
+        provider = route.provider
+        around = self._around[provider.name]
+        outgoing = await provider.prepare_passthrough(request, route.path)
+        self._counters.passed_through(provider.name, route.pattern, request.method)
+        relayed = Passthrough(client, around.pool, around.max_response_bytes)
+        await relayed.run(outgoing, around.deadlines.response)
+
+    async def _intercept(self, route: Route, actor: Actor, request: ClientRequest, client: ClientStream) -> None:
+        provider = route.provider
+        reading = provider.read(request)
+        around = self._around[provider.name]
+        interception = _open(route, actor, request, reading)
+        around.listener.opened(interception)
+        exchange = Exchange(interception, provider, client, around, time.perf_counter())
+        self._live.add(exchange)
+        try:
+            await self._run(exchange, provider, request, interception)
+        finally:
+            self._live.discard(exchange)
+            client.listener = None
+
+    async def _run(
+        self, exchange: Exchange, provider: Provider, request: ClientRequest, interception: Interception
+    ) -> None:
+        try:
+            exchange.send(await provider.prepare(request, interception))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and is told as ours
+            exchange.fail(error)
+        await exchange.done
+
+
+def _open(route: Route, actor: Actor, request: ClientRequest, reading: Reading) -> Interception:
+    now = time.time()
+    return Interception(
+        id=uuid7(int(now * 1000)),
+        started_at=now,
+        actor=actor,
+        credential=reading.credential,
+        provider=route.provider.name,
+        provider_kind=route.provider.kind,
+        dialect=route.provider.dialect.name,
+        route=route.pattern,
+        request_path=request.path,
+        method=request.method,
+        model=reading.model,
+        upstream_model=reading.upstream_model,
+        streaming=reading.streaming,
+        client=client_name(request.headers),
+        user_agent=(request.header(b"user-agent") or b"").decode("latin-1"),
+        request_bytes=len(request.body),
+        traceparent=(request.header(b"traceparent") or b"").decode("latin-1"),
+    )
+
+
+def _refusal_headers(rejection: RequestRejected) -> Headers:
+    if rejection.status in _FINAL_STATUSES:
+        return (*_JSON, (b"x-should-retry", b"false"))
+    if rejection.reason == "draining":
+        return (*_JSON, (b"retry-after", b"1"))
+    return _JSON

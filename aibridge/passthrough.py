@@ -1,0 +1,105 @@
+"""Relaying a request that is neither understood nor recorded: model lists, token counts, probes.
+
+The answers are small: each is gathered, within bounds, and passed on whole.
+"""
+
+import asyncio
+
+from aibridge.errors import RequestRejected, UpstreamFailure
+from aibridge.headers import to_client
+from aibridge.lifecycle import Signal
+from aibridge.server import ClientStream
+from aibridge.upstream import Connection, Origin, Pool
+from aibridge.values import ResponseHead, UpstreamRequest
+
+
+class Passthrough:
+    """One relayed request.
+
+    Args:
+        client: who asked.
+        pool: the upstream's connections.
+        max_bytes: bound of the answer's body.
+    """
+
+    def __init__(self, client: ClientStream, pool: Pool, max_bytes: int) -> None:
+        self._client = client
+        self._pool = pool
+        self._max_bytes = max_bytes
+        self._head: ResponseHead | None = None
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._connection: Connection | None = None
+        self._answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        client.listener = self
+
+    async def run(self, request: UpstreamRequest, timeout: float) -> None:  # noqa: ASYNC109 - one budget for all of it
+        """Send the request, and its answer to the client.
+
+        Raises:
+            RequestRejected: no whole answer came within `timeout` seconds.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                await self._send(request)
+                await self._answered
+        except TimeoutError:
+            raise RequestRejected("upstream_timeout", 504, "the upstream did not answer in time") from None
+        except UpstreamFailure as error:
+            raise RequestRejected("upstream_failed", 502, "the upstream cannot be reached") from error
+        finally:
+            self._client.listener = None
+            if self._connection is not None:
+                self._connection.close()
+        if not self._client.lost and self._head is not None:
+            self._client.respond(self._head.status, to_client(self._head.headers), b"".join(self._parts))
+
+    async def _send(self, request: UpstreamRequest) -> None:
+        origin = Origin.of(request.origin)
+        connection = self._pool.take(origin) or await self._pool.connect(origin)
+        if self._answered.done():
+            self._pool.put(connection)
+            return
+        self._connection = connection
+        connection.send(request, self)
+
+    def head_received(self, head: ResponseHead) -> None:
+        """Keep the head."""
+        self._head = head
+
+    def data_received(self, data: bytes) -> None:
+        """Keep a piece of the body, within bounds."""
+        self._size += len(data)
+        self._parts.append(data)
+        if self._size > self._max_bytes:
+            self._settle(UpstreamFailure(f"an answer over {self._max_bytes} bytes"))
+
+    def body_ended(self) -> None:
+        """All came."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.release()
+        self._settle(None)
+
+    def upstream_failed(self, signal: Signal, error: str) -> None:  # noqa: ARG002 - the contract's
+        """The answer ended before its time."""
+        self._connection = None
+        self._settle(UpstreamFailure(error))
+
+    def client_lost(self) -> None:
+        """Nobody waits for the answer any more."""
+        self._settle(None)
+
+    def client_paused(self) -> None:
+        """Nothing is sent before all is there."""
+
+    def client_resumed(self) -> None:
+        """Nothing is sent before all is there."""
+
+    def _settle(self, error: UpstreamFailure | None) -> None:
+        if self._answered.done():
+            return
+        if error is None:
+            self._answered.set_result(None)
+        else:
+            self._answered.set_exception(error)

@@ -1,0 +1,103 @@
+"""Anthropic's Messages API, direct: the body goes on untouched, the stream comes back untouched."""
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from aibridge.credentials import client_credential, hint
+from aibridge.dialects import DIALECTS, Dialect
+from aibridge.errors import RequestRejected
+from aibridge.headers import to_client, to_upstream
+from aibridge.providers.base import Reading, actor_headers
+from aibridge.providers.reading import read_body
+from aibridge.values import (
+    ClientRequest,
+    Credential,
+    CredentialKind,
+    Headers,
+    Interception,
+    ResponseHead,
+    StreamDecoder,
+    UpstreamRequest,
+)
+from aibridge.wire import SSEScanner
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnthropicProvider:
+    """One configured Anthropic upstream.
+
+    `base_url` has no slash at its end. `byok`: a credential that the client sends as its own goes upstream.
+    """
+
+    name: str
+    base_url: str
+    authority: str
+    api_key: str | None
+    byok: bool
+    send_actor_headers: bool
+    max_event_bytes: int
+
+    kind = "anthropic"
+    dialect: Dialect = DIALECTS["messages"]
+    stream_type = b"text/event-stream"
+
+    def read(self, request: ClientRequest) -> Reading:
+        """Learn from a request; see `Provider`."""
+        body = read_body(request.body)
+        _, credential = self._credential(request.headers)
+        return Reading(body.model, body.model, body.streaming, credential)
+
+    async def prepare(self, request: ClientRequest, interception: Interception) -> UpstreamRequest:
+        """Send the body on as it came; see `Provider`."""
+        extra = actor_headers(interception.actor) if self.send_actor_headers else ()
+        return self._request(request, "/v1/messages", extra)
+
+    async def prepare_passthrough(self, request: ClientRequest, path: str) -> UpstreamRequest:
+        """Send the request on as it came; see `Provider`."""
+        return self._request(request, path, ())
+
+    def decoder(self) -> StreamDecoder:
+        """Return a scanner that relays whole events, byte for byte."""
+        return SSEScanner(quiet=self.dialect.quiet, max_event_bytes=self.max_event_bytes)
+
+    def response_headers(self, head: ResponseHead) -> Headers:
+        """Return the upstream's own headers; see `Provider`."""
+        return to_client(head.headers)
+
+    def error_body(self, head: ResponseHead, body: bytes) -> bytes:  # noqa: ARG002 - the contract's
+        """Return the upstream's own words: clients match on them."""
+        return body
+
+    def upstream_request_id(self, head: ResponseHead) -> str:
+        """Return Anthropic's request id."""
+        return head.header(b"request-id").decode("latin-1")
+
+    def _request(self, request: ClientRequest, path: str, extra: Headers) -> UpstreamRequest:
+        auth, credential = self._credential(request.headers)
+        query = f"?{request.query}" if request.query else ""
+        length = ((b"content-length", b"%d" % len(request.body)),) if request.body or request.method == "POST" else ()
+        return UpstreamRequest(
+            method=request.method,
+            origin=self.base_url,
+            target=urlsplit(self.base_url).path + path + query,
+            headers=(
+                (b"host", self.authority.encode()),
+                *to_upstream(request.headers),
+                (b"accept-encoding", b"identity"),  # we read what we relay
+                auth,
+                *extra,
+                *length,
+            ),
+            body=request.body,
+            credential=credential,
+        )
+
+    def _credential(self, headers: Headers) -> tuple[tuple[bytes, bytes], Credential]:
+        own = client_credential(headers) if self.byok else None
+        if own is not None:
+            name, secret = own
+            value = f"Bearer {secret}" if name == b"authorization" else secret
+            return (name, value.encode("latin-1")), Credential(CredentialKind.BYOK, hint(secret))
+        if self.api_key is None:
+            raise RequestRejected("no_credential", 401, f"provider {self.name} has no key, and the client sent none")
+        return (b"x-api-key", self.api_key.encode()), Credential(CredentialKind.CENTRALIZED, hint(self.api_key))

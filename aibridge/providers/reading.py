@@ -1,0 +1,54 @@
+"""What every provider of the Messages API learns from a request body, without building its tree."""
+
+from typing import NamedTuple
+
+from aibridge import jsontext
+from aibridge.errors import PayloadError, RequestRejected
+from aibridge.wire import Member, scan_object
+
+
+class Body(NamedTuple):
+    """A request body and its top-level members. `model` is empty and `streaming` false where they are not said."""
+
+    raw: bytes
+    members: tuple[Member, ...]
+
+    def value(self, key: str) -> bytes | None:
+        """Return a top-level value as it stands; of repeated keys the last one, as JSON parsers do."""
+        for member in reversed(self.members):
+            if member.key == key:
+                return self.raw[member.value_start : member.value_end]
+        return None
+
+    @property
+    def model(self) -> str:
+        """The model's name as the client wrote it."""
+        value = self.value("model")
+        name = jsontext.loads(value) if value is not None and value.startswith(b'"') else ""
+        return str(name)
+
+    @property
+    def streaming(self) -> bool:
+        """Whether `stream` is literally true."""
+        return self.value("stream") == b"true"
+
+
+def read_body(raw: bytes) -> Body:
+    """Scan a request body. Raises `RequestRejected` where it is not a JSON object."""
+    try:
+        return Body(raw, scan_object(raw))
+    except PayloadError as error:
+        raise RequestRejected("invalid_json", 400, f"the request body is not a JSON object: {error}") from error
+
+
+def splice(body: Body, *, drop: frozenset[str], add: dict[str, bytes]) -> bytes:
+    """Return the body less some top-level members, with others put before its end; every other byte stays.
+
+    Args:
+        body: the scanned body.
+        drop: keys to leave out, every time they stand there.
+        add: keys and their JSON text; keys that stand in the body too must be in `drop`.
+    """
+    kept = [body.raw[member.start : member.value_end] for member in body.members if member.key not in drop]
+    new = [jsontext.dumps(key) + b":" + value for key, value in add.items()]
+    return b"{" + b",".join((*kept, *new)) + b"}"
