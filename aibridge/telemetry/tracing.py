@@ -11,6 +11,7 @@ Which exporter, and how it sends, the standard `OTEL_*` variables say. `build` d
 """
 
 import importlib
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -49,7 +50,8 @@ def build(environ: Mapping[str, str], *, version: str = "") -> "Tracing | None":
     if chosen == "otlp":
         return Tracing(_otlp_exporter(environ), version=version)
     if chosen == "console":
-        return Tracing(importlib.import_module("opentelemetry.sdk.trace.export").ConsoleSpanExporter(), version=version)
+        export = importlib.import_module("opentelemetry.sdk.trace.export")
+        return Tracing(export.ConsoleSpanExporter(out=sys.stdout), version=version)
     raise ConfigError(f"OTEL_TRACES_EXPORTER: {chosen!r} is not known; use otlp, console or none")
 
 
@@ -183,4 +185,5 @@ def _attributes(interception: Interception) -> dict[str, str | bool | int]:
 
 
 def _ns(seconds: float) -> int:
-    return int(seconds * 1_000_000_000)
+    # By way of microseconds: a float of today's time times a milliard has no exact nanoseconds left.
+    return round(seconds * 1_000_000) * 1000
