@@ -1,0 +1,72 @@
+# Every recipe is what CI runs. `make` alone prints the targets; `make ci` is the whole of CI.
+PYTHON ?= python3
+PYTEST := .venv/bin/python -m pytest
+SPEEDUPS := $(filter-out %.c,$(wildcard _speedups/*))
+COMPILED := .venv/bin/python -c 'import aibridge._speedups' 2>/dev/null
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help dev run test test-pure lint types bench bench-smoke fuzz dist check-dist docs ci clean
+
+help:  ## print the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+dev: .venv/dev  ## set up .venv: aibridge, editable and compiled where possible, and the tools
+
+run: dev  ## start the gateway; without credentials on the simulator, with one stream and its record to see
+	@exec .venv/bin/aibridge serve --demo
+
+test: dev  ## test both wires, the compiled one where it could be built
+	@if $(COMPILED); then AIBRIDGE_SPEEDUPS=1 $(PYTEST); else echo "aibridge: no compiled wire here: only the pure one is tested"; fi
+	@$(MAKE) --no-print-directory test-pure
+
+test-pure: dev  ## test the pure wire alone
+	AIBRIDGE_SPEEDUPS=0 $(PYTEST) -m "not compiled"
+
+lint: dev  ## check the style
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+
+types: dev  ## check the types
+	.venv/bin/mypy
+
+bench: dev  ## measure: the wire, then the whole gateway beside nginx and plain aiohttp; about ten minutes
+	.venv/bin/python bench/kernel.py
+	.venv/bin/python bench/gateway.py
+
+bench-smoke: dev  ## see that the benches run; their figures say nothing
+	.venv/bin/python bench/kernel.py --quick
+	@if command -v $(CC) >/dev/null; then .venv/bin/python bench/gateway.py --quick; else echo "no C compiler: no gateway bench"; fi
+
+fuzz: dev  ## throw broken bytes at both wires for 30 seconds
+	.venv/bin/python tests/fuzz/fuzz_wire.py --seconds 30
+
+dist: .venv/venv  ## build sdist and wheel into dist/
+	rm -rf dist
+	.venv/bin/pip install --quiet build
+	.venv/bin/python -m build
+
+check-dist: dist  ## install the wheel into an empty venv, start it, and ask for its health
+	$(PYTHON) -m venv --clear .venv/clean
+	.venv/clean/bin/pip install --quiet dist/*.whl
+	.venv/clean/bin/python scripts/check_installed.py .venv/clean/bin/aibridge
+
+docs: dev  ## draw the lifecycle of docs/architecture.md from the table in the code
+	.venv/bin/python docs/lifecycle.py --write
+
+ci: lint types fuzz check-dist bench-smoke test  ## all of CI; the tests come last
+
+clean:  ## remove what the targets above made
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
+	rm -f aibridge/_speedups*.so _speedups/speedups.c
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "aibridge needs Python 3.11 or newer, and $(PYTHON) is not; name one: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/dev: .venv/venv pyproject.toml setup.py $(SPEEDUPS)
+	@rm -f .venv/install.log
+	.venv/bin/pip install --quiet --log .venv/install.log --editable '.[dev]'
+	@grep -o 'aibridge: no compiled wire.*' .venv/install.log || true; touch $@
