@@ -100,16 +100,26 @@ Row = tuple[Any, ...]
 
 
 def _row_of(columns: Sequence[Column]) -> Callable[[Any], Row]:
+    """Return what makes a row, quickly: where all texts together are short and plain, none need be cut."""
     values = attrgetter(*(column.path for column in columns))
-    return lambda source: tuple(map(_storable, values(source)))
+    texts = attrgetter(*(column.path for column in columns if column.type is Type.TEXT))
+
+    def row(source: Any) -> Row:
+        text = "".join(texts(source))
+        if text.isascii() and len(text) <= MAX_TEXT_BYTES:
+            return tuple([None if value == "" else value for value in values(source)])
+        return tuple(map(_storable, values(source)))
+
+    return row
 
 
 def _storable(value: object) -> object:
-    if isinstance(value, str):
-        return bounded(value, MAX_TEXT_BYTES) or None
-    if isinstance(value, int):
-        return max(-_MAX_INTEGER, min(value, _MAX_INTEGER))
-    return value
+    return (bounded(value, MAX_TEXT_BYTES) or None) if isinstance(value, str) else value
+
+
+def _count(value: int | None) -> int | None:
+    # An upstream may tell any number; a column holds 64 bits.
+    return None if value is None else max(-_MAX_INTEGER, min(value, _MAX_INTEGER))
 
 
 _EVIDENCE = (
@@ -172,11 +182,14 @@ _ATTEMPT = (
 _USAGE = (
     Column("created_at", Type.REAL, "ended_at"),
     Column("message_id", Type.TEXT, "message_id"),
+    Column("usage_source", Type.TEXT, "usage_source.value"),
+)
+
+_COUNTS = (
     Column("input_tokens", Type.INTEGER, "usage.input_tokens"),
     Column("output_tokens", Type.INTEGER, "usage.output_tokens"),
     Column("cache_read_input_tokens", Type.INTEGER, "usage.cache_read_input_tokens"),
     Column("cache_creation_input_tokens", Type.INTEGER, "usage.cache_creation_input_tokens"),
-    Column("usage_source", Type.TEXT, "usage_source.value"),
 )
 
 _INTERCEPTION_ID = Column("interception_id", Type.TEXT, "id")
@@ -187,7 +200,7 @@ INTERCEPTIONS = Table("interceptions", ("id",), _OPENED + _CLOSED, indexes=("sta
 
 ATTEMPTS = Table("attempts", ("interception_id", "number"), (_INTERCEPTION_ID, *_ATTEMPT))
 
-TOKEN_USAGES = Table("token_usages", ("interception_id",), (_INTERCEPTION_ID, *_USAGE, _EXTRAS))
+TOKEN_USAGES = Table("token_usages", ("interception_id",), (_INTERCEPTION_ID, *_USAGE, *_COUNTS, _EXTRAS))
 """The provider's own counts; no row where it told none. `extras` is a JSON object of further counts."""
 
 TABLES = (INTERCEPTIONS, ATTEMPTS, TOKEN_USAGES)
@@ -199,6 +212,7 @@ _opened_row = _row_of(_OPENED)
 _closed_row = _row_of(_CLOSED)
 _attempt_row = _row_of(_ATTEMPT)
 _usage_row = _row_of(_USAGE)
+_counts = attrgetter(*(column.path for column in _COUNTS))
 
 
 class Rows(NamedTuple):
@@ -231,7 +245,7 @@ def _close(record: Closed, rows: Rows) -> None:
     rows.closed.append(_opened_row(interception) + _closed_row(outcome))
     if outcome.usage_source is not UsageSource.NONE:
         extras = json.dumps(dict(outcome.usage.extras)) if outcome.usage.extras else None
-        rows.token_usages.append((interception.id, *_usage_row(outcome), extras))
+        rows.token_usages.append((interception.id, *_usage_row(outcome), *map(_count, _counts(outcome)), extras))
 
 
 def create_statements(table: Table) -> list[str]:
