@@ -54,7 +54,7 @@ ANTHROPIC_BASE_URL = "https://api.anthropic.com"
 SIMULATOR_API_KEY = "sk-ant-simulator"
 SIMULATOR_REGION = "us-east-1"
 SIMULATOR_ACCESS_KEY_ID = "AKIASIMULATOR0000000"
-SIMULATOR_SECRET_ACCESS_KEY = "simulator-secret-access-key"  # noqa: S105 - opens nothing but our own simulator
+SIMULATOR_SECRET_ACCESS_KEY = "simulator/secret/key/that/guards/nothing"  # noqa: S105 - published on purpose
 
 AWS_SIGNS = (
     "AWS_ACCESS_KEY_ID",
@@ -191,7 +191,7 @@ class AnthropicProvider(_Provider):
 class BedrockProvider(_Provider):
     """Claude on AWS Bedrock. Without keys, profile or token here, the AWS chain of the process is asked.
 
-    A `base_url` without a region is signed for us-east-1.
+    A `base_url` for which neither the file nor the environment tells a region is signed for us-east-1.
     """
 
     kind: Literal["bedrock"] = "bedrock"
@@ -462,7 +462,7 @@ _REFERENCE = re.compile(r"(\$?)\$\{([^}]*)\}")
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 
 
-class _Missing(Exception):  # noqa: N818 - never leaves this file
+class _Missing(Exception):
     pass
 
 
@@ -520,7 +520,7 @@ def _complete_provider(name: str, raw: object, environ: Mapping[str, str]) -> ob
         return raw
     known: dict[str, object] = {"kind": name} if name in _KINDS else {}
     region = _region(environ)
-    if {**known, **raw}.get("kind") == "bedrock" and region and "base_url" not in raw:
+    if {**known, **raw}.get("kind") == "bedrock" and region:
         known["region"] = region
     return {**known, **raw}
 

@@ -177,6 +177,8 @@ def test_the_region_may_come_from_the_environment(load):
     assert load("providers: {bedrock: }", AWS_REGION="eu-west-1").providers["bedrock"].region == "eu-west-1"
     assert load("providers: {bedrock: }", AWS_DEFAULT_REGION="eu-west-2").providers["bedrock"].region == "eu-west-2"
     assert load("providers: {bedrock: {region: x}}", AWS_REGION="eu-west-1").providers["bedrock"].region == "x"
+    beside_url = load("providers: {bedrock: {base_url: 'http://h'}}", AWS_REGION="eu-west-1")
+    assert beside_url.providers["bedrock"].region == "eu-west-1"
     assert load("providers: {bedrock: {base_url: 'http://h/'}}").providers["bedrock"].region == "us-east-1"
 
 

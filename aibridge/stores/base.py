@@ -26,11 +26,11 @@ MAX_TEXT_BYTES = 1024
 _MAX_INTEGER = 2**63 - 1
 
 
-class StoreUnavailable(AibridgeError):  # noqa: N818 - a state, named as `UpstreamFailure` is
+class StoreUnavailable(AibridgeError):
     """The store cannot take anything now: locked, full, away. What was not taken may be offered again."""
 
 
-class StoreRefused(AibridgeError):  # noqa: N818
+class StoreRefused(AibridgeError):
     """The store will never take this: offered again it is refused again."""
 
 
