@@ -1,0 +1,401 @@
+"""A whole house on real sockets: simulator, gateway, a client that can misbehave, and all five books to look into."""
+
+import asyncio
+import io
+import json
+import logging
+import socket
+import struct
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+
+import pytest
+import uvloop
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from aibridge import config
+from aibridge.app import App
+from aibridge.simulator.server import Simulator
+from aibridge.simulator.settings import Settings
+from aibridge.simulator.sigv4 import Credentials
+from aibridge.stores.sqlite import read_interception
+from aibridge.telemetry.log import JSONFormatter
+from aibridge.telemetry.tracing import Tracing
+
+PATIENCE = 20.0
+"""Seconds until a test gives up waiting; nothing waits that long unless it is broken."""
+
+STATUS_OF = {"completed": "completed", "upstream_error": "failed", "client_gone": "client_gone", "gateway_error": "failed"}
+LINE_OF = {
+    "completed": ("info", "interception ended"),
+    "upstream_error": ("warning", "interception failed"),
+    "client_gone": ("info", "client gone"),
+    "gateway_error": ("error", "gateway failed"),
+}
+FAST = {"connect": 0.6, "response": 0.6, "idle": 0.6, "client_stall": 0.6, "ping": 5.0, "request_body": 0.6}
+
+
+@pytest.fixture(scope="session")
+def event_loop_policy():
+    return uvloop.EventLoopPolicy()
+
+
+@dataclass
+class Outcomes:
+    """The fifth book's stand-in, until there is a breaker: a listener that keeps every outcome."""
+
+    opened_ids: list = field(default_factory=list)
+    attempts: list = field(default_factory=list)
+    ended: list = field(default_factory=list)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def opened(self, interception):
+        self.opened_ids.append(interception.id)
+        self.news.set()
+
+    def attempted(self, interception, attempt):
+        self.attempts.append(attempt)
+
+    def closed(self, interception, outcome):
+        self.ended.append((interception, outcome))
+        self.news.set()
+
+    async def wait(self, *, opened=0, ended=0):
+        async with asyncio.timeout(PATIENCE):
+            while len(self.opened_ids) < opened or len(self.ended) < ended:
+                self.news.clear()
+                await self.news.wait()
+
+
+@dataclass
+class House:
+    """Simulator, gateway and books."""
+
+    app: App
+    simulator: Simulator
+    spans: InMemorySpanExporter
+    tracing: Tracing
+    log: io.StringIO
+    outcomes: Outcomes
+    records: str
+
+    @property
+    def port(self):
+        return self.app.port
+
+    def metric(self, name, **labels):
+        """Sum the samples of a metric that have these labels."""
+        total = 0.0
+        for family in self.app.metrics.registry.collect():
+            for sample in family.samples:
+                if sample.name == name and labels.items() <= sample.labels.items():
+                    total += sample.value
+        return total
+
+    def lines(self):
+        return [json.loads(line) for line in self.log.getvalue().splitlines()]
+
+    async def books(self, *, ended=1):
+        """Wait for `ended` outcomes, and return the last one as told in all five books."""
+        await self.outcomes.wait(ended=ended)
+        interception, outcome = self.outcomes.ended[-1]
+        assert await asyncio.to_thread(self.app.recorder.flush)
+        await asyncio.to_thread(self.tracing.flush)
+        return Books(self, interception, outcome)
+
+
+@dataclass
+class Books:
+    """What the five books say of one interception."""
+
+    house: House
+    interception: object
+    outcome: object
+
+    def check(self, termination, cause, *, health, error=None):
+        """Assert that metric, span, log line, record and breaker tell the same end."""
+        assert (self.outcome.termination.value, self.outcome.cause.value) == (termination, cause), self.outcome.error
+        self._check_metric(termination, cause)
+        self._check_span(termination, cause)
+        self._check_line(termination, cause)
+        self._check_record(termination, cause)
+        assert self.outcome.health.value == health
+        if termination == "completed":
+            assert self.outcome.error == ""
+        if error is not None:
+            assert error in self.outcome.error
+
+    def _check_metric(self, termination, cause):
+        house, labels = self.house, {"provider": self.interception.provider, "status": STATUS_OF[termination]}
+        assert house.metric("aibridge_interceptions_total", termination=termination, cause=cause, **labels) == 1
+        ended = house.metric("aibridge_interceptions_total")
+        assert house.metric("aibridge_interceptions_started_total") == ended
+        assert house.metric("aibridge_interceptions_inflight") == 0
+        assert house.metric("aibridge_interceptions_duration_seconds_count") == ended
+
+    def _check_span(self, termination, cause):
+        spans = [
+            span
+            for span in self.house.spans.get_finished_spans()
+            if (span.attributes or {}).get("interception_id") == self.interception.id and span.name == "Intercept"
+        ]
+        assert len(spans) == 1
+        failed = termination in {"upstream_error", "gateway_error"}
+        assert spans[0].status.status_code.name == ("ERROR" if failed else "UNSET")
+        assert spans[0].attributes["aibridge.termination"] == termination
+        assert spans[0].attributes["aibridge.cause"] == cause
+        if failed:
+            assert spans[0].status.description.startswith(cause)
+
+    def _check_line(self, termination, cause):
+        lines = [line for line in self.house.lines() if line.get("interception_id") == self.interception.id]
+        lines = [line for line in lines if line["level"] != "debug"]
+        assert len(lines) == 1
+        assert (lines[0]["level"], lines[0]["message"]) == LINE_OF[termination]
+        assert (lines[0]["termination"], lines[0]["cause"]) == (termination, cause)
+
+    def _check_record(self, termination, cause):
+        record = self.record
+        assert (record["termination"], record["cause"]) == (termination, cause)
+        assert (record["error"] is None) == (termination == "completed")
+        assert record["ended_at"] >= record["started_at"]
+        evidence = self.outcome.evidence
+        assert bool(record["terminal_event_seen"]) == evidence.terminal_event_seen
+        assert record["bytes_in"] == evidence.bytes_in
+
+    @property
+    def record(self):
+        return read_interception(self.house.records, self.interception.id)
+
+
+@pytest.fixture
+def build_house(tmp_path):
+    """Return an async context manager that builds a house; keyword arguments are sections of the configuration."""
+
+    @asynccontextmanager
+    async def build(*, provider=None, base_url=None, **sections):
+        credentials = Credentials(secrets={config.SIMULATOR_ACCESS_KEY_ID: config.SIMULATOR_SECRET_ACCESS_KEY})
+        async with Simulator(Settings(aws=credentials)) as simulator:
+            records = tmp_path / "records.db"
+            url = base_url or simulator.url
+            raw = {
+                "listen": {"host": "127.0.0.1", "port": 0},
+                "admin": {"host": "127.0.0.1", "port": 0},
+                "providers": {
+                    "anthropic": {"kind": "anthropic", "base_url": url, "api_key": config.SIMULATOR_API_KEY},
+                    "bedrock": {
+                        "kind": "bedrock",
+                        "base_url": url,
+                        "region": config.SIMULATOR_REGION,
+                        "access_key_id": config.SIMULATOR_ACCESS_KEY_ID,
+                        "secret_access_key": config.SIMULATOR_SECRET_ACCESS_KEY,
+                    },
+                },
+                "records": {"path": str(records)},
+                "proxy": {"from_environment": False},
+                "drain_deadline": 0.3,
+                "timeouts": FAST,
+            }
+            for name, values in (provider or {}).items():
+                raw["providers"].setdefault(name, {}).update(values)
+            for name, values in sections.items():
+                raw[name] = {**raw[name], **values} if isinstance(raw.get(name), dict) else values
+            file = tmp_path / "aibridge.yaml"
+            file.write_text(json.dumps(raw))
+            spans = InMemorySpanExporter()
+            tracing = Tracing(spans)
+            log, outcomes = io.StringIO(), Outcomes()
+            handler = logging.StreamHandler(log)
+            handler.setFormatter(JSONFormatter())
+            logger = logging.getLogger("aibridge")
+            logger.addHandler(handler)
+            level = logger.level
+            logger.setLevel("DEBUG")
+            app = App(config.load(file, {}), tracing=tracing, extra=(outcomes,))
+            await app.start()
+            try:
+                yield House(app, simulator, spans, tracing, log, outcomes, str(records))
+            finally:
+                await app.stop()
+                logger.removeHandler(handler)
+                logger.setLevel(level)
+
+    return build
+
+
+@pytest.fixture
+async def house(build_house):
+    async with build_house() as built:
+        yield built
+
+
+@dataclass
+class Answer:
+    """What a client saw. `complete` says whether HTTP's framing was whole."""
+
+    status: int
+    headers: dict
+    body: bytes
+    complete: bool
+
+    @property
+    def events(self):
+        """Types of the server-sent events, in order."""
+        return [line[7:].decode() for line in self.body.split(b"\n") if line.startswith(b"event: ")]
+
+    @property
+    def last_event(self):
+        """The data of the last event."""
+        return json.loads(self.body.rstrip().rpartition(b"data: ")[2])
+
+
+class Client:
+    """A client over a raw socket, that reads when it is told to, and leaves as it is told to."""
+
+    def __init__(self, port, receive_buffer=None):
+        self._socket = socket.socket()
+        if receive_buffer:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self._socket.setblocking(False)  # noqa: FBT003 - the signature is the system's
+        self._port = port
+        self._buffer = b""
+
+    async def __aenter__(self):
+        await asyncio.get_running_loop().sock_connect(self._socket, ("127.0.0.1", self._port))
+        return self
+
+    async def __aexit__(self, *_):
+        self.close()
+
+    async def send(self, data):
+        await asyncio.get_running_loop().sock_sendall(self._socket, data)
+
+    async def ask(self, path, body, *, method="POST", headers=(), version="1.1"):
+        """Send a request; `body` is bytes, or what becomes JSON."""
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        lines = [f"{method} {path} HTTP/{version}", "host: gateway", "content-type: application/json"]
+        lines += [f"{name}: {value}" for name, value in headers]
+        if not any(name.lower() in {"content-length", "transfer-encoding"} for name, _ in headers):
+            lines.append(f"content-length: {len(raw)}")
+        await self.send("\r\n".join(lines).encode() + b"\r\n\r\n" + raw)
+
+    async def read_some(self):
+        """Return what the socket gives next; empty at its end."""
+        async with asyncio.timeout(PATIENCE):
+            return await asyncio.get_running_loop().sock_recv(self._socket, 65536)
+
+    async def read_until(self, marker):
+        """Read until the marker has come; what came stays for `answer`."""
+        while marker not in self._buffer:
+            data = await self.read_some()
+            assert data, f"the gateway closed before {marker!r} came: {self._buffer!r}"
+            self._buffer += data
+
+    async def answer(self, method="POST"):
+        """Read one answer to its end."""
+        await self.read_until(b"\r\n\r\n")
+        head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
+        lines = head.decode("latin-1").split("\r\n")
+        status = int(lines[0].split()[1])
+        headers = {}
+        for line in lines[1:]:
+            name, _, value = line.partition(": ")
+            headers.setdefault(name.lower(), value)
+        if status == 100:
+            return await self.answer(method)
+        if method == "HEAD":
+            return Answer(status, headers, b"", complete=True)
+        if headers.get("transfer-encoding") == "chunked":
+            body, complete = await self._chunks()
+        elif "content-length" in headers:
+            body, complete = await self._exactly(int(headers["content-length"]))
+        else:
+            body, complete = await self._rest(), True
+        return Answer(status, headers, body, complete)
+
+    async def _exactly(self, size):
+        while len(self._buffer) < size:
+            data = await self._more()
+            if not data:
+                return self._buffer, False
+        body, self._buffer = self._buffer[:size], self._buffer[size:]
+        return body, True
+
+    async def _chunks(self):
+        body = b""
+        while True:
+            while b"\r\n" not in self._buffer:
+                if not await self._more():
+                    return body, False
+            line, _, self._buffer = self._buffer.partition(b"\r\n")
+            size = int(line, 16)
+            chunk, whole = await self._exactly(size + 2)
+            if not whole:
+                return body + chunk, False
+            assert chunk.endswith(b"\r\n")
+            body += chunk[:-2]
+            if size == 0:
+                return body, True
+
+    async def _rest(self):
+        while await self._more():
+            pass
+        body, self._buffer = self._buffer, b""
+        return body
+
+    async def _more(self):
+        try:
+            data = await self.read_some()
+        except ConnectionResetError:
+            return b""
+        self._buffer += data
+        return data
+
+    def finish(self):
+        """Send FIN, and go on reading."""
+        self._socket.shutdown(socket.SHUT_WR)
+
+    def close(self):
+        """Leave with FIN."""
+        with suppress(OSError):
+            self._socket.close()
+
+    def reset(self):
+        """Leave with RST."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._socket.close()
+
+
+@pytest.fixture
+def new_client():
+    """Return a context manager that connects a client to a port."""
+    return Client
+
+
+MODELS = {"anthropic": "claude-sonnet-4-5", "bedrock": "anthropic.claude-sonnet-4-5-20250929-v1:0"}
+
+
+@pytest.fixture
+def request_body():
+    """Return a function that builds a request of the Messages API."""
+
+    def build(provider="anthropic", *, stream=True, **more):
+        body = {"model": MODELS[provider], "max_tokens": 200, "messages": [{"role": "user", "content": "hello"}], **more}
+        return {**body, "stream": True} if stream else body
+
+    return build
+
+
+@pytest.fixture
+def ask(new_client, request_body):
+    """Return a function that asks a house once, with a fault of the simulator's, and reads the answer."""
+
+    async def ask_once(house, provider, fault="", *, stream=True, headers=(), **more):
+        extra = [("x-sim-fault", fault)] if fault else []
+        async with new_client(house.port) as client:
+            body = request_body(provider, stream=stream, **more)
+            sent = [*headers, *extra, ("anthropic-version", "2023-06-01")]
+            await client.ask(f"/{provider}/v1/messages", body, headers=sent)
+            return await client.answer()
+
+    return ask_once

@@ -1,0 +1,206 @@
+"""The rows C1 to C9 of the outcome matrix: what the client does, and what its upstream gets of it."""
+
+import asyncio
+import json
+
+import pytest
+
+BOTH = ("anthropic", "bedrock")
+PROMPTLY = 0.1
+"""Seconds within which a client's end closes the upstream's connection (outcomes: 100 ms)."""
+PATIENCE = 20.0
+GONE = {"peer_closed", "peer_reset"}
+
+
+def leave(client, way):
+    {"fin": client.close, "rst": client.reset, "half": client.finish}[way]()
+
+
+async def stop_and_time(house, client, way):
+    """Let the client leave; return the simulator's row, and after how many seconds its connection was closed."""
+    loop = asyncio.get_running_loop()
+    left = loop.time()
+    leave(client, way)
+    (done,) = await house.simulator.ledger.wait_for(1, PATIENCE)
+    return done, done.ended_at - left
+
+
+@pytest.mark.parametrize("provider", BOTH)
+@pytest.mark.parametrize("way", ["fin", "rst", "half"])
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "blocking"])
+async def test_c1_c9_leaves_before_the_head(build_house, new_client, request_body, provider, way, stream):
+    async with build_house(timeouts={"response": PATIENCE}) as house, new_client(house.port) as client:
+        body = request_body(provider, stream=stream)
+        await client.ask(f"/{provider}/v1/messages", body, headers=[("x-sim-fault", "no_head"), VERSION])
+        await house.simulator.ledger.wait_for_arrivals(1)
+        done, seconds = await stop_and_time(house, client, way)
+        assert done.ending in GONE
+        assert seconds < PROMPTLY * 3  # the machine may be busy; the bar itself is measured in bench
+        (await house.books()).check("client_gone", "before_response", health="neither")
+
+
+@pytest.mark.parametrize("provider", BOTH)
+@pytest.mark.parametrize("way", ["fin", "rst", "half"])
+async def test_c2_c3_leaves_while_the_upstream_is_silent(build_house, new_client, request_body, provider, way):
+    async with build_house(timeouts={"idle": PATIENCE}) as house, new_client(house.port) as client:
+        headers = [("x-sim-fault", "stall@3"), VERSION]
+        await client.ask(f"/{provider}/v1/messages", request_body(provider), headers=headers)
+        await client.read_until(b"event: content_block_delta")
+        done, seconds = await stop_and_time(house, client, way)
+        assert done.ending in GONE
+        assert seconds < PROMPTLY * 3
+        books = await house.books()
+        books.check("client_gone", "disconnected", health="neither")
+        assert books.outcome.usage_source.value == "provider_partial"
+        assert books.outcome.usage.input_tokens is not None
+
+
+@pytest.mark.parametrize("provider", BOTH)
+@pytest.mark.parametrize("way", ["fin", "rst"])
+async def test_c2_c3_leaves_in_mid_stream(house, new_client, request_body, provider, way):
+    async with new_client(house.port) as client:
+        headers = [("x-sim-fault", "endless+slow:2"), VERSION]
+        await client.ask(f"/{provider}/v1/messages", request_body(provider), headers=headers)
+        await client.read_until(b"event: content_block_delta")
+        done, _ = await stop_and_time(house, client, way)
+        assert done.ending in GONE
+        (await house.books()).check("client_gone", "disconnected", health="neither")
+
+
+@pytest.mark.parametrize("provider", BOTH)
+async def test_c4_stops_reading(house, new_client, request_body, provider):
+    """Reading the upstream pauses at once, memory stays bounded, and at the timeout both sides are closed."""
+    async with new_client(house.port, receive_buffer=4096) as client:
+        headers = [("x-sim-fault", "endless"), VERSION]
+        await client.ask(f"/{provider}/v1/messages", request_body(provider), headers=headers)
+        await client.read_until(b"event: content_block_delta")
+        books = await house.books()  # reads nothing meanwhile
+        books.check("client_gone", "stalled", health="neither")
+        (done,) = await house.simulator.ledger.wait_for(1, PATIENCE)
+        assert done.ending in GONE
+        # What was taken from the upstream fits in the buffers between: sockets' and ours.
+        assert books.outcome.evidence.bytes_in < 16 * 2**20
+
+
+@pytest.mark.parametrize("provider", BOTH)
+async def test_c4_slow_but_reading(build_house, new_client, request_body, provider):
+    """A client that pauses and reads on gets everything: backpressure loses nothing."""
+    async with (
+        build_house(timeouts={"client_stall": PATIENCE}, limits={"client_buffer_bytes": 4096}) as house,
+        new_client(house.port, receive_buffer=4096) as client,
+    ):
+        headers = [("x-sim-fault", "many:20000"), VERSION]
+        await client.ask(f"/{provider}/v1/messages", request_body(provider), headers=headers)
+        await client.read_until(b"event: content_block_delta")
+        await house.outcomes.wait(opened=1)
+        answer = await client.answer()
+        assert answer.complete
+        assert answer.events[-1] == "message_stop"
+        assert answer.events.count("content_block_delta") >= 20000
+        (await house.books()).check("completed", "clean", health="success")
+
+
+async def test_c4_last_word_waits_for_the_client(build_house, new_client, request_body):
+    """The terminal event came, but the client never takes what was before it: not completed, but gone."""
+    async with (
+        build_house(limits={"client_buffer_bytes": 10_000_000}) as house,
+        new_client(house.port, receive_buffer=4096) as client,
+    ):
+        headers = [("x-sim-fault", "huge:8000000"), VERSION]
+        await client.ask("/anthropic/v1/messages", request_body(), headers=headers)
+        await client.read_until(b"\r\n\r\n")
+        books = await house.books()
+        books.check("client_gone", "stalled", health="neither")
+        assert books.outcome.evidence.terminal_event_seen
+        (done,) = await house.simulator.ledger.wait_for(1, PATIENCE)
+        assert done.ending == "kept_alive", "all had come: the upstream's connection need not wait for the client"
+
+
+@pytest.mark.parametrize("provider", BOTH)
+@pytest.mark.parametrize("way", ["fin", "rst"])
+async def test_c5_leaves_after_the_last_word(house, new_client, request_body, provider, way):
+    async with new_client(house.port) as client:
+        await client.ask(f"/{provider}/v1/messages", request_body(provider), headers=[VERSION])
+        await client.read_until(b"event: message_stop")
+        leave(client, way)
+    (await house.books()).check("completed", "clean", health="success")
+    (done,) = await house.simulator.ledger.wait_for(1)
+    assert done.ending == "kept_alive"
+
+
+@pytest.mark.parametrize("provider", BOTH)
+async def test_c6_leaves_after_an_error_event(house, new_client, request_body, provider):
+    async with new_client(house.port) as client:
+        headers = [("x-sim-fault", "error_event@3"), VERSION]
+        await client.ask(f"/{provider}/v1/messages", request_body(provider), headers=headers)
+        await client.read_until(b"event: error")
+        client.reset()
+    (await house.books()).check("upstream_error", "error_event", health="failure")
+
+
+@pytest.mark.parametrize("way", ["fin", "rst"])
+async def test_c8_leaves_inside_its_request(house, new_client, way):
+    async with new_client(house.port) as client:
+        await client.ask("/anthropic/v1/messages", b'{"model":', headers=[("content-length", "1000"), VERSION])
+        leave(client, way)
+        async with asyncio.timeout(PATIENCE):
+            while not house.metric("aibridge_rejections_total", reason="request_incomplete"):
+                await asyncio.sleep(0)  # yields: the gateway runs on this very loop
+    assert house.outcomes.opened_ids == []
+    assert house.simulator.accepted == 0
+
+
+async def test_c9_leaves_in_the_middle_of_a_body(build_house, new_client, request_body):
+    async with build_house(timeouts={"idle": PATIENCE}) as house, new_client(house.port) as client:
+        headers = [("x-sim-fault", "stall@1"), VERSION]
+        await client.ask("/anthropic/v1/messages", request_body(stream=False), headers=headers)
+        await house.simulator.ledger.wait_for_arrivals(1)
+        done, seconds = await stop_and_time(house, client, "fin")
+        assert done.ending in GONE
+        assert seconds < PROMPTLY * 3
+        (await house.books()).check("client_gone", "before_response", health="neither")
+
+
+@pytest.mark.parametrize("provider", BOTH)
+async def test_pings_while_the_upstream_is_silent(build_house, new_client, request_body, provider):
+    async with (
+        build_house(timeouts={"ping": 0.2, "idle": PATIENCE}) as house,
+        new_client(house.port) as client,
+    ):
+        headers = [("x-sim-fault", "stall@3"), VERSION]
+        await client.ask(f"/{provider}/v1/messages", request_body(provider), headers=headers)
+        await client.read_until(b'event: ping\ndata: {"type": "ping"}\n\n')
+        await client.read_until(b'event: ping\ndata: {"type": "ping"}\n\n')
+    (await house.books()).check("client_gone", "disconnected", health="neither")
+
+
+async def test_keep_alive_takes_many_requests(house, new_client, request_body):
+    async with new_client(house.port) as client:
+        for number in range(1, 6):
+            await client.ask("/anthropic/v1/messages", request_body(stream=number % 2 == 0), headers=[VERSION])
+            answer = await client.answer()
+            assert answer.status == 200
+            assert answer.complete
+            await house.outcomes.wait(ended=number)
+    assert house.simulator.accepted == 1, "one connection to the upstream served all of them"
+
+
+async def test_http_1_0(house, new_client, request_body):
+    async with new_client(house.port) as client:
+        await client.ask("/anthropic/v1/messages", request_body(), headers=[VERSION], version="1.0")
+        answer = await client.answer()
+        assert "transfer-encoding" not in answer.headers
+        assert answer.events[-1] == "message_stop"
+
+
+async def test_expect_continue(house, new_client, request_body):
+    async with new_client(house.port) as client:
+        body = json.dumps(request_body(stream=False)).encode()
+        headers = [("expect", "100-continue"), ("content-length", str(len(body))), VERSION]
+        await client.ask("/anthropic/v1/messages", b"", headers=headers)
+        await client.read_until(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await client.send(body)
+        assert (await client.answer()).status == 200
+
+
+VERSION = ("anthropic-version", "2023-06-01")

@@ -1,0 +1,230 @@
+"""The rows G1, G2 and G8 of the outcome matrix: what the gateway itself does, and refuses."""
+
+import asyncio
+import gzip
+import json
+
+import pytest
+
+BOTH = ("anthropic", "bedrock")
+PATIENCE = 20.0
+VERSION = ("anthropic-version", "2023-06-01")
+
+
+@pytest.mark.parametrize("provider", BOTH)
+async def test_g1_drain_ends_a_stream(build_house, new_client, request_body, provider):
+    async with build_house(timeouts={"idle": PATIENCE}) as house, new_client(house.port) as client:
+        headers = [("x-sim-fault", "stall@3"), VERSION]
+        await client.ask(f"/{provider}/v1/messages", request_body(provider), headers=headers)
+        await client.read_until(b"event: content_block_delta")
+        await house.app.gateway.drain(0.05)
+        answer = await client.answer()
+        assert answer.complete
+        assert answer.events[-1] == "error"
+        assert answer.last_event["error"]["type"] == "overloaded_error"
+        (await house.books()).check("gateway_error", "draining", health="neither")
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "blocking"])
+@pytest.mark.parametrize("provider", BOTH)
+async def test_g1_drain_before_the_head(build_house, new_client, request_body, provider, stream):
+    async with build_house(timeouts={"response": PATIENCE}) as house, new_client(house.port) as client:
+        body = request_body(provider, stream=stream)
+        await client.ask(f"/{provider}/v1/messages", body, headers=[("x-sim-fault", "no_head"), VERSION])
+        await house.simulator.ledger.wait_for_arrivals(1)
+        await house.app.gateway.drain(0.05)
+        answer = await client.answer()
+        assert answer.status == 503
+        assert answer.headers["retry-after"] == "1"
+        assert json.loads(answer.body)["error"]["type"] == "overloaded_error"
+        (await house.books()).check("gateway_error", "draining", health="neither")
+
+
+async def test_drain_lets_streams_end_and_refuses_new_ones(house, new_client, request_body):
+    async with new_client(house.port) as client, new_client(house.port) as late:
+        headers = [("x-sim-fault", "slow:3"), VERSION]
+        await client.ask("/anthropic/v1/messages", request_body(), headers=headers)
+        await client.read_until(b"event: content_block_delta")
+        draining = asyncio.create_task(house.app.gateway.drain(PATIENCE))
+        await asyncio.sleep(0)
+        await late.ask("/anthropic/v1/messages", request_body(), headers=[VERSION])
+        refused = await late.answer()
+        assert refused.status == 503
+        assert refused.headers["retry-after"] == "1"
+        answer = await client.answer()
+        assert answer.events[-1] == "message_stop"
+        await draining
+        (await house.books()).check("completed", "clean", health="success")
+        assert house.metric("aibridge_rejections_total", reason="draining") == 1
+
+
+class Broken(Exception):
+    """An error of ours, with a text that nobody may see."""
+
+
+def fail(*_args, **_kwargs):
+    raise Broken("secret-in-an-exception")
+
+
+@pytest.mark.parametrize("provider", BOTH)
+async def test_g2_fails_in_mid_stream(house, new_client, request_body, monkeypatch, provider):
+    async with new_client(house.port) as client:
+        headers = [("x-sim-fault", "stall@3"), VERSION]
+        await client.ask(f"/{provider}/v1/messages", request_body(provider), headers=headers)
+        await client.read_until(b"event: content_block_delta")
+        (exchange,) = house.app.gateway._live
+        monkeypatch.setattr("aibridge.relay.Relay.feed_eof", fail)
+        exchange.body_ended()
+        answer = await client.answer()
+        assert answer.events[-1] == "error"
+        books = await house.books()
+        assert answer.last_event["request_id"] == books.interception.id
+        assert "secret" not in answer.body.decode()
+        assert "Traceback" not in answer.body.decode()
+        books.check("gateway_error", "internal", health="neither", error="Broken")
+        assert "secret" not in books.outcome.error
+
+
+@pytest.mark.parametrize("provider", BOTH)
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "blocking"])
+async def test_g2_fails_before_the_head(house, ask, monkeypatch, provider, stream):
+    monkeypatch.setattr("aibridge.upstream.Connection.send", fail)
+    answer = await ask(house, provider, stream=stream)
+    assert answer.status == 500
+    error = json.loads(answer.body)
+    books = await house.books()
+    assert error["request_id"] == books.interception.id
+    assert "secret" not in answer.body.decode()
+    books.check("gateway_error", "internal", health="neither", error="Broken")
+
+
+async def test_g2_a_broken_listener_hurts_nobody(house, ask, monkeypatch):
+    monkeypatch.setattr(house.outcomes, "opened", fail)
+    answer = await ask(house, "anthropic")
+    assert answer.events[-1] == "message_stop"
+    (await house.books()).check("completed", "clean", health="success")
+
+
+REFUSALS = [
+    ("unknown_route", "POST", "/anthropic/v1/complete", b"{}", 404, "not_found_error"),
+    ("unknown_route", "GET", "/anthropic/v1/messages", b"", 404, "not_found_error"),
+    ("unknown_route", "POST", "/anthropic/v1/messages/", b"{}", 404, "not_found_error"),
+    ("unknown_route", "POST", "/anthropic//v1/messages", b"{}", 404, "not_found_error"),
+    ("unknown_route", "POST", "/anthropic/v1/../v1/messages", b"{}", 404, "not_found_error"),
+    ("unknown_route", "GET", "/anthropic/v1/models/..", b"", 404, "not_found_error"),
+    ("unknown_route", "GET", "/anthropic/v1/models/a%2f..%2fb", b"", 404, "not_found_error"),
+    ("unknown_route", "DELETE", "/anthropic/v1/models/x", b"", 404, "not_found_error"),
+    ("unknown_route", "POST", "/nobody/v1/messages", b"{}", 404, "not_found_error"),
+    ("unknown_route", "POST", "/", b"{}", 404, "not_found_error"),
+    ("invalid_json", "POST", "/anthropic/v1/messages", b"{", 400, "invalid_request_error"),
+    ("invalid_json", "POST", "/anthropic/v1/messages", b"", 400, "invalid_request_error"),
+    ("invalid_json", "POST", "/anthropic/v1/messages", b"[]", 400, "invalid_request_error"),
+    ("invalid_json", "POST", "/bedrock/v1/messages", b'{"model":1,}', 400, "invalid_request_error"),
+    ("invalid_request", "POST", "/bedrock/v1/messages", b"{}", 400, "invalid_request_error"),
+    ("too_large", "POST", "/anthropic/v1/messages", b" " * 100_001, 413, "request_too_large"),
+    ("not_supported", "POST", "/bedrock/v1/messages/count_tokens", b"{}", 501, "api_error"),
+]
+
+
+@pytest.mark.parametrize(("reason", "method", "path", "body", "status", "error_type"), REFUSALS)
+async def test_g8_refused(build_house, new_client, reason, method, path, body, status, error_type):
+    async with build_house(limits={"max_request_bytes": 100_000}) as house, new_client(house.port) as client:
+        await client.ask(path, body, method=method, headers=[VERSION])
+        answer = await client.answer()
+        assert answer.status == status
+        error = json.loads(answer.body)
+        assert (error["type"], error["error"]["type"]) == ("error", error_type)
+        assert house.metric("aibridge_rejections_total", reason=reason) == 1
+        assert house.metric("aibridge_interceptions_started_total") == 0
+        assert house.simulator.accepted == 0
+        assert house.outcomes.opened_ids == []
+
+
+async def test_g8_too_large_without_a_length(build_house, new_client):
+    async with build_house(limits={"max_request_bytes": 1000}) as house, new_client(house.port) as client:
+        await client.ask("/anthropic/v1/messages", b"", headers=[("transfer-encoding", "chunked"), VERSION])
+        await client.send(b"800\r\n" + b" " * 0x800 + b"\r\n")
+        assert (await client.answer()).status == 413
+        assert house.metric("aibridge_rejections_total", reason="too_large") == 1
+
+
+async def test_g8_a_bomb_is_too_large(build_house, new_client):
+    async with build_house(limits={"max_request_bytes": 100_000}) as house, new_client(house.port) as client:
+        bomb = gzip.compress(b" " * 50_000_000)
+        await client.ask("/anthropic/v1/messages", bomb, headers=[("content-encoding", "gzip"), VERSION])
+        assert (await client.answer()).status == 413
+
+
+async def test_compressed_request(house, new_client, request_body):
+    async with new_client(house.port) as client:
+        body = gzip.compress(json.dumps(request_body(stream=False)).encode())
+        await client.ask("/anthropic/v1/messages", body, headers=[("content-encoding", "gzip"), VERSION])
+        assert (await client.answer()).status == 200
+
+
+async def test_g8_slow_body(house, new_client):
+    async with new_client(house.port) as client:
+        await client.ask("/anthropic/v1/messages", b'{"model":', headers=[("content-length", "1000"), VERSION])
+        answer = await client.answer()
+        assert answer.status == 408
+        assert house.metric("aibridge_rejections_total", reason="request_incomplete") == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ([], 401),
+        ([("x-api-key", "wrong")], 401),
+        ([("authorization", "Bearer wrong")], 401),
+        ([("authorization", "Basic d3Jvbmc=")], 401),
+        ([("x-api-key", "gateway-key-1")], 200),
+        ([("authorization", "Bearer gateway-key-2")], 200),
+        ([("x-aibridge-key", "gateway-key-1"), ("x-api-key", "sk-ant-my-own")], 200),
+    ],
+)
+async def test_g8_gateway_keys(build_house, new_client, request_body, headers, status):
+    keys = [{"name": "ann", "key": "gateway-key-1"}, {"name": "bob", "key": "gateway-key-2"}]
+    async with build_house(auth={"keys": keys}) as house, new_client(house.port) as client:
+        await client.ask("/anthropic/v1/messages", request_body(), headers=[*headers, VERSION])
+        answer = await client.answer()
+        assert answer.status == status
+        if status == 401:
+            assert json.loads(answer.body)["error"]["type"] == "authentication_error"
+            assert answer.headers["x-should-retry"] == "false"
+            reason = "wrong_key" if headers and "wrong" in headers[0][1] else "no_key"
+            assert house.metric("aibridge_rejections_total", reason=reason) == 1
+            return
+        books = await house.books()
+        books.check("completed", "clean", health="success")
+        assert books.interception.actor.id in {"ann", "bob"}
+        own = any("my-own" in value for _, value in headers)
+        assert books.interception.credential.kind.value == ("byok" if own else "centralized")
+        assert "gateway-key" not in house.log.getvalue()
+
+
+async def test_health(house, new_client):
+    for port in (house.app.port, house.app.admin_port):
+        async with new_client(port) as client:
+            await client.ask("/healthz", b"", method="GET")
+            health = json.loads((await client.answer()).body)
+            assert health["status"] == "ok"
+            assert health["wire"] in {"pure", "compiled"}
+            await client.ask("/readyz", b"", method="GET")
+            assert (await client.answer()).status == 200
+    await house.app.gateway.drain(0)
+    async with new_client(house.app.admin_port) as client:
+        await client.ask("/readyz", b"", method="GET")
+        assert (await client.answer()).status == 503
+        await client.ask("/healthz", b"", method="GET")
+        assert (await client.answer()).status == 200
+        await client.ask("/metrics", b"", method="GET")
+        assert b"aibridge_build_info" in (await client.answer()).body
+        await client.ask("/metrics", b"", method="POST")
+        assert (await client.answer()).status == 405
+
+
+async def test_probe(house, new_client):
+    async with new_client(house.port) as client:
+        for path in ("/", "/anthropic", "/anthropic/"):
+            await client.ask(path, b"", method="HEAD")
+            assert (await client.answer("HEAD")).status < 500
