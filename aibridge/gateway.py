@@ -79,9 +79,7 @@ class Gateway:
         """Answer one request."""
         dialect = DIALECTS["messages"]
         try:
-            if self.draining:
-                raise RequestRejected("draining", 503, "the gateway is shutting down; try again")
-            route = self._routes.resolve(client.method, client.path)
+            route = self._resolve(client)
             dialect = route.provider.dialect
             actor, headers = self._authenticator.authenticate(client.headers)
             request = await self._read(client, headers)
@@ -108,6 +106,11 @@ class Gateway:
     def live(self) -> int:
         """How many interceptions are under way."""
         return len(self._live)
+
+    def _resolve(self, client: ClientStream) -> Route:
+        if self.draining:
+            raise RequestRejected("draining", 503, "the gateway is shutting down; try again")
+        return self._routes.resolve(client.method, client.path)
 
     async def _read(self, client: ClientStream, headers: Headers) -> ClientRequest:
         if not (client.path.isascii() and client.query.isascii()):

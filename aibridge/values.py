@@ -45,7 +45,7 @@ class Scan(NamedTuple):
 
     relay: bytes
     events: list[Event | Frame]
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
 
 
 class StreamDecoder(Protocol):
