@@ -23,7 +23,7 @@ from typing import Any
 import programs
 import report
 import traffic
-from processes import accounting_error, cpu_ns, memory_kb, tree
+from processes import accounting_error, cpu_ns, machine_ns, memory_kb, tree
 from scenarios import SCENARIOS, Scenario, Times, marks, script, smaller, times
 from subjects import KEY, SUBJECTS, Door, Subject, nginx_binary
 
@@ -48,18 +48,18 @@ class Samples:
 
     subject: list[int]
     upstream: int
-    cpu: list[tuple[int, int, int]] = field(default_factory=list)
+    cpu: list[tuple[int, int, int, int]] = field(default_factory=list)
     memory: list[dict[str, int]] = field(default_factory=list)
 
     def take(self, load: int) -> None:
         """Note where all stand; memory, which takes longer to read, only at the end."""
-        self.cpu.append((cpu_ns(self.subject), cpu_ns([self.upstream]), cpu_ns([load])))
+        self.cpu.append((cpu_ns(self.subject), cpu_ns([self.upstream]), cpu_ns([load]), machine_ns()))
         self.memory.append(memory_kb(self.subject) if self.subject and len(self.cpu) == 2 else {})
 
     def spent(self) -> tuple[int, ...]:
-        """Nanoseconds of subject, upstream and load generator inside the window."""
+        """Nanoseconds of subject, upstream, load generator and the whole machine inside the window."""
         if len(self.cpu) < 2:
-            return (0, 0, 0)
+            return (0, 0, 0, 0)
         return tuple(after - before for before, after in zip(*self.cpu, strict=True))
 
 
@@ -104,7 +104,7 @@ def _request(scenario: Scenario, subject: Subject, port: int) -> bytes:
 
 def _figures(answer: Cell, spent: tuple[int, ...], upstream: Cell) -> Cell:
     requests, events, seconds = answer["requests"], answer["events"], answer["seconds"] or 1
-    subject, *generators = spent
+    subject, played, loaded, machine = spent
     latencies = ((name, q) for name in ("first_byte", "first_event", "gap") for q in ("p50", "p99"))
     return {
         "seconds": seconds,
@@ -115,8 +115,9 @@ def _figures(answer: Cell, spent: tuple[int, ...], upstream: Cell) -> Cell:
         "cpu_us_per_request": subject / 1e3 / requests if subject and requests else None,
         "cpu_us_per_event": subject / 1e3 / events if subject and events else None,
         "cores": subject / 1e9 / seconds if subject else None,
-        "cores_upstream": generators[0] / 1e9 / seconds,
-        "cores_load": generators[1] / 1e9 / seconds,
+        "cores_upstream": played / 1e9 / seconds,
+        "cores_load": loaded / 1e9 / seconds,
+        "cores_others": max(0.0, (machine - subject - played - loaded) / 1e9 / seconds),
         "failed": answer["failed"] + answer["unfinished"],
         "failure": answer["first_failure"] or ("unfinished" if answer["unfinished"] else ""),
         "reconnects": answer["reconnects"],
@@ -263,15 +264,15 @@ def _chosen(known: list[str], wanted: str | None) -> list[str]:
 
 
 def _subjects(wanted: str | None) -> list[Subject]:
-    """The chosen subjects that can run here; those that cannot are named, with the reason."""
+    """The subjects that were named, or else all that can run here; what cannot is said, with the reason."""
     names = _chosen([one.name for one in SUBJECTS], wanted)
-    able = []
-    for subject in (one for one in SUBJECTS if one.name in names):
-        if reason := subject.missing():
-            print(f"bench: without {subject.name}: {reason}", file=sys.stderr)
-        else:
-            able.append(subject)
-    return able
+    chosen = [one for one in SUBJECTS if one.name in names]
+    missing = {one.name: reason for one in chosen if (reason := one.missing())}
+    for name, reason in missing.items():
+        print(f"bench: without {name}: {reason}", file=sys.stderr)
+    if missing and wanted:
+        sys.exit(1)
+    return [one for one in chosen if one.name not in missing]
 
 
 def _scenarios(wanted: str | None, *, quick: bool) -> list[Scenario]:

@@ -54,6 +54,7 @@ def _environment(results: Cell) -> str:
         "rounds": f"{results['rounds']}, with windows of {results['seconds']:g} s",
         "method": results["method"],
         "figures": "medians; in brackets the least and the most of all rounds",
+        "cores that others used meanwhile": _spread(_values(results["cells"], "cores_others")),
         "error of the CPU account": f"{results['accounting_error']:+.2%}, against a child that burned a known amount",
     }
     lines = [f"- **{name}**: {fact}" for name, fact in facts.items()]
@@ -133,12 +134,15 @@ def spread(key: str) -> Callable[[Rows, str], str]:
     """Median, least and most."""
 
     def show(rows: Rows, name: str) -> str:
-        values = _values(rows[name], key)
-        if not values:
-            return "-"
-        return f"{_number(statistics.median(values))} ({_number(min(values))} to {_number(max(values))})"
+        return _spread(_values(rows[name], key))
 
     return show
+
+
+def _spread(values: list[float]) -> str:
+    if not values:
+        return "-"
+    return f"{_number(statistics.median(values))} ({_number(min(values))} to {_number(max(values))})"
 
 
 def plain(key: str) -> Callable[[Rows, str], str]:

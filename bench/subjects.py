@@ -146,14 +146,15 @@ providers:
 @contextlib.contextmanager
 def start_aibridge(upstream: int, directory: Path) -> Iterator[Door]:
     port, admin = free_port(), free_port()
-    config = directory / "aibridge.yaml"
+    config, log = directory / "aibridge.yaml", directory / "log"
     config.write_text(aibridge_config(upstream, port, admin, directory))
-    with running(
-        [sys.executable, "-m", "aibridge", "serve", "--config", str(config)],
-        stdout=subprocess.DEVNULL,
-        cwd=str(HERE.parent),
-    ) as child:
-        wait_for("aibridge", port, child)
+    command = [sys.executable, "-m", "aibridge", "serve", "--config", str(config)]
+    with log.open("w") as out, running(command, stdout=out, stderr=out, cwd=str(HERE.parent)) as child:
+        try:
+            wait_for("aibridge", port, child)
+        except RuntimeError:
+            print(log.read_text(), file=sys.stderr)
+            raise
         yield Door(port, child.pid)
 
 
@@ -174,7 +175,10 @@ def _aiohttp_missing() -> str:
 
 
 def _aibridge_missing() -> str:
-    return "" if (HERE.parent / "aibridge" / "cli.py").exists() else "`python -m aibridge serve` does not exist yet"
+    command = [sys.executable, "-m", "aibridge", "serve", "--help"]
+    tried = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, check=False)
+    complaint = tried.stderr.strip().splitlines()[-1:] or ["it says nothing"]
+    return f"`aibridge serve` does not run: {complaint[0]}" if tried.returncode else ""
 
 
 SUBJECTS = (
@@ -190,7 +194,7 @@ SUBJECTS = (
     ),
     Subject(
         "aibridge",
-        "verifies, counts and records every stream",
+        "verifies, counts, logs and records every stream",
         start_aibridge,
         _aibridge_missing,
         messages_path="/anthropic/v1/messages",
