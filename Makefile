@@ -66,7 +66,11 @@ clean:  ## remove what the targets above made
 	$(PYTHON) -m venv .venv
 	@touch $@
 
-.venv/dev: .venv/venv pyproject.toml setup.py $(SPEEDUPS)
-	@rm -f .venv/install.log
-	.venv/bin/pip install --quiet --log .venv/install.log --editable '.[dev]'
-	@grep -o 'aibridge: no compiled wire.*' .venv/install.log || true; touch $@
+.venv/tools: .venv/venv pyproject.toml
+	AIBRIDGE_SPEEDUPS=0 .venv/bin/pip install --quiet --editable '.[dev]'
+	@touch $@
+
+# Compiled apart from the installation: its one line, where there is no compiler, is seen, and pip need not run again.
+.venv/dev: .venv/tools setup.py $(SPEEDUPS)
+	.venv/bin/python setup.py --quiet build_ext --build-lib .
+	@touch $@

@@ -1,0 +1,353 @@
+"""Reads every import of aibridge/ and keeps the rules: floors, doors, purity, sizes.
+
+Each rule is a function from sources to complaints. The last tests hand each rule a source that breaks it.
+"""
+
+import ast
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+FLOORS = [
+    ["errors", "lifecycle", "ids", "text", "deadlines", "__init__"],
+    ["values", "faults", "jsontext", "config"],
+    ["headers", "callers", "credentials", "listeners", "stores/", "telemetry/"],
+    ["wire/", "auth", "recorder"],
+    ["dialects/"],
+    ["relay", "providers/"],
+    ["routing", "server", "upstream"],
+    ["exchange", "passthrough"],
+    ["gateway"],
+    ["app", "demo", "simulator/"],
+    ["cli"],
+    ["__main__"],
+]
+"""The rooms of aibridge/, lowest floor first; a name with a slash is a folder. Imports lead only downwards."""
+
+INNER_FLOORS = {
+    "wire/": [["eventstream", "template", "jsonscan"], ["sse"], ["transcode"], ["__init__"]],
+    "dialects/": [["base"], ["messages"], ["__init__"]],
+    "providers/": [["__init__", "base", "reading", "aws"], ["anthropic", "bedrock"]],
+    "stores/": [["__init__", "base"], ["sqlite"]],
+    "telemetry/": [["__init__", "log", "metrics", "tracing"]],
+    "simulator/": [
+        ["__init__", "faults", "values"],
+        ["encodings", "faces", "ledger", "cutter", "delivery", "scripts"],
+        ["damage", "sigv4"],
+        ["anthropic", "settings"],
+        ["bedrock", "expected"],
+        ["answers"],
+        ["connection"],
+        ["server"],
+        ["command"],
+    ],
+}
+"""The same inside each folder."""
+
+SIMULATOR_MAY_IMPORT = {"aibridge.errors", "aibridge", "aibridge.telemetry.log"}
+"""The simulator tests the gateway: were it made of the gateway's parts, it would share their mistakes."""
+
+DOORS = {
+    "aiohttp": {"aibridge.server"},
+    "httptools": {"aibridge.upstream", "aibridge.simulator.connection"},
+    "aiohappyeyeballs": {"aibridge.upstream"},
+    "botocore": {"aibridge.providers.aws", "aibridge.simulator.sigv4"},
+    "orjson": {"aibridge.jsontext"},
+    "pydantic": {"aibridge.config"},
+    "pydantic_core": {"aibridge.config"},
+    "yaml": {"aibridge.config"},
+    "prometheus_client": {"aibridge.telemetry.metrics"},
+    "opentelemetry": {"aibridge.telemetry.tracing"},
+    "uvloop": {"aibridge.cli"},
+    "aibridge._speedups": {"aibridge.wire"},
+    # of the standard library, what reaches outside
+    "sqlite3": {"aibridge.stores.sqlite"},
+    "socket": {"aibridge.upstream", "aibridge.simulator.connection"},
+    "ssl": {"aibridge.upstream"},
+    "urllib.request": {"aibridge.upstream"},
+    "http.client": {"aibridge.demo"},
+    "threading": {"aibridge.recorder", "aibridge.telemetry.metrics"},
+    "os": {"aibridge.cli", "aibridge.config", "aibridge.ids", "aibridge.wire"},
+}
+"""Each library, and the files that may import it. Third-party libraries that are not here may not be imported."""
+
+PURE = {
+    "errors", "lifecycle", "ids", "text", "deadlines", "__init__", "values", "faults", "jsontext", "headers",
+    "callers", "credentials", "wire/", "auth", "dialects/", "relay",
+}  # fmt: skip
+"""Rooms that do no I/O and read no clock: bytes and times come in as arguments. They import only each other."""
+
+PURE_LIBRARIES = {
+    "binascii", "collections.abc", "dataclasses", "enum", "hashlib", "hmac", "json", "re", "struct", "typing", "uuid",
+    "zlib",
+}  # fmt: skip
+
+PURE_EXCEPTIONS = {
+    ("aibridge.ids", "os"): "random bits for an id",
+    ("aibridge.wire", "os"): "the switch reads AIBRIDGE_SPEEDUPS, once",
+    ("aibridge.jsontext", "orjson"): "its door, and pure itself",
+    ("aibridge.wire", "aibridge._speedups"): "its door, and pure itself",
+}
+
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 60
+LONG_FILES = {
+    "aibridge.config": "one model of the whole file, and what reads it; a split would divide the checks from the keys",
+    "aibridge.exchange": "the wires of one interception: every way in which one can end is told in this file",
+    "aibridge.upstream": "connection and pool know each other's state",
+}
+LONG_FUNCTIONS = {
+    "aibridge.telemetry.metrics._define": "a list of metrics, each under the arithmetic of its worst case",
+}
+
+
+class Import(NamedTuple):
+    """One name that a file imports."""
+
+    importer: str
+    target: str
+    line: int
+    at_top: bool
+
+    def __str__(self):
+        return f"{self.importer}, line {self.line}: imports {self.target}"
+
+
+Sources = Mapping[str, str]
+"""Texts by module name."""
+
+
+def read_sources() -> dict[str, str]:
+    return {module_name(path): path.read_text() for path in sorted((ROOT / "aibridge").rglob("*.py"))}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_of(sources: Sources) -> Iterator[Import]:
+    for module, source in sources.items():
+        tree = ast.parse(source)
+        inside = {id(node) for block in tree.body for node in ast.walk(block) if hides_imports(block)}
+        for node in ast.walk(tree):
+            for target in targets(node, module, sources):
+                yield Import(module, target, node.lineno, id(node) not in inside)
+
+
+def hides_imports(block: ast.stmt) -> bool:
+    """Whether a statement of a module can hold imports that do not run with the module."""
+    if isinstance(block, ast.If):
+        return "TYPE_CHECKING" in ast.dump(block.test)
+    return isinstance(block, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+
+
+def targets(node: ast.AST, module: str, sources: Sources) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        base = node.module or ""
+        if node.level:
+            package = module if is_package(module, sources) else module.rpartition(".")[0]
+            above = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = ".".join([*above, base] if base else above)
+        for alias in node.names:
+            name = f"{base}.{alias.name}"
+            yield name if name in sources or name in DOORS else base
+
+
+def is_package(module: str, sources: Sources) -> bool:
+    return any(name.startswith(f"{module}.") for name in sources)
+
+
+def room(module: str, sources: Sources) -> tuple[str, str]:
+    """Return a module's room, and its name inside where the room is a folder."""
+    _, _, inner = module.partition(".")
+    if not inner:
+        return "__init__", ""
+    first, _, rest = inner.partition(".")
+    if rest or is_package(module, sources):
+        return f"{first}/", rest or "__init__"
+    return first, ""
+
+
+def floors_of(floors: list[list[str]]) -> dict[str, int]:
+    return {name: number for number, names in enumerate(floors) for name in names}
+
+
+def is_ours(name: str) -> bool:
+    return name.partition(".")[0] == "aibridge"
+
+
+# the rules
+
+
+def unnamed(sources: Sources) -> list[str]:
+    """Every file has its floor, and every name a file."""
+    named = {name for names in FLOORS for name in names if not name.endswith("/")}
+    named |= {folder + name for folder, floors in INNER_FLOORS.items() for names in floors for name in names}
+    there = {"".join(room(module, sources)) for module in sources}
+    return [f"{name} has no floor" for name in there - named] + [f"{name} is not there" for name in named - there]
+
+
+def upward(sources: Sources) -> list[str]:
+    """A file imports only from lower floors."""
+    outer = floors_of(FLOORS)
+    complaints = []
+    for one in imports_of(sources):
+        if not is_ours(one.target) or one.target in DOORS:
+            continue
+        (here, here_inside), (there, there_inside) = room(one.importer, sources), room(one.target, sources)
+        if here == there and here.endswith("/"):
+            inner = floors_of(INNER_FLOORS.get(here, []))
+            fine = inner.get(there_inside, sys.maxsize) < inner.get(here_inside, -1)
+        else:
+            fine = outer.get(there, sys.maxsize) < outer.get(here, -1)
+        if not fine:
+            complaints.append(f"{one}, which is on no lower floor")
+    return complaints
+
+
+def hidden(sources: Sources) -> list[str]:
+    """No first-party import inside a function or for type checking alone: what is needed upward lives too high."""
+    return [f"{one} out of sight" for one in imports_of(sources) if is_ours(one.target) and not one.at_top]
+
+
+def through_walls(sources: Sources) -> list[str]:
+    """Each library has its door, and the simulator its wall."""
+    complaints = []
+    for one in imports_of(sources):
+        door = next((name for name in DOORS if f"{one.target}.".startswith(f"{name}.")), None)
+        standard = one.target.partition(".")[0] in sys.stdlib_module_names
+        if door is not None:
+            if one.importer not in DOORS[door]:
+                complaints.append(f"{one}, which is not its door")
+        elif not is_ours(one.target) and not standard:
+            complaints.append(f"{one}, a library without a door")
+        elif leaves_the_simulator(one, sources) and one.target not in SIMULATOR_MAY_IMPORT:
+            complaints.append(f"{one}, through the simulator's wall")
+    return complaints
+
+
+def leaves_the_simulator(one: Import, sources: Sources) -> bool:
+    return (
+        is_ours(one.target)
+        and room(one.importer, sources)[0] == "simulator/"
+        and room(one.target, sources)[0] != "simulator/"
+    )
+
+
+def impure(sources: Sources) -> list[str]:
+    """Pure rooms import pure rooms, and of the libraries only those that touch nothing."""
+    complaints = []
+    for one in imports_of(sources):
+        if room(one.importer, sources)[0] not in PURE or (one.importer, one.target) in PURE_EXCEPTIONS:
+            continue
+        pure = room(one.target, sources)[0] in PURE if is_ours(one.target) else one.target in PURE_LIBRARIES
+        if not pure:
+            complaints.append(f"{one}, which is not pure")
+    return complaints
+
+
+def oversized(sources: Sources) -> list[str]:
+    """Files and functions that fit a head, or give a reason."""
+    complaints = []
+    for module, source in sources.items():
+        lines = source.count("\n")
+        if lines > MAX_FILE_LINES and module not in LONG_FILES:
+            complaints.append(f"{module}: {lines} lines")
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                if length > MAX_FUNCTION_LINES and f"{module}.{node.name}" not in LONG_FUNCTIONS:
+                    complaints.append(f"{module}.{node.name}: {length} lines")
+    return complaints
+
+
+def silent(sources: Sources) -> list[str]:
+    """Every file says what it is."""
+    return [
+        f"{module} has no docstring" for module, source in sources.items() if not ast.get_docstring(ast.parse(source))
+    ]
+
+
+RULES = [unnamed, upward, hidden, through_walls, impure, oversized, silent]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_the_house_keeps(rule):
+    assert rule(read_sources()) == []
+
+
+def test_exceptions_are_needed():
+    sources = read_sources()
+    found = {(one.importer, one.target) for one in imports_of(sources)}
+    assert set(PURE_EXCEPTIONS) <= found
+    assert {module for module in sources if sources[module].count("\n") > MAX_FILE_LINES} == set(LONG_FILES)
+
+
+def test_every_door_is_used():
+    found = {(one.importer, one.target) for one in imports_of(read_sources())}
+    uses = {(name, importer) for importer, target in found for name in DOORS if f"{target}.".startswith(f"{name}.")}
+    assert uses == {(name, importer) for name, importers in DOORS.items() for importer in importers}
+
+
+def test_readme_draws_the_same_floors():
+    text = (ROOT / "README.md").read_text()
+    lines = re.findall(r"^ +(\d+) {2,}(\S+(?: · \S+)*)(?: {2,}.*)?$", text, re.MULTILINE)
+    drawn = {int(number): rooms.split(" · ") for number, rooms in lines}
+    assert drawn == dict(enumerate(FLOORS, 1))
+
+
+# each rule, broken
+
+GOOD = dict.fromkeys(("aibridge", "aibridge.wire", "aibridge.wire.sse", "aibridge.values"), '"""A file."""\n')
+
+BROKEN = [
+    (unnamed, {"aibridge.helpers": ""}, "helpers has no floor"),
+    (upward, {"aibridge.values": "from aibridge.gateway import Gateway", "aibridge.gateway": ""}, "no lower floor"),
+    (upward, {"aibridge.values": "import aibridge.gateway", "aibridge.gateway": ""}, "no lower floor"),
+    (upward, {"aibridge.values": "from aibridge import gateway", "aibridge.gateway": ""}, "no lower floor"),
+    (upward, {"aibridge.values": "from .gateway import Gateway", "aibridge.gateway": ""}, "no lower floor"),
+    (upward, {"aibridge.values": "from aibridge.nowhere import X"}, "no lower floor"),
+    (upward, {"aibridge.wire.sse": "from . import transcode", "aibridge.wire.transcode": ""}, "no lower floor"),
+    (upward, {"aibridge.wire.sse": "from .transcode import X", "aibridge.wire.transcode": ""}, "no lower floor"),
+    (hidden, {"aibridge.relay": "def f():\n    from aibridge import values"}, "out of sight"),
+    (hidden, {"aibridge.relay": "class C:\n    def f(self):\n        import aibridge.values"}, "out of sight"),
+    (hidden, {"aibridge.relay": "if TYPE_CHECKING:\n    from aibridge.values import X"}, "out of sight"),
+    (hidden, {"aibridge.relay": "if typing.TYPE_CHECKING:\n    import aibridge.values"}, "out of sight"),
+    (through_walls, {"aibridge.gateway": "from aiohttp import web"}, "not its door"),
+    (through_walls, {"aibridge.gateway": "import botocore.session"}, "not its door"),
+    (through_walls, {"aibridge.gateway": "def f():\n    import yaml"}, "not its door"),
+    (through_walls, {"aibridge.relay": "from aibridge import _speedups"}, "not its door"),
+    (through_walls, {"aibridge.relay": "from aibridge._speedups import X"}, "not its door"),
+    (through_walls, {"aibridge.gateway": "import requests"}, "without a door"),
+    (through_walls, {"aibridge.simulator.answers": "from aibridge.values import X"}, "the simulator's wall"),
+    (impure, {"aibridge.relay": "import time"}, "not pure"),
+    (impure, {"aibridge.relay": "import asyncio"}, "not pure"),
+    (impure, {"aibridge.wire.sse": "from os import environ"}, "not pure"),
+    (impure, {"aibridge.relay": "from aibridge.config import Config", "aibridge.config": ""}, "not pure"),
+    (oversized, {"aibridge.relay": "\n" * (MAX_FILE_LINES + 1)}, "401 lines"),
+    (oversized, {"aibridge.relay": "def f():\n" + "    pass\n" * MAX_FUNCTION_LINES}, "61 lines"),
+    (silent, {"aibridge.relay": "X = 1"}, "no docstring"),
+]
+
+
+@pytest.mark.parametrize(("rule", "sources", "complaint"), BROKEN, ids=[f"{rule.__name__}" for rule, *_ in BROKEN])
+def test_a_broken_rule_is_noticed(rule, sources, complaint):
+    assert any(complaint in text for text in rule(GOOD | sources))
+
+
+def test_every_rule_is_seen_broken():
+    assert {rule for rule, *_ in BROKEN} == set(RULES)
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule is not unnamed], ids=lambda rule: rule.__name__)
+def test_a_good_house_is_left_alone(rule):
+    assert rule(GOOD | {"aibridge.wire.sse": '"""Fine."""\nimport re\nfrom aibridge.values import Event\n'}) == []
