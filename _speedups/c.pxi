@@ -54,6 +54,9 @@ cdef extern from "lines.h":
     const uint8_t *next_break(const uint8_t *at, const uint8_t *end)
     size_t line_end(const uint8_t *at, const uint8_t *end)
 
+cdef extern from "record.h":
+    object new_record(object type, tuple items)
+
 crc32_begin()
 base64_begin()
 

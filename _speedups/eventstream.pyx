@@ -60,7 +60,7 @@ cdef class FrameDecoder:
         try:
             while self._splitter.next(&source, &view):
                 headers = parse_headers(view.headers, view.headers_size)
-                frames.append(Frame(headers, bytes_of(view.payload, view.payload_size)))
+                frames.append(new_record(Frame, (headers, bytes_of(view.payload, view.payload_size))))
         except WireError as error:
             self._broken = type(error)(str(error))
             error.before = frames

@@ -22,7 +22,8 @@ def scan_object(bytes body not None):
         found = []
         for index in range(members.count):
             member = &members.items[index]
-            found.append(Member(key_of(begin, member), member.key_start, member.value_start, member.value_end))
+            items = (key_of(begin, member), member.key_start, member.value_start, member.value_end)
+            found.append(new_record(Member, items))
         return tuple(found)
     finally:
         free(members.items)

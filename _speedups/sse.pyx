@@ -110,7 +110,7 @@ cdef class SSEScanner:
             raise
         relay = data if data is not None and at == end else bytes_of(begin, at - begin)
         self._hold(data, at, end)
-        return Scan(relay, events, count)
+        return new_record(Scan, (relay, events, count))
 
     cdef int _hold(self, bytes data, const uint8_t *at, const uint8_t *end) except -1:
         """Keep what stands behind `at`."""
@@ -177,7 +177,7 @@ cdef class SSEScanner:
             if self._check_json and not may_pass(data.at, data.size):
                 raise CorruptPayload("data of an event is not valid JSON")
             text = (<const char *>kind.at)[: kind.size].decode(errors="replace")
-            events.append(Event(text, bytes_of(data.at, data.size), offset))
+            events.append(new_record(Event, (text, bytes_of(data.at, data.size), offset)))
         return 1
 
     cdef int _raise_over_limit(self) except -1:
@@ -212,8 +212,8 @@ cdef bint parse_block(
     cdef const uint8_t *line_stop
     cdef slice_view value
     cdef size_t lines = 0
-    kind.at = at
-    kind.size = 0
+    kind.at = data.at = at
+    kind.size = data.size = 0
     while at < end:
         line_stop = next_break(at, end)
         if field_value(at, line_stop, b"data", 4, &value):

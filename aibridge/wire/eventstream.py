@@ -128,41 +128,45 @@ class FrameSplitter:
             at += len(taken)
             if len(self._held) < self._needed:
                 return
-            total = self._check_prelude(self._held, 0)
+            total, headers = self._check_prelude(self._held, 0)
             if len(self._held) == total:
                 frame = bytes(self._held)
                 self._held = bytearray()
                 self._needed = PRELUDE.size
-                yield _open_frame(frame, 0, total)
+                yield _open_frame(frame, 0, total, headers)
             else:
                 self._needed = total
         while len(data) - at >= PRELUDE.size:
-            total = self._check_prelude(data, at)
+            total, headers = self._check_prelude(data, at)
             if len(data) - at < total:
                 self._needed = total
                 break
-            yield _open_frame(data, at, total)
+            yield _open_frame(data, at, total, headers)
             at += total
         self._held += data[at:]
 
-    def _check_prelude(self, data: bytes | bytearray, at: int) -> int:
-        """Return the length of the frame that begins at `at`. Raises `CorruptFrame`."""
+    def _check_prelude(self, data: bytes | bytearray, at: int) -> tuple[int, int]:
+        """Return (length, length of the headers) of the frame that begins at `at`. Raises `CorruptFrame`."""
         total, headers, checksum = PRELUDE.unpack_from(data, at)
         computed = crc32(data[at : at + 8])
         if checksum != computed:
             raise CorruptFrame(f"prelude checksum is {checksum:08x}, computed {computed:08x}")
+        if not SHORTEST_FRAME + headers <= total <= self._max_frame_bytes or headers > self._max_headers_bytes:
+            raise self._complaint(total, headers)
+        return total, headers
+
+    def _complaint(self, total: int, headers: int) -> CorruptFrame:
+        """Return the error for the first limit that these lengths break."""
         if total < SHORTEST_FRAME:
-            raise CorruptFrame(f"frame of {total} bytes is shorter than {SHORTEST_FRAME}")
+            return CorruptFrame(f"frame of {total} bytes is shorter than {SHORTEST_FRAME}")
         if total > self._max_frame_bytes:
-            raise CorruptFrame(f"frame of {total} bytes is over the limit of {self._max_frame_bytes}")
+            return CorruptFrame(f"frame of {total} bytes is over the limit of {self._max_frame_bytes}")
         if headers > self._max_headers_bytes:
-            raise CorruptFrame(f"headers of {headers} bytes are over the limit of {self._max_headers_bytes}")
-        if headers > total - SHORTEST_FRAME:
-            raise CorruptFrame(f"headers of {headers} bytes do not fit a frame of {total} bytes")
-        return int(total)
+            return CorruptFrame(f"headers of {headers} bytes are over the limit of {self._max_headers_bytes}")
+        return CorruptFrame(f"headers of {headers} bytes do not fit a frame of {total} bytes")
 
 
-def _open_frame(data: bytes, at: int, total: int) -> tuple[bytes, bytes]:
+def _open_frame(data: bytes, at: int, total: int, headers: int) -> tuple[bytes, bytes]:
     """Check the message's checksum; return (headers, payload)."""
     end = at + total - CHECKSUM.size
     (checksum,) = CHECKSUM.unpack_from(data, end)
@@ -170,7 +174,7 @@ def _open_frame(data: bytes, at: int, total: int) -> tuple[bytes, bytes]:
     if checksum != computed:
         raise CorruptFrame(f"message checksum is {checksum:08x}, computed {computed:08x}")
     headers_at = at + PRELUDE.size
-    payload_at = headers_at + int.from_bytes(data[at + 4 : at + 8], "big")
+    payload_at = headers_at + headers
     return data[headers_at:payload_at], data[payload_at:end]
 
 

@@ -31,7 +31,7 @@ class Templates:
     def find(self, data: bytes) -> int:
         """Return the index of the first template that `data` matches, or -1."""
         match = self._match(data)
-        if match is None or match.lastindex is None or not _is_utf8(data):
+        if match is None or match.lastindex is None or not (data.isascii() or _is_utf8(data)):
             return -1
         return match.lastindex - 1
 
@@ -51,8 +51,6 @@ def _type_of(template: bytes) -> str:
 
 
 def _is_utf8(data: bytes) -> bool:
-    if data.isascii():
-        return True
     try:
         data.decode()
     except UnicodeDecodeError:

@@ -85,12 +85,10 @@ class ChunkTranscoder:
             if named.get(":event-type") != "chunk":
                 return
             self._usual_headers = headers
-        self._take_event(unwrap(payload), output)
-
-    def _take_event(self, data: bytes, output: "_Output") -> None:
+        data = unwrap(payload)
         index = self._quiet.find(data)
         if index >= 0:
-            output.add(self._quiet_heads[index] + escape_data(data) + b"\n\n")
+            output.add(b"%b%b\n\n" % (self._quiet_heads[index], data if data.isascii() else escape_data(data)))
             return
         kind = event_type(data)
         output.add(encode_event(kind, data))
