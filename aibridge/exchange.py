@@ -325,8 +325,7 @@ class Exchange:
         self._attempt_at = time.perf_counter()
 
     def _new_relay(self) -> Relay:
-        provider = self._provider
-        return Relay(provider.dialect, provider.decoder(), self._interception.id)
+        return Relay(self._provider.dialect, self._interception.id)
 
     # an answer that is not a stream
 
@@ -340,7 +339,7 @@ class Exchange:
         elif (wrong := self._unexpected(head)) is not None:
             self._end(Signal.UNEXPECTED_HEAD, wrong)
         elif self._interception.streaming:
-            relay.on(Signal.STREAM_HEAD)
+            relay.begin_stream(self._provider.decoder())
             self._said_at = self._around.loop.time()
             self._client.start(head.status, self._headers(head) + _STREAM_HEADERS)
         else:

@@ -21,8 +21,13 @@ _FORWARDED = frozenset({
 OURS = (b"x-aibridge-", b"x-ai-bridge-actor")
 """Prefixes of headers that only we may set, towards either side."""
 
-_NOT_FOR_CLIENTS = frozenset({b"content-length", b"set-cookie", b"strict-transport-security", b"alt-svc"})
+_OF_THEIR_HOST = frozenset({b"content-length", b"set-cookie", b"strict-transport-security", b"alt-svc"})
 """They speak of the upstream's host or connection, and the client would take them as ours."""
+
+_NOT_FOR_UPSTREAMS = HOP_BY_HOP | _TRANSPORT | CREDENTIALS | _FORWARDED
+_NOT_FOR_CLIENTS = HOP_BY_HOP | _OF_THEIR_HOST
+_USUAL_CONNECTION = frozenset({b"keep-alive", b"close"})
+"""Values of `Connection` that name no header."""
 
 
 def to_upstream(headers: Headers) -> Headers:
@@ -30,17 +35,16 @@ def to_upstream(headers: Headers) -> Headers:
 
     The request's body goes on as it is, decompressed: its length and encoding are said anew.
     """
-    dropped = HOP_BY_HOP | _TRANSPORT | CREDENTIALS | _FORWARDED | _named_by_connection(headers)
-    return tuple(pair for pair in headers if pair[0] not in dropped and not pair[0].startswith(OURS))
+    return _less(headers, _NOT_FOR_UPSTREAMS)
 
 
 def to_client(headers: Headers) -> Headers:
     """Return what of an upstream's headers goes on: all but hop-by-hop, framing and what speaks of its host."""
-    dropped = HOP_BY_HOP | _NOT_FOR_CLIENTS | _named_by_connection(headers)
-    return tuple(pair for pair in headers if pair[0] not in dropped and not pair[0].startswith(OURS))
+    return _less(headers, _NOT_FOR_CLIENTS)
 
 
-def _named_by_connection(headers: Headers) -> frozenset[bytes]:
-    return frozenset(
-        token.strip().lower() for name, value in headers if name == b"connection" for token in value.split(b",")
-    )
+def _less(headers: Headers, dropped: frozenset[bytes]) -> Headers:
+    for name, value in headers:
+        if name == b"connection" and value.lower() not in _USUAL_CONNECTION:
+            dropped = dropped.union(token.strip().lower() for token in value.split(b","))
+    return tuple([pair for pair in headers if pair[0] not in dropped and not pair[0].startswith(OURS)])

@@ -23,7 +23,6 @@ class Relay:
 
     Args:
         dialect: the client's API.
-        decoder: turns the upstream's stream into the client's text; unused for a non-streaming answer.
         request_id: the interception's id, told to the client with errors of ours.
     """
 
@@ -33,9 +32,9 @@ class Relay:
         "trailing_bytes", "upstream_request_id",
     )  # fmt: skip
 
-    def __init__(self, dialect: Dialect, decoder: StreamDecoder, request_id: str) -> None:
+    def __init__(self, dialect: Dialect, request_id: str) -> None:
         self._dialect = dialect
-        self._decoder = decoder
+        self._decoder: StreamDecoder | None = None
         self._request_id = request_id
         self.observer: Observer = dialect.observer()
         self.state = State.CONNECTING
@@ -63,10 +62,15 @@ class Relay:
             if cause is not Cause.CLEAN:
                 self.error = error[:MAX_ERROR_CHARACTERS]
 
+    def begin_stream(self, decoder: StreamDecoder) -> None:
+        """Take the good head of a stream; `decoder` turns what follows into the client's text."""
+        self._decoder = decoder
+        self.on(Signal.STREAM_HEAD)
+
     def feed_data(self, data: bytes, now: float) -> bytes:
         """Take bytes of a streaming answer's body. Returns what the client gets now; see the module for the rest."""
         self.bytes_in += len(data)
-        if self.state is not State.STREAMING:
+        if self.state is not State.STREAMING or self._decoder is None:
             self.trailing_bytes += len(data)
             return b""
         try:
@@ -77,7 +81,7 @@ class Relay:
 
     def feed_eof(self, now: float) -> bytes:
         """Take the end of a streaming answer's body, complete by the framing of HTTP."""
-        if self.state is not State.STREAMING:
+        if self.state is not State.STREAMING or self._decoder is None:
             return b""
         try:
             scan = self._decoder.feed_eof()

@@ -41,9 +41,7 @@ class MessagesObserver:
 
     def observe(self, event: Event) -> Signal | None:
         """Learn from one event; see `Observer`."""
-        fields = jsontext.loads(event.data) if event.data else None
-        if not isinstance(fields, dict):
-            return None
+        fields = _fields_of(event.data)
         kind = fields.get("type") or event.type
         if kind == "message_start":
             self._learn_message(fields.get("message"))
@@ -161,14 +159,21 @@ _BEDROCK_COUNTS = {
 
 
 def _flat_counts(usage: dict[str, Any]) -> list[tuple[str, int]]:
-    """List the counts of a usage object; nested ones (cache_creation, server_tool_use) under their own names."""
-    found: list[tuple[str, int]] = []
-    for name, value in usage.items():
-        if _is_count(value):
-            found.append((name, value))
-        elif isinstance(value, dict):
-            found.extend((inner, count) for inner, count in value.items() if _is_count(count))
-    return found
+    """List the counts of a usage object; nested ones (cache_creation, server_tool_use) under their own names.
+
+    Where a nested one has the name of one at the top, the one at the top counts: it comes last.
+    """
+    nested = [fields for fields in usage.values() if isinstance(fields, dict)]
+    return [item for fields in (*nested, usage) for item in fields.items() if _is_count(item[1])]
+
+
+def _fields_of(data: bytes) -> dict[str, Any]:
+    """Return the object that an event holds; empty where it is none: no data, `[DONE]`, another value."""
+    try:
+        fields = jsontext.loads(data)
+    except PayloadError:
+        return {}
+    return fields if isinstance(fields, dict) else {}
 
 
 def _is_count(value: Any) -> bool:

@@ -25,7 +25,12 @@ from aibridge.telemetry.tracing import Tracing
 PATIENCE = 20.0
 """Seconds until a test gives up waiting; nothing waits that long unless it is broken."""
 
-STATUS_OF = {"completed": "completed", "upstream_error": "failed", "client_gone": "client_gone", "gateway_error": "failed"}
+STATUS_OF = {
+    "completed": "completed",
+    "upstream_error": "failed",
+    "client_gone": "client_gone",
+    "gateway_error": "failed",
+}
 LINE_OF = {
     "completed": ("info", "interception ended"),
     "upstream_error": ("warning", "interception failed"),
@@ -35,9 +40,8 @@ LINE_OF = {
 FAST = {"connect": 0.6, "response": 0.6, "idle": 0.6, "client_stall": 0.6, "ping": 5.0, "request_body": 0.6}
 
 
-@pytest.fixture(scope="session")
-def event_loop_policy():
-    return uvloop.EventLoopPolicy()
+def pytest_asyncio_loop_factories(config, item):  # noqa: ARG001 - the hook's signature
+    return {"uvloop": uvloop.new_event_loop}  # what `aibridge serve` runs on
 
 
 @dataclass
@@ -53,7 +57,7 @@ class Outcomes:
         self.opened_ids.append(interception.id)
         self.news.set()
 
-    def attempted(self, interception, attempt):
+    def attempted(self, _interception, attempt):
         self.attempts.append(attempt)
 
     def closed(self, interception, outcome):
@@ -380,7 +384,8 @@ def request_body():
     """Return a function that builds a request of the Messages API."""
 
     def build(provider="anthropic", *, stream=True, **more):
-        body = {"model": MODELS[provider], "max_tokens": 200, "messages": [{"role": "user", "content": "hello"}], **more}
+        messages = [{"role": "user", "content": "hello"}]
+        body = {"model": MODELS[provider], "max_tokens": 200, "messages": messages, **more}
         return {**body, "stream": True} if stream else body
 
     return build
