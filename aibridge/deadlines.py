@@ -1,6 +1,6 @@
 """One coarse wheel for all deadlines: no timer per stream, none per event.
 
-An entry says when it next wants to be looked at; the wheel looks, at most one tick late. An entry that moves its own
+An entry says when it next wants to be looked at; the wheel looks, less than two ticks late. An entry that moves its own
 deadlines back (every byte does) need not tell the wheel: it is looked at in vain now and then, and says the new time.
 """
 
@@ -45,14 +45,22 @@ class Wheel:
     def _turn(self) -> None:
         now = self._now()
         until = int(now / TICK)
+        due: list[Timed] = []
         while self._turned < until and self._slots:
             self._turned += 1
-            for entry in self._slots.pop(self._turned, ()):
+            due += self._slots.pop(self._turned, ())
+        self._turned = until
+        waiting = iter(due)
+        try:
+            for entry in waiting:
                 at = entry.check(now)
                 if at is not None:
                     self.add(entry, at)
-        self._turned = until
-        if self._slots:
-            self._call_later(TICK, self._turn)
-        else:
-            self._running = False
+        finally:
+            # Also behind an entry that raised: it leaves the wheel, and the others keep their deadlines.
+            for entry in waiting:
+                self.add(entry, now)
+            if self._slots:
+                self._call_later(TICK, self._turn)
+            else:
+                self._running = False

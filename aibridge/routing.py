@@ -60,7 +60,7 @@ class RouteTable:
             RequestRejected: there is none.
         """
         name, slash, rest = path[1:].partition("/")
-        provider = self._providers.get(name)
+        provider = self._providers.get(name) if path.startswith("/") else None
         if provider is not None:
             for rule in _RULES[provider.dialect.name]:
                 if rule.method == method and rule.path.fullmatch(slash + rest):

@@ -1,0 +1,70 @@
+"""Credentials in headers: which one counts, and how little is told of it."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aibridge.credentials import bearer_of, client_credential, hint
+
+
+@pytest.mark.parametrize(
+    ("value", "token"),
+    [
+        (b"Bearer abc", "abc"),
+        (b"bearer abc", "abc"),
+        (b"BEARER\tabc", "abc"),
+        (b"  Bearer   abc  ", "abc"),
+        (b"Bearer a b", ""),
+        (b"Bearer", ""),
+        (b"abc", ""),
+        (b"Basic abc", ""),
+        (b"Bearerabc", ""),
+        (b"", ""),
+        (None, ""),
+        (b"Bearer \xff\xfe", "\xff\xfe"),
+    ],
+)
+def test_bearer_is_two_words(value, token):
+    assert bearer_of(value) == token
+
+
+@pytest.mark.parametrize(
+    ("headers", "found"),
+    [
+        ((), None),
+        (((b"x-api-key", b"k"),), (b"x-api-key", "k")),
+        (((b"x-api-key", b" k "),), (b"x-api-key", "k")),
+        (((b"authorization", b"Bearer t"),), (b"authorization", "t")),
+        (((b"authorization", b"Bearer t"), (b"x-api-key", b"k")), (b"x-api-key", "k")),
+        (((b"x-api-key", b" "), (b"authorization", b"Bearer t")), (b"authorization", "t")),
+        (((b"authorization", b"Basic t"),), None),
+        (((b"x-api-key", b"first"), (b"x-api-key", b"second")), (b"x-api-key", "first")),
+    ],
+)
+def test_the_key_wins_over_the_token(headers, found):
+    assert client_credential(headers) == found
+
+
+@pytest.mark.parametrize(
+    ("secret", "shown"),
+    [
+        ("", ""),
+        ("a", "..."),
+        ("abcd", "..."),
+        ("abcde", "a...e"),
+        ("abcdefghi", "a...i"),
+        ("abcdefghij", "ab...ij"),
+        ("abcdefghijklmnopqrs", "ab...rs"),
+        ("abcdefghijklmnopqrst", "abcd...qrst"),
+        ("sk-ant-api03-" + "x" * 90 + "wxyz", "sk-a...wxyz"),
+    ],
+)
+def test_hints(secret, shown):
+    assert hint(secret) == shown
+
+
+@given(st.text(min_size=1))
+def test_a_hint_leaves_more_hidden_than_it_shows(secret):
+    shown = len(hint(secret)) - len("...")
+    assert 0 <= shown <= 8
+    assert shown * 2 <= len(secret)

@@ -1,0 +1,71 @@
+"""What a client is told of each fault."""
+
+import pytest
+
+from aibridge.faults import FAULT_OF, ErrorKind, kind_of_exception, kind_of_status
+from aibridge.lifecycle import TERMINATION_OF, Cause, Termination
+
+UNTOLD = {Cause.CLEAN, Cause.HTTP_STATUS, Cause.ERROR_EVENT}
+"""Ends without words of ours: nothing went wrong, or the upstream has said it."""
+
+
+def test_every_end_that_is_ours_to_tell_has_words():
+    told = {cause for cause in Cause if TERMINATION_OF[cause] is not Termination.CLIENT_GONE} - UNTOLD
+    assert set(FAULT_OF) == told
+
+
+@pytest.mark.parametrize("cause", FAULT_OF)
+def test_status_kind_and_side_agree(cause):
+    fault = FAULT_OF[cause]
+    assert kind_of_status(fault.status) is fault.kind
+    assert 500 <= fault.status <= 599
+    assert (fault.status in {500, 503}) == (TERMINATION_OF[cause] is Termination.GATEWAY_ERROR)
+    assert fault.message
+
+
+def test_timeouts_are_told_as_timeouts():
+    late = {cause for cause, fault in FAULT_OF.items() if fault.kind is ErrorKind.TIMEOUT}
+    assert late == {Cause.IDLE_TIMEOUT, Cause.RESPONSE_TIMEOUT}
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, ErrorKind.INVALID_REQUEST),
+        (401, ErrorKind.AUTHENTICATION),
+        (402, ErrorKind.INVALID_REQUEST),
+        (403, ErrorKind.PERMISSION),
+        (404, ErrorKind.NOT_FOUND),
+        (408, ErrorKind.TIMEOUT),
+        (413, ErrorKind.TOO_LARGE),
+        (418, ErrorKind.INVALID_REQUEST),
+        (429, ErrorKind.RATE_LIMIT),
+        (499, ErrorKind.INVALID_REQUEST),
+        (500, ErrorKind.API),
+        (501, ErrorKind.API),
+        (502, ErrorKind.API),
+        (503, ErrorKind.OVERLOADED),
+        (504, ErrorKind.TIMEOUT),
+        (529, ErrorKind.OVERLOADED),
+        (599, ErrorKind.API),
+    ],
+)
+def test_kinds_of_statuses(status, kind):
+    assert kind_of_status(status) is kind
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("throttlingException", ErrorKind.RATE_LIMIT),
+        ("serviceUnavailableException", ErrorKind.OVERLOADED),
+        ("modelStreamErrorException", ErrorKind.API),
+        ("internalServerException", ErrorKind.API),
+        ("modelTimeoutException", ErrorKind.TIMEOUT),
+        ("validationException", ErrorKind.INVALID_REQUEST),
+        ("somethingNewException", ErrorKind.API),
+        ("", ErrorKind.API),
+    ],
+)
+def test_kinds_of_exceptions(name, kind):
+    assert kind_of_exception(name) is kind
