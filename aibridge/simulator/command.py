@@ -1,0 +1,44 @@
+"""`aibridge simulate`: the simulator as a program of its own."""
+
+import argparse
+import asyncio
+import contextlib
+import signal
+from pathlib import Path
+from typing import IO
+
+from aibridge.simulator.faults import known_words
+from aibridge.simulator.server import Simulator
+from aibridge.simulator.settings import Settings
+from aibridge.simulator.values import Shape
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the program's options to a parser."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = (
+        "A fault is played where its word stands in the header x-sim-fault or in the model's name behind a plus:\n"
+        f"claude-sim+cut@120. The words: {known_words()}."
+    )
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8900, help="0 takes one from the kernel (default: %(default)s)")
+    parser.add_argument("--ledger", type=Path, metavar="FILE", help="write a line of JSON for each request")
+    parser.add_argument("--pace", type=float, default=0.0, metavar="MS", help="milliseconds between events")
+    parser.add_argument("--any-credentials", action="store_true", help="check no keys and no signatures")
+
+
+async def serve(options: argparse.Namespace) -> None:
+    """Play until SIGTERM or SIGINT."""
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    settings = Settings(shape=Shape(pace_s=options.pace / 1000), any_credentials=options.any_credentials)
+    with contextlib.ExitStack() as files:
+        ledger: IO[str] | None = None
+        if options.ledger is not None:
+            ledger = files.enter_context(options.ledger.open("a", encoding="utf-8"))
+        simulator = Simulator(settings, ledger)
+        await simulator.start(options.host, options.port)
+        print(f"simulator at {simulator.url} : ANTHROPIC_BASE_URL={simulator.url}, any key", flush=True)  # noqa: T201 - its one line
+        await stopped.wait()
+        await simulator.stop()

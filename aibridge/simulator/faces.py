@@ -1,0 +1,79 @@
+"""What an API's face must do, and what all faces share. This file does not know any one API.
+
+A face checks credentials, reads a request, and says answers and errors as its provider says them. Adding an API is one
+file with a face in it and one line in the table of `answers.py`.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from aibridge.errors import AibridgeError
+from aibridge.simulator.faults import Play
+from aibridge.simulator.values import Api, Ask, Event, Piece, Received, Reply, Shape
+
+
+class Refusal(AibridgeError):
+    """A request that the provider would refuse. `kind` is the provider's own name for why."""
+
+    def __init__(self, status: int, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.kind = kind
+        self.message = message
+
+
+class Face(Protocol):
+    """One API."""
+
+    @property
+    def api(self) -> Api:
+        """The API that this face speaks."""
+
+    def owns(self, path: str) -> bool:
+        """Say whether a path is this API's."""
+
+    def new_request_id(self) -> str:
+        """Return an id as the provider makes them."""
+
+    def authenticate(self, request: Received, now: float) -> None:
+        """Raise `Refusal` where the provider would. `now` is UTC in seconds since the epoch."""
+
+    def read(self, request: Received) -> Ask:
+        """Return what is asked. Raises `Refusal`."""
+
+    def reply(self, ask: Ask, play: Play, shape: Shape, request_id: str) -> Reply:
+        """Return the answer, with the damage that the play does to its body."""
+
+    def refuse(self, refusal: Refusal, request_id: str) -> Reply:
+        """Return a refusal in the provider's words."""
+
+    def status_refusal(self, status: int) -> Refusal:
+        """Return what the provider says with an error status."""
+
+    def encode_text(self, event: Event, play: Play) -> bytes:
+        """Return the server-sent event that a reader of this API's stream ends up with."""
+
+
+def json_reply(status: int, headers: tuple[tuple[str, str], ...], document: Mapping[str, Any]) -> Reply:
+    """Return a JSON answer. It is finished with its last byte where it is no error."""
+    body = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    ok = status < 400  # noqa: PLR2004 - where errors begin
+    pieces = [Piece(body, events=0, terminal=ok)]
+    return Reply(status=status, headers=(("content-type", "application/json"), *headers), pieces=pieces)
+
+
+def read_document(body: bytes) -> dict[str, Any]:
+    """Return a request's JSON object. Raises `ValueError` with a text for the client."""
+    try:
+        document = json.loads(body)
+    except ValueError as error:
+        raise ValueError("The request body is not valid JSON: " + str(error)) from error
+    if not isinstance(document, dict):
+        raise ValueError("The request body is not valid JSON: expected an object")  # noqa: TRY004 - it is a value
+    return document
+
+
+def missing_fields(document: Mapping[str, Any], *names: str) -> str:
+    """Return the first missing field as providers say it (`max_tokens: Field required`), or an empty string."""
+    return next((f"{name}: Field required" for name in names if name not in document), "")

@@ -1,0 +1,149 @@
+"""Verifies AWS Signature Version 4 as AWS does, with botocore's signer on the request as it was received.
+
+The path is signed as it came on the wire, percent signs and all, then encoded once more: so a raw `:` and a `%3A` in a
+model id are both right, each for who signed it so. It does not know which API it guards.
+"""
+
+import calendar
+import hmac
+import re
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.compat import HTTPHeaders
+from botocore.credentials import Credentials as BotocoreCredentials
+
+from aibridge.simulator.faces import Refusal
+from aibridge.simulator.values import Received
+
+TEST_ACCESS_KEY = "AKIASIMULATOR0000000"
+TEST_SECRET_KEY = "simulator/secret/key/that/guards/nothing"  # noqa: S105 - published on purpose
+SERVICE = "bedrock"
+
+_AUTHORIZATION = re.compile(
+    r"AWS4-HMAC-SHA256 +Credential=(?P<key>[^/, ]+)/(?P<date>\d{8})/(?P<region>[^/, ]+)/(?P<service>[^/, ]+)/aws4_request"
+    r" *, *SignedHeaders=(?P<signed>[^, ]+) *, *Signature=(?P<signature>[0-9a-f]{64})"
+)
+_TIME_FORMAT = "%Y%m%dT%H%M%SZ"
+_TOLERANCE_S = 300
+_FORBIDDEN = 403
+_MISMATCH = (
+    "The request signature we calculated does not match the signature you provided. "
+    "Check your AWS Secret Access Key and signing method. Consult the service documentation for details."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Who may come in.
+
+    Attributes:
+        secrets: secret keys by access key.
+        bearer_tokens: Bedrock API keys that are good; none refuses all.
+    """
+
+    secrets: Mapping[str, str] = field(default_factory=lambda: {TEST_ACCESS_KEY: TEST_SECRET_KEY})
+    bearer_tokens: Collection[str] = ()
+
+
+def verify(request: Received, credentials: Credentials, now: float) -> None:
+    """Raise `Refusal` as AWS refuses. `now` is UTC in seconds since the epoch."""
+    authorization = request.header("authorization")
+    if authorization is None:
+        raise Refusal(_FORBIDDEN, "MissingAuthenticationTokenException", "Missing Authentication Token")
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() == "bearer":
+        _verify_bearer(token, credentials)
+        return
+    match = _AUTHORIZATION.fullmatch(authorization)
+    if match is None:
+        text = "Authorization header requires 'Credential', 'SignedHeaders' and 'Signature' parameters."
+        raise Refusal(_FORBIDDEN, "IncompleteSignatureException", text)
+    _verify_signature(request, match, credentials, now)
+
+
+def _verify_bearer(token: str, credentials: Credentials) -> None:
+    if token not in credentials.bearer_tokens:
+        text = "Authentication failed: Please make sure your API Key is valid."
+        raise Refusal(_FORBIDDEN, "AccessDeniedException", text)
+
+
+def _verify_signature(request: Received, match: re.Match[str], credentials: Credentials, now: float) -> None:
+    secret = credentials.secrets.get(match["key"])
+    if secret is None:
+        text = "The security token included in the request is invalid."
+        raise Refusal(_FORBIDDEN, "UnrecognizedClientException", text)
+    if match["service"] != SERVICE:
+        raise _invalid(f"Credential should be scoped to correct service: '{SERVICE}'. ")
+    timestamp = request.header("x-amz-date") or ""
+    _check_time(timestamp, match["date"], now)
+    _check_signed_headers(request, match["signed"])
+    expected = _signature(request, match, secret, timestamp)
+    if not hmac.compare_digest(expected, match["signature"]):
+        raise _invalid(_MISMATCH)
+
+
+def _check_time(timestamp: str, date: str, now: float) -> None:
+    try:
+        signed_at = calendar.timegm(time.strptime(timestamp, _TIME_FORMAT))
+    except ValueError:
+        text = "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header."
+        raise Refusal(_FORBIDDEN, "IncompleteSignatureException", text) from None
+    if not timestamp.startswith(date):
+        raise _invalid("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP")
+    if abs(now - signed_at) > _TOLERANCE_S:
+        oldest = time.strftime(_TIME_FORMAT, time.gmtime(now - _TOLERANCE_S))
+        raise _invalid(f"Signature expired: {timestamp} is now earlier than {oldest}")
+
+
+def _check_signed_headers(request: Received, signed: str) -> None:
+    """Host and every `x-amz-*` header of the request must be signed, or they could be changed on the way."""
+    names = set(signed.split(";"))
+    must = {"host", *(name for name, _ in request.headers if name.startswith("x-amz-"))}
+    unsigned = sorted(must - names)
+    if unsigned:
+        raise _invalid(f"'{unsigned[0]}' must be a 'SignedHeader' in the AWS Authorization.")
+
+
+def _signature(request: Received, match: re.Match[str], secret: str, timestamp: str) -> str:
+    signer = _Verifier(BotocoreCredentials(match["key"], secret), match["service"], match["region"])
+    signer.names = frozenset(match["signed"].split(";"))
+    aws_request = AWSRequest(
+        method=request.method,
+        url=f"http://{request.header('host')}{request.target}",
+        headers=HTTPHeaders(),
+        data=request.body,
+    )
+    for name, value in request.headers:
+        aws_request.headers.add_header(name, value)
+    aws_request.context["timestamp"] = timestamp
+    # The claimed body hash is not believed: it goes, and the signer hashes what came.
+    del aws_request.headers["X-Amz-Content-SHA256"]
+    signer.claimed = request.header("x-amz-content-sha256")
+    text = signer.string_to_sign(aws_request, signer.canonical_request(aws_request))
+    return str(signer.signature(text, aws_request))
+
+
+class _Verifier(SigV4Auth):  # type: ignore[misc]
+    """botocore's signer, told which headers the other side signed."""
+
+    names: frozenset[str] = frozenset()
+    claimed: str | None = None
+
+    def headers_to_sign(self, request: Any) -> Any:
+        """Return the headers that the other side signed, and no others."""
+        chosen = HTTPHeaders()
+        for name, value in request.headers.items():
+            if name.lower() in self.names:
+                chosen.add_header(name.lower(), value)
+        if self.claimed is not None and "x-amz-content-sha256" in self.names:
+            chosen.add_header("x-amz-content-sha256", self.claimed)
+        return chosen
+
+
+def _invalid(message: str) -> Refusal:
+    return Refusal(_FORBIDDEN, "InvalidSignatureException", message)
