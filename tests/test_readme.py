@@ -1,0 +1,163 @@
+"""The pages say what the code does: what can be compared is compared."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel, ByteSize
+
+from aibridge import config
+from aibridge.cli import main
+from aibridge.lifecycle import TERMINATION_OF, Cause, Termination
+from aibridge.telemetry.metrics import Metrics
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+
+
+def page(name):
+    return (ROOT / name).read_text()
+
+
+def rows_of(text):
+    """Return the cells of every table row; a code span's content where a cell is one."""
+    for line in text.splitlines():
+        if line.startswith("|") and not line.startswith("|---"):
+            yield [cell.strip().strip("`") for cell in line.strip("|").split("|")]
+
+
+# links and commands
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)#]+)", path.read_text()):
+        assert target.startswith("https://") or (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_make_targets_exist(path):
+    known = set(re.findall(r"^([a-z-]+):", page("Makefile"), re.MULTILINE))
+    assert set(re.findall(r"(?:`|\$ |&& )make ([a-z-]+)", path.read_text())) <= known
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_files_named_exist(path):
+    names = re.findall(r"`((?:aibridge|tests|bench|docs|scripts|_speedups)/[a-z0-9_./]*)`", path.read_text())
+    assert [name for name in names if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize(
+    "command", sorted(set(re.findall(r"^\$ .*?aibridge ([a-z]+)", README, re.MULTILINE)) - {"aibridge"})
+)
+def test_commands_exist(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert command in capsys.readouterr().out
+
+
+# what there is, listed
+
+
+def test_readme_lists_every_metric():
+    listed = {cells[0]: cells[1] for cells in rows_of(README) if cells[0].startswith("aibridge_")}
+    metrics = Metrics()
+    ours = {
+        name: ", ".join(labels)
+        for name, labels in (
+            (one._name, one._labelnames) for one in vars(metrics).values() if hasattr(one, "_labelnames")
+        )
+    }
+    assert {name.removesuffix("_total"): labels for name, labels in listed.items()} == ours
+
+
+def test_readme_lists_every_cause():
+    listed = {}
+    for cells in rows_of(README):
+        if cells[0] in set(Termination):
+            listed |= dict.fromkeys(re.findall(r"`?([a-z_]+)`?", cells[4]), cells[0])
+    assert listed == {str(cause): str(termination) for cause, termination in TERMINATION_OF.items()}
+
+
+def test_outcomes_tell_every_cause_with_its_termination():
+    told = re.findall(r"\| (COMPLETED|UPSTREAM_ERROR|CLIENT_GONE|GATEWAY_ERROR) / ([a-z_]+)", page("docs/outcomes.md"))
+    assert {cause for _, cause in told} == {str(cause) for cause in Cause}
+    assert {cause: termination.lower() for termination, cause in told} == {
+        str(cause): str(termination) for cause, termination in TERMINATION_OF.items()
+    }
+
+
+def test_the_lifecycle_is_drawn_from_the_table():
+    spec = importlib.util.spec_from_file_location("lifecycle_drawing", ROOT / "docs" / "lifecycle.py")
+    drawing = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(drawing)
+    text = page("docs/architecture.md")
+    assert drawing.drawn_into(text) == text, "run `make docs`"
+
+
+# the configuration
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/configuration.md"])
+def test_configuration_examples_are_valid(name, tmp_path):
+    examples = re.findall(r"```yaml\n(.*?)```", page(name), re.DOTALL)
+    assert examples
+    for number, example in enumerate(examples):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(example)
+        names = {found[0] for found in re.findall(r"\$\{([A-Z_]+)(:-)?", example)}
+        assert config.load(path, dict.fromkeys(names, "a-secret")).providers
+
+
+def keys_of(model, prefix=""):
+    """Yield each key that a file may hold, with its default as an operator would write it."""
+    for name, field in model.model_fields.items():
+        key = f"{prefix}{name}"
+        if key == "providers":
+            for kind in (config.AnthropicProvider, config.BedrockProvider):
+                yield from keys_of(kind, f"providers.{kind.model_fields['kind'].default}.")
+        elif key == "auth.keys":
+            yield key, shown(field.default)
+            yield from keys_of(config.GatewayKey, "auth.keys[].")
+        elif isinstance(field.default, BaseModel) and type(field.default).model_fields:
+            yield from keys_of(type(field.default), f"{key}.")
+        elif not isinstance(field.default, BaseModel):
+            yield key, "needed" if field.is_required() else shown(field.default)
+
+
+def shown(default):
+    if default is None or default in ({}, (), ""):
+        return "none"
+    if isinstance(default, bool):
+        return "true" if default else "false"
+    if isinstance(default, ByteSize):
+        return default.human_readable(separator="").replace(".0", "")
+    if isinstance(default, float):
+        return f"{default:g}"
+    return str(default)
+
+
+def test_every_key_is_documented_with_its_default():
+    known = dict(keys_of(config.Settings))
+    text = page("docs/configuration.md")
+    documented = {
+        cells[0]: cells[1] for cells in rows_of(text) if re.match(r"[a-z_.\[\]]+$", cells[0]) and cells[0] in known
+    }
+    assert documented == known
+
+
+def test_no_key_is_documented_that_is_not_there():
+    known = dict(keys_of(config.Settings))
+    keys = {
+        cells[0] for cells in rows_of(page("docs/configuration.md")) if re.match(r"[a-z_]+\.[a-z_.\[\]]+$", cells[0])
+    }
+    assert keys <= set(known)
+
+
+def test_every_variable_is_documented():
+    text = page("docs/configuration.md")
+    variables = set(re.findall(r"`([A-Z][A-Z_]+)`", config.__doc__)) | set(config.AWS_SIGNS)
+    assert [name for name in sorted(variables - {"AWS_SIGNS"}) if f"`{name}`" not in text] == []
