@@ -40,6 +40,7 @@ cdef extern from "json.h":
         json_member *items
         size_t count, room
         bint is_object
+    const uint8_t *json_plain(const uint8_t *at, const uint8_t *end)
     int json_check(const uint8_t *at, const uint8_t *end, json_members *members)
 
 cdef extern from "template.h":

@@ -6,7 +6,7 @@ from aibridge.jsontext import too_deep
 
 cdef bytes USUAL_START = b'{"bytes":"'
 cdef bytes USUAL_PADDING = b',"p":"'
-cdef object BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*+(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
+cdef object BASE64 = re.compile(r"[A-Za-z0-9+/]*+={0,2}")
 
 
 cdef class ChunkTranscoder:
@@ -136,15 +136,14 @@ cdef bint unwrap_usual(const uint8_t *at, size_t size, buffer *decoded) except -
     if at == NULL:
         return False
     decoded.size = 0
-    reserve(decoded, (at - encoded) // 4 * 3)
+    reserve(decoded, (at - encoded) // 4 * 3 + 4)
     length = base64_decode(encoded, at - encoded, decoded.data)
     if length < 0:
         return False
     decoded.size = length
     at += 1
     if skip(&at, end, USUAL_PADDING):
-        while at < end and is_alphanumeric(at[0]):
-            at += 1
+        at = json_plain(at, end)
         if at == end or at[0] != b'"':
             return False
         at += 1
@@ -160,10 +159,6 @@ cdef inline bint skip(const uint8_t **at, const uint8_t *end, bytes expected) no
     return True
 
 
-cdef inline bint is_alphanumeric(uint8_t c) noexcept:
-    return b"0" <= c <= b"9" or b"a" <= c <= b"z" or b"A" <= c <= b"Z"
-
-
 cdef bytes unwrap(bytes payload):
     """Return the event inside a chunk's payload that is not of the usual form. Raises `CorruptPayload`."""
     try:
@@ -175,9 +170,9 @@ cdef bytes unwrap(bytes payload):
     encoded = chunk.get("bytes") if isinstance(chunk, dict) else None
     if not isinstance(encoded, str):
         raise CorruptPayload("payload of a chunk has no bytes")
-    if not BASE64.fullmatch(encoded):
+    if not BASE64.fullmatch(encoded) or len(encoded) % 4:
         raise CorruptPayload("bytes of a chunk are not base64")
-    return binascii.a2b_base64(encoded, strict_mode=True)
+    return binascii.a2b_base64(encoded)
 
 
 cdef str event_type(const uint8_t *data, size_t size, json_members *members):

@@ -20,8 +20,10 @@ from .eventstream import MAX_FRAME_BYTES, MAX_HEADERS_BYTES, FrameSplitter, pars
 from .sse import UNFIT_FOR_TYPE, encode_event, escape_data
 from .template import Templates
 
-USUAL_PAYLOAD = re.compile(rb'\{"bytes":"([A-Za-z0-9+/]*+={0,2})"(?:,"p":"[A-Za-z0-9]*+")?\}')
-BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*+(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
+USUAL_PAYLOAD = re.compile(rb'\{"bytes":"([A-Za-z0-9+/]*+={0,2})"(?:,"p":"[\x20\x21\x23-\x5b\x5d-\x7f]*+")?\}')
+"""As Bedrock writes it. The padding may be any ASCII that JSON needs no escape for."""
+BASE64 = re.compile(r"[A-Za-z0-9+/]*+={0,2}")
+"""Strict base64, if its length is a multiple of four. `binascii` in strict mode takes "e30K=", so we look ourselves."""
 
 
 class ChunkTranscoder:
@@ -115,10 +117,9 @@ def unwrap(payload: bytes) -> bytes:
     """Return the event inside a chunk's payload. Raises `CorruptPayload`."""
     usual = USUAL_PAYLOAD.fullmatch(payload)
     encoded = usual[1] if usual else _find_bytes(payload)
-    try:
-        return binascii.a2b_base64(encoded, strict_mode=True)
-    except binascii.Error:
-        raise CorruptPayload("bytes of a chunk are not base64") from None
+    if len(encoded) % 4:
+        raise CorruptPayload("bytes of a chunk are not base64")
+    return binascii.a2b_base64(encoded)
 
 
 def _find_bytes(payload: bytes) -> bytes:

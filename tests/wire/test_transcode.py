@@ -138,6 +138,8 @@ BAD_PAYLOADS = {
     "alphabet late": (b'{"bytes":"e30KAAAA*AAA"}', "bytes of a chunk are not base64"),
     "length": (b'{"bytes":"e30"}', "bytes of a chunk are not base64"),
     "padding": (b'{"bytes":"e30=="}', "bytes of a chunk are not base64"),
+    "padding behind a full group": (b'{"bytes":"e30K="}', "bytes of a chunk are not base64"),
+    "more padding behind a full group": (b'{"bytes":"e30K=="}', "bytes of a chunk are not base64"),
     "only padding": (b'{"bytes":"===="}', "bytes of a chunk are not base64"),
     "padding three": (b'{"bytes":"e==="}', "bytes of a chunk are not base64"),
     "padding within": (b'{"bytes":"e30=e30="}', "bytes of a chunk are not base64"),
@@ -256,6 +258,19 @@ def test_other_frames_are_passed_over(wire, block):
 def test_anything_else_is_an_event(wire, block):
     """As for botocore, which looks for error and exception only."""
     assert scan_one(wire, chunk_payload(PLAIN[0]), block).relay == sse_of(PLAIN[:1])
+
+
+@pytest.mark.parametrize("size", range(120))
+def test_base64_of_every_length(wire, size):
+    """Around the steps of the compiled twin: sixteen characters, four, the padding. All 64 characters take part."""
+    text = bytes(0x21 + (at * 11 + size) % 90 for at in range(size)).replace(b'"', b"~").replace(b"\\", b"?")
+    event = b'{"type":"x","a":"%b\xc3\xbf"}' % text
+    assert scan_one(wire, chunk_payload(event)).events[0].data == event
+    encoded = base64.b64encode(event)
+    for bad in (b"-", b"_", b"=", b"\x80", b"\xff", b"@", b"[", b"`", b"{", b"\0", b" ", b".", b":"):
+        at = size % (len(encoded) - 2)
+        with pytest.raises(CorruptPayload):
+            scan_one(wire, b'{"bytes":"%b"}' % (encoded[:at] + bad + encoded[at + 1 :]))
 
 
 def test_headers_may_change_midway(wire):

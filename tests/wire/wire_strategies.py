@@ -118,6 +118,7 @@ def payloads(draw: st.DrawFn) -> bytes:
                 b'{"bytes":"%b"} ' % encoded.replace(b"/", b"\\/"),
                 b'{"bytes":"%b"}' % encoded.rstrip(b"="),
                 b'{"bytes":"%b="}' % encoded,
+                b'{"bytes":"%b=="}' % encoded.rstrip(b"="),
                 b'{"bytes":"%b"}' % encoded[:-1].replace(b"e", b"-"),
                 b'{"bytes":%d}' % len(encoded),
                 b'["%b"]' % encoded,
