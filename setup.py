@@ -2,6 +2,7 @@
 
 import os
 import sys
+from glob import glob
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -39,9 +40,13 @@ def extensions():
         "aibridge._speedups",
         ["_speedups/speedups.pyx"],
         include_dirs=["_speedups"],
+        depends=sorted(glob("_speedups/*.h")),
         extra_compile_args=["-O0", "-g"] if DEBUG else ["-O3"],
     )
-    return cythonize([speedups], language_level=3, compiler_directives={"boundscheck": DEBUG, "linetrace": False})
+    built = cythonize([speedups], language_level=3, compiler_directives={"boundscheck": DEBUG, "linetrace": False})
+    for extension in built:
+        extension.optional = ANSWER != "1"  # here, because cythonize forgets it
+    return built
 
 
 setup(ext_modules=extensions(), cmdclass={"build_ext": BuildIfPossible})
