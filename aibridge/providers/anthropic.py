@@ -1,6 +1,6 @@
 """Anthropic's Messages API, direct: the body goes on untouched, the stream comes back untouched."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from aibridge.credentials import client_credential, hint
@@ -32,7 +32,7 @@ class AnthropicProvider:
     name: str
     base_url: str
     authority: str
-    api_key: str | None
+    api_key: str | None = field(repr=False)
     byok: bool
     send_actor_headers: bool
     max_event_bytes: int
@@ -45,7 +45,8 @@ class AnthropicProvider:
         """Learn from a request; see `Provider`."""
         body = read_body(request.body)
         _, credential = self._credential(request.headers)
-        return Reading(body.model, body.model, body.streaming, credential)
+        model = body.model
+        return Reading(model, model, body.streaming, credential)
 
     async def prepare(self, request: ClientRequest, interception: Interception) -> UpstreamRequest:
         """Send the body on as it came; see `Provider`."""

@@ -67,13 +67,14 @@ class CredentialSource:
                 self._credentials = session.get_credentials()
             if self._credentials is not None:
                 self._frozen = self._credentials.get_frozen_credentials()
-        except botocore.exceptions.BotoCoreError as error:
+        except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
             raise AibridgeError(f"AWS credentials cannot be had: {error}") from error
+        except Exception as error:
+            # Whatever a process, a file or a service gave botocore: a text that is not botocore's may hold anything.
+            raise AibridgeError(f"AWS credentials cannot be had: {type(error).__name__}") from error
 
 
-def sign(
-    url: str, headers: Headers, body: bytes, *, credentials: ReadOnlyCredentials, region: str
-) -> Headers:
+def sign(url: str, headers: Headers, body: bytes, *, credentials: ReadOnlyCredentials, region: str) -> Headers:
     """Return the headers of a POST with those of Signature Version 4 added.
 
     Args:

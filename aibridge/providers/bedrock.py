@@ -6,7 +6,7 @@ the betas leave the headers for the body; all else goes on as the client wrote i
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -54,7 +54,7 @@ class BedrockProvider:
     region: str
     credentials: CredentialSource
     credential_hint: str
-    bearer_token: str | None
+    bearer_token: str | None = field(repr=False)
     byok: bool
     model_map: Mapping[str, str]
     default_model: str | None
@@ -69,7 +69,7 @@ class BedrockProvider:
         """Learn from a request; see `Provider`."""
         body = read_body(request.body)
         model = self._map_model(body.model)
-        if not model:
+        if not model.strip("."):  # a dot segment would lead to another path
             raise RequestRejected("invalid_request", 400, "model: a model is needed")
         return Reading(body.model, model, body.streaming, self._credential(request))
 
@@ -111,9 +111,10 @@ class BedrockProvider:
         media_type = head.header(b"content-type")
         if media_type.startswith(self.stream_type):
             media_type = b"text/event-stream; charset=utf-8"
+        request_id = head.header(b"x-amzn-requestid")
         return (
             (b"content-type", media_type or b"application/json"),
-            (b"request-id", head.header(b"x-amzn-requestid")),
+            *(((b"request-id", request_id),) if request_id else ()),
             *(pair for pair in to_client(head.headers) if pair[0] not in {b"content-type", b"request-id"}),
         )
 
@@ -179,16 +180,18 @@ def _betas(body: Body, headers: Headers) -> list[Any]:
     for name, value in headers:
         if name == b"anthropic-beta":
             betas += [beta.strip() for beta in value.decode("latin-1").split(",")]
-    # A list, not a set: what a client wrote there need not be strings, and AWS shall be the one to say so.
-    return [beta for at, beta in enumerate(betas) if beta and beta not in _UNKNOWN_TO_AWS and beta not in betas[:at]]
+    # Told apart by their text: what a client wrote there need not be strings, and AWS shall be the one to say so.
+    each: dict[bytes, Any] = {}
+    for beta in betas:
+        if beta and beta not in _UNKNOWN_TO_AWS:
+            each.setdefault(jsontext.dumps(beta), beta)
+    return list(each.values())
 
 
 def _unsigned(headers: Headers) -> Headers:
     """Return the client's headers that go along unsigned. Every `x-amz-` header would have to be signed: none goes."""
     return tuple(
-        pair
-        for pair in to_upstream(headers)
-        if pair[0] not in _HEADERS_IN_BODY and not pair[0].startswith(b"x-amz-")
+        pair for pair in to_upstream(headers) if pair[0] not in _HEADERS_IN_BODY and not pair[0].startswith(b"x-amz-")
     )
 
 

@@ -1,10 +1,14 @@
 """What every provider of the Messages API learns from a request body, without building its tree."""
 
+import re
 from typing import NamedTuple
 
 from aibridge import jsontext
 from aibridge.errors import PayloadError, RequestRejected
 from aibridge.wire import Member, scan_object
+
+_UNFIT_FOR_NAME = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+"""Control characters and lone surrogates: no path, metric or record can hold them, and no model is called so."""
 
 
 class Body(NamedTuple):
@@ -22,10 +26,12 @@ class Body(NamedTuple):
 
     @property
     def model(self) -> str:
-        """The model's name as the client wrote it."""
+        """The model's name as the client wrote it. Raises `RequestRejected` where none can be called so."""
         value = self.value("model")
-        name = jsontext.loads(value) if value is not None and value.startswith(b'"') else ""
-        return str(name)
+        name = str(jsontext.loads(value)) if value is not None and value.startswith(b'"') else ""
+        if _UNFIT_FOR_NAME.search(name):
+            raise RequestRejected("invalid_request", 400, "model: not the name of a model")
+        return name
 
     @property
     def streaming(self) -> bool:

@@ -1,0 +1,173 @@
+"""Anthropic direct: what goes upstream of a client's request, and whose key."""
+
+import pytest
+
+from aibridge.dialects import DIALECTS
+from aibridge.errors import RequestRejected
+from aibridge.providers.anthropic import AnthropicProvider
+from aibridge.values import Actor, ClientRequest, Credential, CredentialKind, Interception, ResponseHead
+from aibridge.wire import SSEScanner
+
+BODY = b'{ "model" : "claude-x", "stream":true, "big":123456789012345678901, "s":"\\u00e9\\ud83d" }'
+
+
+@pytest.fixture
+def provider():
+    """Return a function that builds a provider."""
+
+    def build(**more):
+        settings = {
+            "name": "anthropic",
+            "base_url": "https://api.example.com",
+            "authority": "api.example.com",
+            "api_key": "sk-ant-central-0123456789",
+            "byok": True,
+            "send_actor_headers": False,
+            "max_event_bytes": 1000,
+        }
+        return AnthropicProvider(**{**settings, **more})
+
+    return build
+
+
+def request(*headers, body=BODY, method="POST", query=""):
+    return ClientRequest(method=method, path="/anthropic/v1/messages", query=query, headers=headers, body=body)
+
+
+def interception(actor="alice"):
+    return Interception(
+        id="id-1",
+        started_at=0.0,
+        actor=Actor(actor),
+        credential=Credential(CredentialKind.CENTRALIZED, ""),
+        provider="anthropic",
+        provider_kind="anthropic",
+        dialect="messages",
+        route="/v1/messages",
+        request_path="/anthropic/v1/messages",
+        method="POST",
+        model="claude-x",
+        upstream_model="claude-x",
+        streaming=True,
+        client="",
+        user_agent="",
+        request_bytes=0,
+    )
+
+
+def test_reads_model_stream_and_credential(provider):
+    reading = provider().read(request())
+    assert (reading.model, reading.upstream_model, reading.streaming) == ("claude-x", "claude-x", True)
+    assert reading.credential == Credential(CredentialKind.CENTRALIZED, "sk-a...6789")
+
+
+async def test_the_body_goes_on_untouched(provider):
+    sent = await provider().prepare(request(query="beta=true&x=%2f"), interception())
+    assert sent.body is BODY
+    assert (sent.method, sent.origin, sent.target) == (
+        "POST",
+        "https://api.example.com",
+        "/v1/messages?beta=true&x=%2f",
+    )
+
+
+async def test_the_whole_head(provider):
+    headers = (
+        (b"host", b"gateway"),
+        (b"x-api-key", b""),
+        (b"accept-encoding", b"gzip, br"),
+        (b"content-length", b"5"),
+        (b"content-encoding", b"gzip"),
+        (b"content-type", b"application/json"),
+        (b"anthropic-version", b"2023-06-01"),
+        (b"anthropic-beta", b"a,b"),
+        (b"x-aibridge-key", b"gateway-key"),
+        (b"anthropic-beta", b"c"),
+        (b"user-agent", b"claude-cli/2"),
+    )
+    sent = await provider().prepare(request(*headers), interception())
+    assert sent.headers == (
+        (b"host", b"api.example.com"),
+        (b"content-type", b"application/json"),
+        (b"anthropic-version", b"2023-06-01"),
+        (b"anthropic-beta", b"a,b"),
+        (b"anthropic-beta", b"c"),
+        (b"user-agent", b"claude-cli/2"),
+        (b"accept-encoding", b"identity"),
+        (b"x-api-key", b"sk-ant-central-0123456789"),
+        (b"content-length", b"%d" % len(BODY)),
+    )
+
+
+OWN = [
+    ((b"x-api-key", b"sk-own-key-0123456789"), (b"x-api-key", b"sk-own-key-0123456789")),
+    ((b"authorization", b"bearer oauth-token-0123456789"), (b"authorization", b"Bearer oauth-token-0123456789")),
+]
+
+
+@pytest.mark.parametrize(("came", "goes"), OWN)
+async def test_a_credential_of_the_client_goes_instead_of_ours(provider, came, goes):
+    sent = await provider().prepare(request(came), interception())
+    auth = [pair for pair in sent.headers if pair[0] in {b"x-api-key", b"authorization"}]
+    assert auth == [goes]
+    assert sent.credential.kind is CredentialKind.BYOK
+    assert sent.credential.hint.endswith("...6789")
+
+
+@pytest.mark.parametrize(("came", "goes"), OWN)
+async def test_without_byok_no_credential_of_the_client_goes(provider, came, goes):
+    sent = await provider(byok=False).prepare(request(came), interception())
+    assert [pair for pair in sent.headers if pair[0] in {b"x-api-key", b"authorization"}] == [
+        (b"x-api-key", b"sk-ant-central-0123456789")
+    ]
+    assert goes[1] not in [value for _, value in sent.headers]
+    assert sent.credential.kind is CredentialKind.CENTRALIZED
+
+
+def test_no_credential_at_all(provider):
+    with pytest.raises(RequestRejected) as refused:
+        provider(api_key=None).read(request())
+    assert (refused.value.reason, refused.value.status) == ("no_credential", 401)
+
+
+async def test_the_actor_is_told_only_where_asked_for_and_cannot_be_forged(provider):
+    forged = (b"x-ai-bridge-actor-id", b"root")
+    sent = await provider(send_actor_headers=True).prepare(request(forged), interception("ålice"))
+    assert [value for name, value in sent.headers if name == b"x-ai-bridge-actor-id"] == ["ålice".encode("latin-1")]
+    sent = await provider().prepare(request(forged), interception())
+    assert not [value for name, value in sent.headers if name.startswith(b"x-ai-bridge")]
+
+
+async def test_a_base_url_with_a_path(provider):
+    built = provider(base_url="https://proxy.example.com:8443/llm", authority="proxy.example.com:8443")
+    sent = await built.prepare_passthrough(request(method="GET", body=b""), "/v1/models")
+    assert (sent.method, sent.target) == ("GET", "/llm/v1/models")
+    assert (b"host", b"proxy.example.com:8443") in sent.headers
+    assert not [value for name, value in sent.headers if name == b"content-length"]
+
+
+async def test_an_empty_post_has_a_length(provider):
+    sent = await provider().prepare_passthrough(request(body=b""), "/v1/messages/count_tokens")
+    assert (b"content-length", b"0") in sent.headers
+
+
+def test_answers_come_back_as_they_are(provider):
+    head = ResponseHead(529, ((b"request-id", b"req_1"), (b"set-cookie", b"x"), (b"retry-after", b"3")))
+    built = provider()
+    assert built.upstream_request_id(head) == "req_1"
+    assert built.response_headers(head) == ((b"request-id", b"req_1"), (b"retry-after", b"3"))
+    body = b"<html>whatever</html>"
+    assert built.error_body(head, body) is body
+    assert built.upstream_request_id(ResponseHead(200, ())) == ""
+
+
+def test_the_decoder_relays_and_is_bounded(provider):
+    decoder = provider().decoder()
+    assert isinstance(decoder, SSEScanner)
+    delta = b'data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"x"}}\n\n'
+    assert decoder.feed_data(delta) == (delta, [], 1)
+
+
+def test_no_key_is_shown(provider):
+    assert "sk-ant" not in repr(provider())
+    assert provider().dialect is DIALECTS["messages"]
