@@ -10,7 +10,7 @@ import json
 from aibridge.config import Config
 from aibridge.stores.sqlite import read_interception
 
-_MODEL = "claude-sonnet-4-5"
+_MODEL = "claude-sonnet-5"
 _TIMEOUT = 60
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from aibridge.deadlines import Wheel
 from aibridge.dialects import Telling, words_of
 from aibridge.errors import AibridgeError, UpstreamFailure
-from aibridge.faults import FAULT_OF, kind_of_status
+from aibridge.faults import FAULT_OF, ErrorKind, kind_of_status
 from aibridge.lifecycle import TERMINATION_OF, Cause, Signal, State, health_of
 from aibridge.providers.base import Provider
 from aibridge.relay import Relay
@@ -185,12 +185,12 @@ class Exchange:
             return
         try:
             text = relay.feed_data(data, now)
-            if text:
+            if relay.state is not State.STREAMING:
+                self._finish(text)
+            elif text:
                 relay.bytes_out += len(text)
                 self._said_at = now
                 self._client.write(text)
-            if relay.state is not State.STREAMING:
-                self._finish()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and is told as ours
             self.fail(error)
 
@@ -199,11 +199,7 @@ class Exchange:
         self._body_ended = True
         try:
             if self._relay.state is State.STREAMING:
-                text = self._relay.feed_eof(self._around.loop.time())
-                if text:
-                    self._relay.bytes_out += len(text)
-                    self._client.write(text)
-                self._finish()
+                self._finish(self._relay.feed_eof(self._around.loop.time()))
             elif self._relay.state is State.COLLECTING:
                 self._take_body()
             elif self._relay.state is State.REFUSED:
@@ -375,12 +371,12 @@ class Exchange:
         relay.terminal_event_seen = signal is Signal.LAST_WORD
         relay.on(signal, relay.observer.error or "the answer is not the JSON promised")
         if relay.state is State.FINISHED and len(body) > _WRITTEN_AT_ONCE:
-            relay.bytes_out += len(body) - _HELD_BACK
-            self._client.begin_sized(head.status, self._headers(head), len(body), body[:-_HELD_BACK])
+            self._client.begin_sized(head.status, self._headers(head), len(body))
             relay.last_words = body[-_HELD_BACK:]
+            self._finish(body[:-_HELD_BACK])
         else:
             self._whole = (head.status, self._headers(head), body)
-        self._finish()
+            self._finish(b"")
 
     def _refuse(self) -> None:
         """An error status and its body came whole: passed on in the client's API."""
@@ -411,15 +407,21 @@ class Exchange:
             if relay.cause is not None:
                 self._conclude()
 
-    def _finish(self) -> None:
-        """The relay has the last word, or an end: hand it over, at once or when the client has taken the rest."""
-        if self._relay.state is State.ENDED:
+    def _finish(self, before: bytes) -> None:
+        """The relay has its last words: hand them over, at once or when the client has taken what was before them."""
+        relay, client = self._relay, self._client
+        if len(before) <= _WRITTEN_AT_ONCE and not client.unsent:
+            relay.last_words = before + relay.last_words
+        else:
+            relay.bytes_out += len(before)
+            if before:
+                client.write(before)
+            if relay.state is State.FINISHED and client.unsent:
+                client.await_drain()
+        if relay.state is State.ENDED:
             self._conclude()
-        elif self._relay.state is State.FINISHED:
-            if self._client.unsent:
-                self._client.await_drain()
-            if self._paused_at is None:
-                self._deliver()
+        elif self._paused_at is None:
+            self._deliver()
 
     def _deliver(self) -> None:
         self._relay.on(Signal.DELIVERED)
@@ -467,9 +469,10 @@ class Exchange:
             message = f"the upstream answered with status {status}"
             telling = Telling(kind_of_status(status), message, self._interception.id)
         else:
-            late = relay.cause is Cause.CONNECT_FAILED and self._late
-            status = 504 if late else FAULT_OF[relay.cause or Cause.INTERNAL].status
+            status = FAULT_OF[relay.cause or Cause.INTERNAL].status
             telling = relay.telling()
+            if relay.cause is Cause.CONNECT_FAILED and self._late:
+                status, telling = 504, telling._replace(kind=ErrorKind.TIMEOUT)
         headers: Headers = (*_JSON, (b"x-aibridge-id", self._interception.id.encode()))
         if relay.cause is Cause.DRAINING:
             headers += ((b"retry-after", _RETRY_AFTER_DRAIN),)

@@ -3,8 +3,8 @@
 The relay does no I/O and reads no clock. Its owner feeds it what the upstream sent and tells it what happened on the
 three sides; it gives back what the client is to get, and says in `state`, `cause` and `error` where the answer stands.
 
-Where `feed_data` or `feed_eof` lead to `FINISHED`, `last_words` holds the text with the terminal event: its owner hands
-it to the client's socket and says `DELIVERED`. Where they lead to `ENDED`, `last_words` holds what the client still
+Where `feed_data` or `feed_eof` lead to `FINISHED`, `last_words` holds the terminal event: its owner hands it to the
+client's socket, once that has taken all before it, and says `DELIVERED`. Where they lead to `ENDED`, `last_words` holds what the client still
 gets: the upstream's own error event, or an error event of ours.
 """
 
@@ -60,7 +60,8 @@ class Relay:
         if cause is not None:
             self.cause = cause
             if cause is not Cause.CLEAN:
-                self.error = error[:MAX_ERROR_CHARACTERS]
+                ours = FAULT_OF[cause].message if cause in FAULT_OF else cause.value
+                self.error = (error or ours)[:MAX_ERROR_CHARACTERS]
 
     def begin_stream(self, decoder: StreamDecoder) -> None:
         """Take the good head of a stream; `decoder` turns what follows into the client's text."""
@@ -136,6 +137,7 @@ class Relay:
 
     def _observe(self, scan: Scan) -> bytes:
         text, events, quiet = scan
+        start = 0
         for event in events:
             if isinstance(event, Frame):
                 # Nothing is decoded behind such a frame: all of the text came before it.
@@ -145,18 +147,22 @@ class Relay:
             self.last_event = event.type
             signal = self.observer.observe(event)
             if signal is not None:
-                return self._meet_end(signal, text, event.end)
+                return self._meet_end(signal, text, start, event.end)
+            start = event.end
         if quiet and isinstance(events[-1], Event) and events[-1].end < len(text):
             self.last_event = self._dialect.quiet_event
         return text
 
-    def _meet_end(self, signal: Signal, text: bytes, end: int) -> bytes:
-        """The last word, or an error event: it is relayed byte for byte, and nothing behind it."""
+    def _meet_end(self, signal: Signal, text: bytes, start: int, end: int) -> bytes:
+        """The last word, or an error event: it is relayed byte for byte, and nothing behind it.
+
+        What stands between the event before it and its end are the last words; the text before that is returned.
+        """
         self.trailing_bytes += len(text) - end
         self.terminal_event_seen = signal is Signal.LAST_WORD
         self.on(signal, self.observer.error)
-        self.last_words = text[:end]
-        return b""
+        self.last_words = text[start:end]
+        return text[:start]
 
     def _meet_frame(self, frame: Frame) -> None:
         """An exception or error frame: AWS ends the stream."""

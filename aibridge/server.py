@@ -116,13 +116,17 @@ class ClientStream:
 
     def respond(self, status: int, headers: Headers, body: bytes) -> None:
         """Send a whole answer."""
-        self.begin_sized(status, headers, len(body), b"" if self.method == "HEAD" else body)
+        head = self._sized_head(status, headers, len(body))
+        self._write(head if self.method == "HEAD" else head + body)
         self.ended = True
 
-    def begin_sized(self, status: int, headers: Headers, size: int, first: bytes) -> None:
-        """Send the head of an answer of `size` bytes and the first piece of its body, in one write."""
+    def begin_sized(self, status: int, headers: Headers, size: int) -> None:
+        """Send the head of an answer of `size` bytes; `write` and `end` send its body."""
+        self._write(self._sized_head(status, headers, size))
+
+    def _sized_head(self, status: int, headers: Headers, size: int) -> bytes:
         self.started = True
-        self._write(self._head(status, (*headers, (b"content-length", b"%d" % size))) + first)
+        return self._head(status, (*headers, (b"content-length", b"%d" % size)))
 
     @property
     def unsent(self) -> bool:

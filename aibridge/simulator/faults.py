@@ -2,8 +2,8 @@
 
 A play is one or more words joined by `+` or `,`: `cut@120`, `status:529:3`, `many:200+pings+rst@50`. A word may carry
 arguments behind colons and a place behind `@`. Where the place is a number of events (K), the fault comes after K whole
-events or frames; left out, it is the middle of the answer. Words of `Role.END` decide how the answer ends or what it is;
-a play has at most one of them. Words of `Role.SHAPE` only change how it looks, and combine freely.
+events or frames; left out, it is the middle of the answer. Words of `Role.END` decide how the answer ends or what it
+is; a play has at most one of them. Words of `Role.SHAPE` only change how it looks, and combine freely.
 """
 
 import re
@@ -210,9 +210,12 @@ SPECS: dict[Word, Spec] = {
     Word.STOP: Spec("U1", _SHAPE, _ANY, "the stop reason so named", _NAME),
 }
 
-_GRAMMAR = re.compile(r"(?P<word>[a-z_]+)(?::(?P<rest>[\w.:-]*))?(?:@(?P<at>\d{1,12}))?", re.ASCII)
-_LARGEST = 1 << 31
-"""No argument needs more, and a number of events or bytes beyond it would only eat the machine."""
+_GRAMMAR = re.compile(r"(?P<word>[a-z0-9_]+)(?::(?P<rest>[\w.:-]*))?(?:@(?P<at>\d{1,12}))?", re.ASCII)
+_LARGEST = {Word.MANY: 1_000_000, Word.SIZE: 1 << 20, Word.HUGE: 1 << 26, Word.TRAILING: 1 << 26, Word.TOOLS: 1000}
+"""A simulator is not to eat the machine that it runs on, whatever a request says."""
+_LARGEST_OTHER = 1 << 31
+_MOST_TEXT = 1 << 28
+"""Characters of text in an answer, `many` times `size`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +277,10 @@ def parse_play(text: str) -> Play:
     ends = [str(fault) for fault in faults if SPECS[fault.word].role is Role.END]
     if len(ends) > 1:
         raise UnknownFault(f"only one of these can end an answer: {', '.join(ends)}")
-    return Play(tuple(fault for fault in faults if fault.word is not Word.CLEAN))
+    play = Play(tuple(fault for fault in faults if fault.word is not Word.CLEAN))
+    if play.number(Word.MANY, 1) * play.number(Word.SIZE, 1) > _MOST_TEXT:
+        raise UnknownFault(f"{play} is more than {_MOST_TEXT} characters of text")
+    return play
 
 
 def play_in_model(model: str) -> tuple[str, str | None]:
@@ -341,8 +347,8 @@ def _parse_place(word: Word, at: str | None) -> int | None:
 
 
 def _parse_number(word: Word, text: str) -> int:
-    if not text.isdecimal() or not text.isascii() or int(text) > _LARGEST:
-        raise UnknownFault(f"{text!r} is no number for {word}; it is written {signature(word)}")
+    if not text.isdecimal() or not text.isascii() or int(text) > _LARGEST.get(word, _LARGEST_OTHER):
+        raise UnknownFault(f"{text[:20]!r} is no number for {word}; it is written {signature(word)}")
     return int(text)
 
 

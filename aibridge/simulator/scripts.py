@@ -1,7 +1,8 @@
 """What to answer: pure functions from a request to a message, and from a message to events. No bytes on the wire here.
 
 The same request gets the same answer, ids and token counts included, so that a test can say what must come. Text when
-there is nothing else; a tool call when the request brings tools and does not already answer one; thinking when it is on.
+there is nothing else; a tool call when the request brings tools and does not already answer one; thinking when it is
+on.
 """
 
 import hashlib
@@ -12,55 +13,20 @@ from itertools import count, islice
 from typing import Any, NamedTuple
 
 from aibridge.simulator.faults import Play, Word
-from aibridge.simulator.values import Api, Ask, Event, Shape
+from aibridge.simulator.values import Api, Ask, Event, Shape, to_json
 
-_WORDS = [
-    "The",
-    "simulator",
-    "gives",
-    "the",
-    "same",
-    "answer",
-    "to",
-    "the",
-    "same",
-    "request",
-    ",",
-    "word",
-    "by",
-    "word",
-    ",",
-    "so",
-    "that",
-    "a",
-    "test",
-    "can",
-    "say",
-    "what",
-    "must",
-    "come",
-    ":",
-    "naïve",
-    "façades",
-    ",",
-    "日本語",
-    ",",
-    "Ελληνικά",
-    "and",
-    "🙂",
-    "pass",
-    "through",
-    "as",
-    "they",
-    "are",
-    ".",
-]
-_UNICODE = 'line\u2028paragraph\u2029next\x85line \U0001f469\u200d\U0001f680 \u0000 \\ " / \u007f \ufeff '
+_WORDS = (
+    "The simulator gives the same answer to the same request , word by word , so that a test can say what must come : "
+    "naïve façades , 日本語 , Ελληνικά and \U0001f642 pass through as they are ."
+).split()  # noqa: SIM905 - a sentence reads better than a list
+_UNICODE = 'line\u2028paragraph\u2029next\x85line \U0001f469\u200d\U0001f680 \ud83d\ude42 \u0000 \\ " / \u007f \ufeff '
 _THOUGHTS = ("The user asks something.", " I think about it", " for three deltas.")
 _SIGNATURE = "EuYBCkYICxgCKkDsimulated/signature+of+a+thinking+block=="
 _ENDLESS_TEXT = "and so on, without end, "
 _ARGUMENT_PARTS = 3
 _DEEPEST_SCHEMA = 8
+_MOST_PROPERTIES = 64
+_SAID = ("system", "tools", "messages")
 _BYTES_PER_TOKEN = 4
 
 
@@ -113,7 +79,9 @@ class Message:
 
 def compose(api: Api, ask: Ask, play: Play, shape: Shape) -> Message:
     """Return the message that answers a request."""
-    digest = hashlib.sha256(ask.body + ask.model.encode()).hexdigest()
+    said = to_json([ask.document.get(key) for key in (*_SAID, "max_tokens")])
+    # Not of the whole body: a gateway may add to it, and the answer must still be the same.
+    digest = hashlib.sha256(f"{ask.model} {said}".encode()).hexdigest()
     limit = ask.document.get("max_tokens")
     text, cut_short = _text_deltas(play, shape, limit if isinstance(limit, int) else None)
     tools = () if cut_short else _tool_blocks(api, ask, play, digest)
@@ -132,8 +100,8 @@ def compose(api: Api, ask: Ask, play: Play, shape: Shape) -> Message:
 
 def count_input(ask: Ask) -> int:
     """Return the number of input tokens of a request: a quarter of its text's bytes."""
-    said = [ask.document.get(key) for key in ("system", "tools", "messages")]
-    return len(_compact(said)) // _BYTES_PER_TOKEN + 1
+    said = [ask.document.get(key) for key in _SAID]
+    return len(to_json(said)) // _BYTES_PER_TOKEN + 1
 
 
 def message_document(message: Message) -> dict[str, Any]:
@@ -269,7 +237,8 @@ def _thinking_blocks(ask: Ask) -> tuple[Block, ...]:
 
 
 def _tool_blocks(api: Api, ask: Ask, play: Play, digest: str) -> tuple[Block, ...]:
-    offered = [tool for tool in ask.document.get("tools") or () if isinstance(tool, dict) and "name" in tool]
+    tools = ask.document.get("tools")
+    offered = [tool for tool in tools if isinstance(tool, dict) and "name" in tool] if isinstance(tools, list) else []
     named = play.get(Word.TOOL)
     chosen = named.name if named else _chosen_tool(ask, offered, again=Word.TOOL_LOOP in play)
     if not chosen:
@@ -317,7 +286,7 @@ def sample(schema: dict[str, Any], depth: int = 0) -> Any:
     for key in ("const", "default"):
         if key in schema:
             return schema[key]
-    if schema.get("enum"):
+    if isinstance(schema.get("enum"), list) and schema["enum"]:
         return schema["enum"][0]
     kind = schema.get("type", "object" if "properties" in schema else "string")
     kind = kind[0] if isinstance(kind, list) and kind else kind
@@ -338,20 +307,18 @@ def _sample_object(schema: dict[str, Any], depth: int) -> dict[str, Any]:
     properties = schema.get("properties")
     if not isinstance(properties, dict) or depth >= _DEEPEST_SCHEMA:
         return {}
-    names = [name for name in schema.get("required") or properties if isinstance(properties.get(name), dict)]
-    return {name: sample(properties[name], depth + 1) for name in islice(names, 64)}
+    required = schema.get("required")
+    wanted = required if isinstance(required, list) and required else properties
+    names = [name for name in wanted if isinstance(name, str) and isinstance(properties.get(name), dict)]
+    return {name: sample(properties[name], depth + 1) for name in islice(names, _MOST_PROPERTIES)}
 
 
 def _event(kind: str, **members: Any) -> Event:
-    return Event(kind, _compact({"type": kind, **members}))
+    return Event(kind, to_json({"type": kind, **members}))
 
 
 _PING = Event("ping", b'{"type": "ping"}')
 """With its blank, as the provider sends it."""
-
-
-def _compact(document: Any) -> bytes:
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _padded(event: Event, place: int) -> Event:

@@ -376,7 +376,7 @@ def new_client():
     return Client
 
 
-MODELS = {"anthropic": "claude-sonnet-4-5", "bedrock": "anthropic.claude-sonnet-4-5-20250929-v1:0"}
+MODELS = {"anthropic": "claude-sonnet-5", "bedrock": "anthropic.claude-sonnet-5-v1:0"}
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ async def test_c1_c9_leaves_before_the_head(build_house, new_client, request_bod
 @pytest.mark.parametrize("way", ["fin", "rst", "half"])
 async def test_c2_c3_leaves_while_the_upstream_is_silent(build_house, new_client, request_body, provider, way):
     async with build_house(timeouts={"idle": PATIENCE}) as house, new_client(house.port) as client:
-        headers = [("x-sim-fault", "stall@3"), VERSION]
+        headers = [("x-sim-fault", "stall@5"), VERSION]
         await client.ask(f"/{provider}/v1/messages", request_body(provider), headers=headers)
         await client.read_until(b"event: content_block_delta")
         done, seconds = await stop_and_time(house, client, way)
@@ -167,7 +167,7 @@ async def test_pings_while_the_upstream_is_silent(build_house, new_client, reque
         build_house(timeouts={"ping": 0.2, "idle": PATIENCE}) as house,
         new_client(house.port) as client,
     ):
-        headers = [("x-sim-fault", "stall@3"), VERSION]
+        headers = [("x-sim-fault", "stall@5"), VERSION]
         await client.ask(f"/{provider}/v1/messages", request_body(provider), headers=headers)
         await client.read_until(b'event: ping\ndata: {"type": "ping"}\n\n')
         await client.read_until(b'event: ping\ndata: {"type": "ping"}\n\n')

@@ -14,7 +14,7 @@ VERSION = ("anthropic-version", "2023-06-01")
 @pytest.mark.parametrize("provider", BOTH)
 async def test_g1_drain_ends_a_stream(build_house, new_client, request_body, provider):
     async with build_house(timeouts={"idle": PATIENCE}) as house, new_client(house.port) as client:
-        headers = [("x-sim-fault", "stall@3"), VERSION]
+        headers = [("x-sim-fault", "stall@5"), VERSION]
         await client.ask(f"/{provider}/v1/messages", request_body(provider), headers=headers)
         await client.read_until(b"event: content_block_delta")
         await house.app.gateway.drain(0.05)
@@ -69,7 +69,7 @@ def fail(*_args, **_kwargs):
 @pytest.mark.parametrize("provider", BOTH)
 async def test_g2_fails_in_mid_stream(house, new_client, request_body, monkeypatch, provider):
     async with new_client(house.port) as client:
-        headers = [("x-sim-fault", "stall@3"), VERSION]
+        headers = [("x-sim-fault", "stall@5"), VERSION]
         await client.ask(f"/{provider}/v1/messages", request_body(provider), headers=headers)
         await client.read_until(b"event: content_block_delta")
         (exchange,) = house.app.gateway._live

@@ -4,7 +4,7 @@ import anthropic
 import pytest
 
 BOTH = ("anthropic", "bedrock")
-MODELS = {"anthropic": "claude-sonnet-4-5", "bedrock": "anthropic.claude-sonnet-4-5-20250929-v1:0"}
+MODELS = {"anthropic": "claude-sonnet-5", "bedrock": "anthropic.claude-sonnet-5-v1:0"}
 TOOLS = [
     {
         "name": "get_weather",
@@ -71,7 +71,7 @@ async def test_blocking(house, connect, provider):
 @pytest.mark.parametrize("provider", BOTH)
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "blocking"])
 async def test_tools(house, connect, provider, stream):
-    client = connect(provider, "tool")
+    client = connect(provider)
     request = ask(provider, tools=TOOLS)
     if stream:
         async with client.messages.stream(**request) as answer:
