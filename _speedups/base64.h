@@ -5,7 +5,6 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#include <sys/types.h>
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define AIBRIDGE_SHUFFLE 1
@@ -71,7 +70,7 @@ static inline uint32_t base64_group(const uint8_t *at)
 }
 
 /* Decode `size` characters to `to`, which has room for size / 4 * 3 + 4 bytes. Returns the number of bytes, or -1. */
-static ssize_t base64_decode(const uint8_t *at, size_t size, uint8_t *to)
+static ptrdiff_t base64_decode(const uint8_t *at, size_t size, uint8_t *to)
 {
     uint8_t *begin = to;
     uint8_t last[4];

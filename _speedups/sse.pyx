@@ -87,14 +87,17 @@ cdef class SSEScanner:
 
     cdef object _scan(self, bytes data, bint final):
         """Look at the whole blocks in `data`, or where that is None in what is held; hold what is left."""
-        cdef const uint8_t *begin = self._held.data if data is None else start_of(data)
-        cdef const uint8_t *end = begin + (self._held.size if data is None else <size_t>PyBytes_GET_SIZE(data))
-        cdef const uint8_t *at = begin
+        cdef const uint8_t *begin = self._held.data
+        cdef const uint8_t *end = begin + self._held.size
+        cdef const uint8_t *at
         cdef const uint8_t *behind
         cdef list events = []
         cdef Py_ssize_t count = 0
+        if data is not None:
+            begin = start_of(data)
+            end = begin + PyBytes_GET_SIZE(data)
+        at = self._skip_mark(begin, end)
         try:
-            at = self._skip_mark(begin, end)
             while True:
                 behind = self._find_end(at, end, final)
                 if behind == at:

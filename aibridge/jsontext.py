@@ -18,6 +18,8 @@ which the standard library's decoder spends one by one; real requests stay below
 
 LONG_INTEGER = b"0" * 19
 """The shortest integer that may not fit 64 bits, with all its digits made zero."""
+FOUR_DIGITS = b"0" * 4
+"""What is left of that, at least, in every fourth byte of a text."""
 DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
 BRACKETS_AND_QUOTES = b'"[]{}'
 NEITHER_BRACKET_NOR_QUOTE = bytes(byte for byte in range(256) if byte not in BRACKETS_AND_QUOTES)
@@ -41,7 +43,8 @@ def loads(data: bytes) -> Any:
     Raises `PayloadError`, which says nothing of the content. Integers are exact up to 4300 digits, where the
     interpreter stops; longer ones become infinity, as floats too large do.
     """
-    if LONG_INTEGER not in data.translate(DIGITS_TO_ZERO):  # orjson would make a float of it, without a word
+    # orjson would make a float of a long integer, without a word. Every fourth byte is looked at first.
+    if FOUR_DIGITS not in data[3::4].translate(DIGITS_TO_ZERO) or LONG_INTEGER not in data.translate(DIGITS_TO_ZERO):
         try:
             return orjson.loads(data)
         except orjson.JSONDecodeError:

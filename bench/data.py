@@ -1,4 +1,4 @@
-"""Generated input of the benches: streams as Bedrock, Anthropic and agents send them. Sizes are those of real streams."""
+"""Generated input of the benches: streams as Bedrock, Anthropic and agents send them, with the sizes of real ones."""
 
 import base64
 import json
@@ -13,17 +13,18 @@ QUIET = (
     b'{"type":"content_block_delta","index":#,"delta":{"type":"thinking_delta","thinking":$}}',
     b'{"type":"ping"}',
 )
-WORDS = (
-    "the of angels and to a in is question that pin dance on however, it philosophy was head debate medieval as "
-    'theologians with for by whether they not historical\\n\\n many could \\"how be this or from - which'.split()
-)
+TALK = """
+    the of angels and to a in is question that pin dance on however, it philosophy was head debate medieval as
+    theologians with for by whether they not historical\\n\\n many could \\"how be this or from - which
+"""
 
 
 def text_deltas(count: int, *, seed: int = 1) -> Iterator[bytes]:
     """Yield the JSON of text deltas, a few words each, padded before the last brace as the provider does."""
     dice = random.Random(seed)
+    words = TALK.split()
     for _ in range(count):
-        text = " ".join(dice.choices(WORDS, k=dice.randint(1, 3)))
+        text = " ".join(dice.choices(words, k=dice.randint(1, 3)))
         yield (
             b'{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":" %b"}%b}'
             % (text.encode(), b" " * dice.randint(0, 14))
@@ -54,9 +55,10 @@ def request_body(size: int, *, seed: int = 1) -> bytes:
     schema = {"type": "object", "properties": {"path": {"type": "string"}, "limit": {"type": "integer"}}}
     tools = [{"name": f"tool_{n}", "description": "Reads a file. " * 40, "input_schema": schema} for n in range(20)]
     messages = []
+    words = TALK.split()
     written = 0
     while written < size:
-        code = "\n".join('    value = lookup["%s"]' % dice.choice(WORDS) for _ in range(dice.randint(5, 120)))
+        code = "\n".join(f'    value = lookup["{dice.choice(words)}"]' for _ in range(dice.randint(5, 120)))
         messages.append(
             {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "content": code}]}
         )

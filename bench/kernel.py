@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from botocore.eventstream import EventStreamBuffer
 
 sys.path.insert(0, str(Path(__file__).parent))  # data.py stands beside; the bench is no package
-import data  # noqa: E402
+import data
 
 from aibridge import jsontext
 from aibridge.wire.jsonscan import scan_object
@@ -35,12 +35,12 @@ CHUNK_SIZES = (1, 8, 64)
 
 
 class Row(NamedTuple):
-    """One thing that is measured. `count` is how many units one run does."""
+    """One thing that is measured. `units` is how many units one run does."""
 
     group: str
     name: str
     unit: str
-    count: float
+    units: float
     run: Callable[[], object]
 
 
@@ -143,7 +143,7 @@ def measure(rows: list[Row], *, rounds: int) -> list[float]:
         for row, taken in zip(rows, times, strict=True):
             begin = time.process_time()
             row.run()
-            taken.append((time.process_time() - begin) / row.count * 1e6)
+            taken.append((time.process_time() - begin) / row.units * 1e6)
     gc.enable()
     return [statistics.median(taken) for taken in times]
 

@@ -54,6 +54,13 @@ def test_loads_refuses(text):
     assert not jsontext.is_valid(text)
 
 
+@pytest.mark.parametrize("offset", range(8))
+def test_long_integers_anywhere(offset):
+    for digits in ("9223372036854775808", "-9223372036854775809", "18446744073709551616", "9" * 40):
+        text = f"[{' ' * offset}{digits}]"
+        assert jsontext.loads(text.encode()) == [int(digits)]
+
+
 def test_integers_without_end():
     assert jsontext.loads(b"9" * 4300) == int("9" * 4300)
     assert jsontext.loads(b"-" + b"9" * 5000) == -math.inf
