@@ -2,7 +2,7 @@
 
 import os
 import sys
-from glob import glob
+from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -40,7 +40,7 @@ def extensions():
         "aibridge._speedups",
         ["_speedups/speedups.pyx"],
         include_dirs=["_speedups"],
-        depends=sorted(glob("_speedups/*.h")),
+        depends=sorted(str(path) for path in Path("_speedups").glob("*.h")),
         extra_compile_args=["-O0", "-g"] if DEBUG else ["-O3"],
     )
     built = cythonize([speedups], language_level=3, compiler_directives={"boundscheck": DEBUG, "linetrace": False})
