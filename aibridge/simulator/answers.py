@@ -41,15 +41,15 @@ class Answer:
     steps: Steps
 
 
-def unanswered(fault: str) -> Answer:
-    """Return the answer to a request that gets none: not a byte."""
+def unanswered(before: Answer) -> Answer:
+    """Return the answer to a request that gets not a byte, on a connection that another answer has made stale."""
     return Answer(
         request_id="",
-        api=Api.ANTHROPIC,
+        api=before.api,
         model="",
         streaming=False,
-        fault=fault,
-        stale=False,
+        fault=before.fault,
+        stale=True,
         play=CLEAN,
         steps=iter(()),
     )

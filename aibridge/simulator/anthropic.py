@@ -136,10 +136,6 @@ class AnthropicFace:
         kind, message = _KINDS.get(status, _KINDS[400] if status < 500 else _KINDS[500])  # noqa: PLR2004 - server errors
         return Refusal(status, kind, message)
 
-    def encode_text(self, event: Event, play: Play) -> bytes:
-        """Return the event as the stream itself has it."""
-        return encode_sse(event, play)
-
 
 def error_event(kind: str, request_id: str = "") -> Event:
     """Return an error in band, blanks as the provider sends them."""

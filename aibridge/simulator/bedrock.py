@@ -8,9 +8,9 @@ from urllib.parse import unquote
 
 from aibridge.simulator.anthropic import error_event
 from aibridge.simulator.damage import Stream, damage
-from aibridge.simulator.encodings import encode_chunk, encode_sse
+from aibridge.simulator.encodings import encode_chunk
 from aibridge.simulator.faces import Refusal, json_reply, missing_fields, read_document
-from aibridge.simulator.faults import CLEAN, Play, Word, play_in_model
+from aibridge.simulator.faults import Play, Word, play_in_model
 from aibridge.simulator.scripts import Message, compose, endless_events, message_document, message_events
 from aibridge.simulator.sigv4 import Credentials, verify
 from aibridge.simulator.values import Api, Ask, Event, Operation, Piece, Received, Reply, Shape
@@ -103,11 +103,6 @@ class BedrockFace:
         """Return the exception's name and message for a status."""
         kind, message = _KINDS.get(status, _KINDS[400] if status < 500 else _KINDS[500])  # noqa: PLR2004 - server errors
         return Refusal(status, kind, message)
-
-    def encode_text(self, event: Event, play: Play) -> bytes:
-        """Return the server-sent event that a chunk stands for."""
-        _ = play  # variants of text are unknown to frames
-        return encode_sse(event, CLEAN)
 
 
 def _read_body(body: bytes) -> dict[str, Any]:

@@ -29,6 +29,10 @@ _WRITES_PER_TURN = 64
 """After so many writes other connections get their turn, and a peer's end is noticed."""
 
 
+class _HeadTooLargeError(Exception):
+    """A request head over the limit."""
+
+
 class House(Protocol):
     """What a connection needs of its server."""
 
@@ -112,7 +116,7 @@ class Connection(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._task: asyncio.Task[None] | None = None
         self._writable: asyncio.Future[None] | None = None
-        self._stale = False
+        self._stale_since: Answer | None = None
         self._transport: asyncio.Transport
         self._start_request()
 
@@ -130,9 +134,13 @@ class Connection(asyncio.Protocol):
             return
         try:
             self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError as error:
+            if not isinstance(error.__context__, _HeadTooLargeError):
+                self._fail(error)
+                return
+            self._refuse_bytes()
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._transport.write(_BAD_REQUEST)
-            self._transport.close()
+            self._refuse_bytes()
 
     def eof_received(self) -> None:
         """The peer closed, or half of it: what is being played ends."""
@@ -207,6 +215,19 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
         return self._task
 
+    def _refuse_bytes(self) -> None:
+        self._transport.write(_BAD_REQUEST)
+        self._transport.close()
+
+    def _fail(self, error: BaseException) -> None:
+        """Say a bug of our own aloud, and drop the connection."""
+        self._loop.call_exception_handler({"message": "the simulator failed", "exception": error, "protocol": self})
+        self._transport.abort()
+
+    def _played(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
     def _start_request(self) -> None:
         self._target = b""
         self._headers: list[tuple[str, str]] = []
@@ -217,24 +238,24 @@ class Connection(asyncio.Protocol):
     def _grow_head(self, size: int) -> None:
         self._head_bytes += size
         if self._head_bytes > _MAX_HEAD_BYTES:
-            raise ValueError("request head too large")
+            raise _HeadTooLargeError
 
     def _begin_exchange(self) -> None:
         request, too_large = self._waiting.popleft()
         self._exchanges += 1
-        if self._stale:
-            self._close_stale(request)
+        if self._stale_since is not None:
+            self._close_stale(request, self._stale_since)
             return
         answer = self._house.answer(request, time.time(), too_large=too_large)
-        self._stale = answer.stale
+        self._stale_since = answer if answer.stale else None
         self._exchange = Exchange(request, answer, self._exchanges, self._loop.time())
         self._house.ledger.arrive()
         self._task = self._loop.create_task(self._play(self._exchange))
+        self._task.add_done_callback(self._played)
 
-    def _close_stale(self, request: Received) -> None:
+    def _close_stale(self, request: Received, before: Answer) -> None:
         """Close on a request that came on a connection meant to be dead, before any byte."""
-        answer = unanswered("stale")
-        exchange = Exchange(request, answer, self._exchanges, self._loop.time())
+        exchange = Exchange(request, unanswered(before), self._exchanges, self._loop.time())
         self._exchange = exchange
         self._house.ledger.arrive()
         self._transport.close()

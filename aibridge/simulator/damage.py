@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from aibridge.simulator.encodings import (
+    CHECKSUM_BYTES,
     CHUNK_HEADERS,
     blank_line_bytes,
     build_frame,
+    checked,
     chunk_payload,
     encode_headers,
     sign_frame,
@@ -26,6 +28,7 @@ _HUGE_TOTAL = 0x7FFFFFFF
 _SHORT_TOTAL = 15
 _HUGE_HEADERS = 200 * 1024
 _UNKNOWN_TYPE = 42
+_PRELUDE_CHECKSUM_AT = 8
 _LONGEST_RANDOM_CUT = 97
 _GZIP_WINDOW = 31
 
@@ -109,17 +112,17 @@ def _bad_inner_json(stream: Stream, fault: Fault) -> list[Piece]:
 
 
 def _bad_prelude_crc(stream: Stream, fault: Fault) -> list[Piece]:
-    return _flipped(stream, fault, 8)
+    """Only the prelude's checksum is wrong: the frame's own is made over what is there."""
+    place = stream.place(fault)
+    frame = bytearray(stream.encode(stream.events[place]))
+    frame[_PRELUDE_CHECKSUM_AT] ^= 0xFF
+    return stream.with_broken(place, checked(bytes(frame[:-CHECKSUM_BYTES])))
 
 
 def _bad_crc(stream: Stream, fault: Fault) -> list[Piece]:
-    return _flipped(stream, fault, -1)
-
-
-def _flipped(stream: Stream, fault: Fault, offset: int) -> list[Piece]:
     place = stream.place(fault)
     frame = bytearray(stream.encode(stream.events[place]))
-    frame[offset] ^= 0xFF
+    frame[-1] ^= 0xFF
     return stream.with_broken(place, bytes(frame))
 
 

@@ -155,7 +155,7 @@ def _bad_head() -> Steps:
 
 
 def _flood() -> Iterator[Step]:
-    yield Write(b"HTTP/1.1 200 OK\r\n", status=HTTPStatus.OK)
+    yield Write(b"HTTP/1.1 200 OK\r\n")
     for number in count():
         yield Write(_FLOOD_LINE % number)
 

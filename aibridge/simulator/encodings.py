@@ -15,12 +15,12 @@ from aibridge.simulator.values import Event
 _PADDING = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 _STRING_HEADER = 7
 _PRELUDE_BYTES = 12
-_CHECKSUM_BYTES = 4
+CHECKSUM_BYTES = 4
 CHUNK_HEADERS = {":event-type": "chunk", ":content-type": "application/json", ":message-type": "event"}
 
 
 def encode_sse(event: Event, play: Play, *, first: bool = False) -> bytes:
-    """Return one server-sent event as a play wants it. `first` is the stream's first, which takes the byte order mark."""
+    """Return one server-sent event as a play wants it. The stream's `first` takes the byte order mark."""
     lines = [b"event: " + event.type.encode(), b"data: " + event.data, b"", b""]
     if Word.COMMENTS in play:
         lines = [b": a comment", b"", lines[0], b":", *lines[1:]]
@@ -66,7 +66,11 @@ def build_frame(headers: Mapping[str, str] | bytes, payload: bytes, *, total: in
 
 def sign_frame(headers_bytes: int, content: bytes, *, total: int | None = None) -> bytes:
     """Return a frame around its content (headers and payload) that tells any lengths, with checksums to match."""
-    length = _PRELUDE_BYTES + len(content) + _CHECKSUM_BYTES if total is None else total
+    length = _PRELUDE_BYTES + len(content) + CHECKSUM_BYTES if total is None else total
     lengths = struct.pack(">II", length, headers_bytes)
-    signed = lengths + struct.pack(">I", crc32(lengths)) + content
-    return signed + struct.pack(">I", crc32(signed))
+    return checked(lengths + struct.pack(">I", crc32(lengths)) + content)
+
+
+def checked(frame: bytes) -> bytes:
+    """Return a frame's bytes with the message checksum behind them."""
+    return frame + struct.pack(">I", crc32(frame))

@@ -1,10 +1,13 @@
-"""What a reader must end up with: the exact server-sent events of an answer, computed without any socket."""
+"""What a reader must end up with: the exact text or document of an answer, computed without any socket."""
+
+import json
+from typing import Any
 
 from aibridge.simulator.encodings import encode_sse
 from aibridge.simulator.faces import read_document
-from aibridge.simulator.faults import CLEAN, parse_play, play_in_model
-from aibridge.simulator.scripts import compose, message_events
-from aibridge.simulator.values import Api, Ask, Operation, Shape
+from aibridge.simulator.faults import CLEAN, Play, parse_play, play_in_model
+from aibridge.simulator.scripts import Message, compose, message_document, message_events
+from aibridge.simulator.values import Api, Ask, Event, Operation, Shape, to_json
 
 
 def expected_sse(
@@ -15,15 +18,37 @@ def expected_sse(
     Args:
         request_body: as the simulator receives it.
         api: which API it is sent to.
-        model: for Bedrock, the model of the path; elsewhere it is in the body.
+        model: for Bedrock, the model of the path, decoded; elsewhere it is in the body.
         fault: words that shape the answer (`many:100`); those that end it do not show here.
         shape: as in the simulator's settings.
     """
-    document = read_document(request_body)
+    message, play = _message(request_body, Api(api), model, fault, shape)
+    events = message_events(message, play)
+    if Api(api) is Api.BEDROCK:
+        return b"".join(_text_of_chunk(event) for event in events)
+    return b"".join(encode_sse(event, play, first=number == 0) for number, event in enumerate(events))
+
+
+def expected_document(
+    request_body: bytes, api: Api | str, *, model: str = "", fault: str = "", shape: Shape | None = None
+) -> dict[str, Any]:
+    """Return the answer that is no stream, as a reader of its JSON has it. Arguments as for `expected_sse`."""
+    document = message_document(_message(request_body, Api(api), model, fault, shape)[0])
+    read: dict[str, Any] = json.loads(to_json(document))
+    return read
+
+
+def _text_of_chunk(event: Event) -> bytes:
+    """Return the plain event; letters at which careless readers break lines are escaped, as its data is JSON."""
+    data = event.data
+    for letter in "\u2028\u2029\x85":
+        data = data.replace(letter.encode(), f"\\u{ord(letter):04x}".encode())
+    return encode_sse(Event(event.type, data), CLEAN)
+
+
+def _message(body: bytes, api: Api, model: str, fault: str, shape: Shape | None) -> tuple[Message, Play]:
+    document = read_document(body)
     name, words = play_in_model(model or str(document["model"]))
-    ask = Ask(operation=Operation.MESSAGE, model=name, streaming=True, document=document, body=request_body)
     play = parse_play(fault or words or "")
-    events = message_events(compose(Api(api), ask, play, shape or Shape()), play)
-    # Variants of text (comments, line ends) are unknown to frames.
-    text_play = play if Api(api) is Api.ANTHROPIC else CLEAN
-    return b"".join(encode_sse(event, text_play, first=number == 0) for number, event in enumerate(events))
+    ask = Ask(operation=Operation.MESSAGE, model=name, document=document, body=body)
+    return compose(api, ask, play, shape or Shape()), play

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from aibridge.errors import AibridgeError
 from aibridge.simulator.faults import Play
-from aibridge.simulator.values import Api, Ask, Event, Piece, Received, Reply, Shape
+from aibridge.simulator.values import Api, Ask, Piece, Received, Reply, Shape, to_json
 
 
 class Refusal(AibridgeError):
@@ -51,13 +51,10 @@ class Face(Protocol):
     def status_refusal(self, status: int) -> Refusal:
         """Return what the provider says with an error status."""
 
-    def encode_text(self, event: Event, play: Play) -> bytes:
-        """Return the server-sent event that a reader of this API's stream ends up with."""
-
 
 def json_reply(status: int, headers: tuple[tuple[str, str], ...], document: Mapping[str, Any]) -> Reply:
     """Return a JSON answer. It is finished with its last byte where it is no error."""
-    body = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    body = to_json(document)
     ok = status < 400  # noqa: PLR2004 - where errors begin
     pieces = [Piece(body, events=0, terminal=ok)]
     return Reply(status=status, headers=(("content-type", "application/json"), *headers), pieces=pieces)
@@ -67,8 +64,8 @@ def read_document(body: bytes) -> dict[str, Any]:
     """Return a request's JSON object. Raises `ValueError` with a text for the client."""
     try:
         document = json.loads(body)
-    except ValueError as error:
-        raise ValueError("The request body is not valid JSON: " + str(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"The request body is not valid JSON: {error}") from error
     if not isinstance(document, dict):
         raise ValueError("The request body is not valid JSON: expected an object")  # noqa: TRY004 - it is a value
     return document

@@ -34,12 +34,12 @@ class Row:
     method: str
     path: str
     model: str
-    """As asked for, fault words and all."""
+    """As asked for, its fault words behind a plus."""
     streaming: bool
     fault: str
-    """The words played; `refused` where the request was answered with an error of its own making."""
+    """The words played; `refused` where the request was answered with an error that it had earned."""
     status: int
-    """0: no head was sent."""
+    """0: no whole head was sent."""
     body_bytes: int
     body_sha256: str
     events: int

@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 from aibridge.simulator.faults import Play, Word
 from aibridge.simulator.values import Api, Ask, Event, Shape, to_json
 
-_WORDS = (
+_SENTENCE = (
     "The simulator gives the same answer to the same request , word by word , so that a test can say what must come : "
     "naïve façades , 日本語 , Ελληνικά and \U0001f642 pass through as they are ."
-).split()  # noqa: SIM905 - a sentence reads better than a list
+)
+_WORDS = tuple(_SENTENCE.split())
 _UNICODE = 'line\u2028paragraph\u2029next\x85line \U0001f469\u200d\U0001f680 \ud83d\ude42 \u0000 \\ " / \u007f \ufeff '
 _THOUGHTS = ("The user asks something.", " I think about it", " for three deltas.")
 _SIGNATURE = "EuYBCkYICxgCKkDsimulated/signature+of+a+thinking+block=="
@@ -79,9 +80,9 @@ class Message:
 
 def compose(api: Api, ask: Ask, play: Play, shape: Shape) -> Message:
     """Return the message that answers a request."""
-    said = to_json([ask.document.get(key) for key in (*_SAID, "max_tokens")])
     # Not of the whole body: a gateway may add to it, and the answer must still be the same.
-    digest = hashlib.sha256(f"{ask.model} {said}".encode()).hexdigest()
+    said = to_json([ask.model, *(ask.document.get(key) for key in (*_SAID, "max_tokens"))])
+    digest = hashlib.sha256(said).hexdigest()
     limit = ask.document.get("max_tokens")
     text, cut_short = _text_deltas(play, shape, limit if isinstance(limit, int) else None)
     tools = () if cut_short else _tool_blocks(api, ask, play, digest)

@@ -25,8 +25,8 @@ TEST_SECRET_KEY = "simulator/secret/key/that/guards/nothing"  # noqa: S105 - pub
 SERVICE = "bedrock"
 
 _AUTHORIZATION = re.compile(
-    r"AWS4-HMAC-SHA256 +Credential=(?P<key>[^/, ]+)/(?P<date>\d{8})/(?P<region>[^/, ]+)/(?P<service>[^/, ]+)/aws4_request"
-    r" *, *SignedHeaders=(?P<signed>[^, ]+) *, *Signature=(?P<signature>[0-9a-f]{64})"
+    r"AWS4-HMAC-SHA256 +Credential=(?P<key>[^/, ]+)/(?P<date>\d{8})/(?P<region>[^/, ]+)/(?P<service>[^/, ]+)"
+    r"/aws4_request *, *SignedHeaders=(?P<signed>[^, ]+) *, *Signature=(?P<signature>[0-9a-f]{64})"
 )
 _TIME_FORMAT = "%Y%m%dT%H%M%SZ"
 _TOLERANCE_S = 300

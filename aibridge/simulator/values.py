@@ -1,9 +1,10 @@
 """The values that travel inside the simulator: requests, events, pieces, replies, steps. No I/O, no clock.
 
-The road of an answer: a request becomes `Event`s (scripts), these become `Piece`s of the HTTP body (faces, damage), these
-become `Step`s (delivery), and the connection plays the steps on its socket.
+The road of an answer: a request becomes `Event`s (scripts), these become `Piece`s of the HTTP body (faces, damage),
+these become `Step`s (delivery), and the connection plays the steps on its socket.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -138,3 +139,8 @@ class Ending(StrEnum):
 
 Step = Write | Pause | Ending
 Steps = Iterator[Step]
+
+
+def to_json(document: Any) -> bytes:
+    """Return compact JSON with its letters as they are; lone surrogates, which UTF-8 has not, as escapes."""
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
