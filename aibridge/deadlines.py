@@ -29,18 +29,26 @@ class Wheel:
     def __init__(self, call_later: Callable[[float, Callable[[], None]], object], now: Callable[[], float]) -> None:
         self._call_later = call_later
         self._now = now
-        self._slots: dict[int, list[Timed]] = {}
+        self._slots: dict[int, dict[Timed, None]] = {}
+        self._slot_of: dict[Timed, int] = {}
         self._turned = 0
         self._running = False
 
     def add(self, entry: Timed, at: float) -> None:
-        """Look at `entry` at the time `at`."""
+        """Look at `entry` at the time `at`. It must not stand on the wheel already."""
         if not self._running:
             self._running = True
             self._turned = int(self._now() / TICK)
             self._call_later(TICK, self._turn)
         slot = max(int(at / TICK) + 1, self._turned + 1)
-        self._slots.setdefault(slot, []).append(entry)
+        self._slots.setdefault(slot, {})[entry] = None
+        self._slot_of[entry] = slot
+
+    def remove(self, entry: Timed) -> None:
+        """Look at `entry` no more. Does nothing where it does not stand on the wheel."""
+        slot = self._slots.get(self._slot_of.pop(entry, -1))
+        if slot is not None:
+            slot.pop(entry, None)
 
     def _turn(self) -> None:
         now = self._now()
@@ -53,13 +61,16 @@ class Wheel:
         waiting = iter(due)
         try:
             for entry in waiting:
+                if self._slot_of.pop(entry, None) is None:
+                    continue  # removed by the check of one before it
                 at = entry.check(now)
                 if at is not None:
                     self.add(entry, at)
         finally:
             # Also behind an entry that raised: it leaves the wheel, and the others keep their deadlines.
             for entry in waiting:
-                self.add(entry, now)
+                if entry in self._slot_of:
+                    self.add(entry, now)
             if self._slots:
                 self._call_later(TICK, self._turn)
             else:

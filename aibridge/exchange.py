@@ -438,6 +438,7 @@ class Exchange:
             self._around.on_trailing(self._interception.provider, relay.trailing_bytes)
         self._client.restore_limits()
         self._settle()
+        self._around.wheel.remove(self)
         self.done.set_result(None)
 
     def _last_words(self) -> Callable[[], None]:
@@ -567,7 +568,7 @@ class Linger:
 
     def upstream_failed(self, signal: Signal, error: str) -> None:  # noqa: ARG002 - the contract's
         """The connection is gone. All that mattered had come."""
-        self._connection = None
+        self._let_go()
 
     def check(self, now: float) -> float | None:  # noqa: ARG002 - the contract's
         """Stop waiting; see `Timed`."""
@@ -576,6 +577,7 @@ class Linger:
         return None
 
     def _let_go(self) -> Connection:
+        self._around.wheel.remove(self)
         connection, self._connection = self._connection, None
         if connection is None:
             raise RuntimeError("the connection was let go before")

@@ -134,3 +134,28 @@ def test_an_entry_that_raises_takes_no_other_with_it(clock, wheel):
     assert len(before.looks) == 2
     assert [len(entry.looks) for entry in (broken, behind, later)] == [1, 1, 1]
     assert clock.waiting == []
+
+
+def test_a_removed_entry_is_not_looked_at(clock, wheel):
+    removed, kept = Entry(), Entry()
+    wheel.add(removed, 1001.0)
+    wheel.add(kept, 1001.0)
+    wheel.remove(removed)
+    wheel.remove(removed)
+    clock.pass_until(1005.0)
+    assert removed.looks == []
+    assert len(kept.looks) == 1
+
+
+def test_an_entry_removed_by_another_s_look(clock, wheel):
+    second = Entry()
+
+    class First(Entry):
+        def check(self, now):
+            wheel.remove(second)
+            return super().check(now)
+
+    wheel.add(First(), 1001.0)
+    wheel.add(second, 1001.0)
+    clock.pass_until(1005.0)
+    assert second.looks == []

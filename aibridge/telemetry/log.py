@@ -50,6 +50,8 @@ def setup(level: str = "info", stream: TextIO | None = None) -> None:
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
     logging.getLogger(LOGGER).setLevel(level.upper())
+    # What no line shows need not be found out for each (see "Optimization" in the library's documentation).
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 class JSONFormatter(logging.Formatter):
@@ -102,8 +104,11 @@ class Log:
     def closed(self, interception: Interception, outcome: Outcome) -> None:
         """Write the line: its level and message follow from the termination."""
         level, message = _ENDS[outcome.termination]
-        if self._logger.isEnabledFor(level):
-            self._logger.log(level, message, extra={"fields": _identity(interception) | _ending(outcome)})
+        logger = self._logger
+        if logger.isEnabledFor(level):
+            # Made by hand: `log` would walk the stack for the caller's name, which no line shows.
+            extra = {"fields": _identity(interception) | _ending(outcome)}
+            logger.handle(logger.makeRecord(logger.name, level, "", 0, message, (), None, extra=extra))
 
 
 def _identity(interception: Interception) -> dict[str, Any]:
