@@ -1,0 +1,174 @@
+"""The Bedrock face: to AWS's own client, to Anthropic's SDK, and to requests that AWS would refuse."""
+
+import asyncio
+import json
+from contextlib import closing
+
+import anthropic
+import botocore.session
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError, EventStreamError
+
+from aibridge.simulator.sigv4 import TEST_ACCESS_KEY, TEST_SECRET_KEY
+
+MODEL = "anthropic.claude-sim-v1:0"
+MESSAGES = [{"role": "user", "content": "Hello?"}]
+BODY = json.dumps({"anthropic_version": "bedrock-2023-05-31", "max_tokens": 100, "messages": MESSAGES})
+
+
+@pytest.fixture
+async def aws(simulator):
+    """AWS's own client, in a thread since it blocks."""
+
+    def client(secret=TEST_SECRET_KEY):
+        return botocore.session.get_session().create_client(
+            "bedrock-runtime",
+            region_name="us-east-1",
+            endpoint_url=simulator.url,
+            aws_access_key_id=TEST_ACCESS_KEY,
+            aws_secret_access_key=secret,
+            config=Config(retries={"total_max_attempts": 1}),
+        )
+
+    opened = []
+
+    def call(operation, secret=TEST_SECRET_KEY, model=MODEL):
+        opened.append(client(secret))
+        answer = getattr(opened[-1], operation)(modelId=model, body=BODY, contentType="application/json")
+        if operation == "invoke_model":
+            with answer["body"] as body:
+                return json.loads(body.read())
+        with closing(answer["body"]) as events:
+            return [json.loads(event["chunk"]["bytes"]) for event in events]
+
+    async def threaded(*arguments, **named):
+        return await asyncio.to_thread(call, *arguments, **named)
+
+    yield threaded
+    for one in opened:
+        one.close()
+
+
+async def test_aws_client_signs_and_reads(simulator, aws):
+    whole = await aws("invoke_model")
+    assert whole["content"][0]["text"].startswith("The simulator")
+    assert whole["id"].startswith("msg_bdrk_")
+    events = await aws("invoke_model_with_response_stream")
+    assert [event["type"] for event in events][-1] == "message_stop"
+    assert events[-1]["amazon-bedrock-invocationMetrics"]["outputTokenCount"] == 12
+    rows = await simulator.ledger.wait_for(2)
+    assert [row.status for row in rows] == [200, 200]
+    assert "%3A" in rows[0].path
+    assert rows[0].model == MODEL
+
+
+async def test_aws_client_with_a_wrong_secret(aws):
+    with pytest.raises(ClientError) as caught:
+        await aws("invoke_model", secret="wrong")
+    assert caught.value.response["Error"]["Code"] == "InvalidSignatureException"
+    assert "The request signature we calculated does not match" in caught.value.response["Error"]["Message"]
+
+
+async def test_aws_client_sees_the_faults(simulator, aws):
+    simulator.play("status:429")
+    with pytest.raises(ClientError, match="ThrottlingException"):
+        await aws("invoke_model")
+    simulator.play("exception:throttlingException@2")
+    with pytest.raises(EventStreamError, match="throttlingException"):
+        await aws("invoke_model_with_response_stream")
+    simulator.play("truncate@4")
+    assert len(await aws("invoke_model_with_response_stream")) == 4, "and says nothing of it"
+
+
+@pytest.fixture
+async def sdk(simulator):
+    async with anthropic.AsyncAnthropicBedrock(
+        base_url=simulator.url, api_key="good-token", aws_region="us-east-1", max_retries=0
+    ) as opened:
+        yield opened
+
+
+async def test_anthropic_sdk(simulator, sdk):
+    asked = {"model": MODEL, "max_tokens": 100, "messages": MESSAGES}
+    message = await sdk.messages.create(**asked)
+    async with sdk.messages.stream(**asked) as stream:
+        streamed = await stream.get_final_message()
+    assert message.content[0].text == streamed.content[0].text
+    assert streamed.usage.output_tokens == message.usage.output_tokens == 12
+    rows = await simulator.ledger.wait_for(2)
+    assert [row.streaming for row in rows] == [False, True]
+
+
+async def test_anthropic_sdk_with_a_bad_token(simulator):
+    async with anthropic.AsyncAnthropicBedrock(
+        base_url=simulator.url, api_key="bad-token", aws_region="us-east-1", max_retries=0
+    ) as client:
+        with pytest.raises(anthropic.PermissionDeniedError):
+            await client.messages.create(model=MODEL, max_tokens=5, messages=MESSAGES)
+
+
+async def refused(connect, simulator, target, headers, body):
+    async with connect(simulator) as client:
+        await client.send("POST", target, headers, body)
+        answer = await client.answer()
+    assert answer.headers["x-amzn-requestid"]
+    return answer.status, answer.headers.get("x-amzn-errortype", "").partition(":")[0], answer.document
+
+
+async def test_no_credentials(connect, simulator):
+    found = await refused(connect, simulator, f"/model/{MODEL}/invoke", [], BODY.encode())
+    assert found == (403, "MissingAuthenticationTokenException", {"message": "Missing Authentication Token"})
+
+
+async def test_any_credentials(connect, start):
+    simulator = await start(any_credentials=True)
+    async with connect(simulator) as client:
+        await client.send("POST", f"/model/{MODEL}/invoke", [], BODY.encode())
+        assert (await client.answer()).status == 200
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stream": True}, "stream: Extra inputs are not permitted"),
+        ({"model": "x"}, "model: Extra inputs are not permitted"),
+        ({"anthropic_version": None}, "anthropic_version: Field required"),
+        ({"max_tokens": None}, "max_tokens: Field required"),
+    ],
+)
+async def test_bodies_that_are_refused(connect, simulator, sign, change, message):
+    document = {key: value for key, value in (json.loads(BODY) | change).items() if value is not None}
+    target, body = f"/model/{MODEL}/invoke", json.dumps(document).encode()
+    found = await refused(connect, simulator, target, sign(simulator, target, body), body)
+    assert found == (400, "ValidationException", {"message": message})
+
+
+async def test_no_json(connect, simulator, sign):
+    target = f"/model/{MODEL}/invoke"
+    status, kind, document = await refused(connect, simulator, target, sign(simulator, target, b"{"), b"{")
+    assert (status, kind) == (400, "ValidationException")
+    assert document["message"].startswith("Malformed input request: ")
+
+
+async def test_unknown_operations(connect, simulator, sign):
+    target = f"/model/{MODEL}/converse"
+    status, _, document = await refused(connect, simulator, target, sign(simulator, target, b"{}"), b"{}")
+    assert status == 404
+    assert "UnknownOperationException" in document["Output"]["__type"]
+
+
+async def test_headers_as_aws_sends_them(simulator, ask):
+    stream = await ask(simulator, "bedrock")
+    assert stream.headers["content-type"] == "application/vnd.amazon.eventstream"
+    first = stream.frames[0]
+    assert first.headers == {":event-type": "chunk", ":content-type": "application/json", ":message-type": "event"}
+    payload = json.loads(first.payload)
+    assert set(payload) == {"bytes", "p"}
+    assert payload["p"].startswith("abc")
+    whole = await ask(simulator, "bedrock", streaming=False)
+    usage = whole.document["usage"]
+    assert whole.headers["x-amzn-bedrock-input-token-count"] == str(usage["input_tokens"])
+    assert whole.headers["x-amzn-bedrock-output-token-count"] == str(usage["output_tokens"])
+    rows = await simulator.ledger.wait_for(2)
+    assert whole.headers["x-amzn-requestid"] == rows[1].request_id
