@@ -43,6 +43,7 @@ cdef class SSEScanner:
     cdef bint _mark_possible
     cdef ending_kind _ending
     cdef object _broken
+    cdef Py_ssize_t _taken
     cdef buffer _joined  # the data lines of the block we look at, where they are several
 
     def __init__(self, *, quiet=(), max_event_bytes=MAX_EVENT_BYTES, check_json=True):
@@ -57,6 +58,11 @@ cdef class SSEScanner:
     def __dealloc__(self):
         buffer_free(&self._held)
         buffer_free(&self._joined)
+
+    @property
+    def taken(self):
+        """Bytes of the body given on so far: whole events only."""
+        return self._taken
 
     def feed_data(self, bytes data not None):
         """Take a chunk; return the whole events that can go on.
@@ -109,9 +115,11 @@ cdef class SSEScanner:
         except WireError as error:
             self._broken = type(error)(str(error))
             error.before = Scan(bytes_of(begin, at - begin), events, count)
+            self._taken += at - begin
             buffer_clear(&self._held)
             raise
         relay = data if data is not None and at == end else bytes_of(begin, at - begin)
+        self._taken += at - begin
         self._hold(data, at, end)
         return new_record(Scan, (relay, events, count))
 

@@ -13,7 +13,8 @@ cdef class ChunkTranscoder:
     """Bedrock's event stream to the text of server-sent events, sans I/O; a `StreamDecoder`.
 
     An event that matches a quiet template is relayed and counted, but not returned. An exception or error frame is
-    returned among the events, at its place. After a `WireError` it stays broken: every later call raises it again.
+    returned as the last of the events: it ends the stream, and nothing behind it is decoded. After a `WireError` it
+    stays broken: every later call raises it again.
 
     Args:
         quiet: templates of events that carry no facts, each with a "type"; see `aibridge.wire.template`.
@@ -26,6 +27,8 @@ cdef class ChunkTranscoder:
     cdef list _quiet_heads
     cdef bytes _usual_headers
     cdef object _broken
+    cdef bint _ended
+    cdef Py_ssize_t _taken
     cdef buffer _text      # what this call has given so far
     cdef Py_ssize_t _count
     cdef list _events
@@ -46,6 +49,11 @@ cdef class ChunkTranscoder:
         buffer_free(&self._decoded)
         free(self._members.items)
 
+    @property
+    def taken(self):
+        """Bytes of the body decoded so far: whole frames only."""
+        return self._taken
+
     def feed_data(self, bytes data not None):
         """Take a chunk; return the text of the events that are now whole.
 
@@ -61,8 +69,9 @@ cdef class ChunkTranscoder:
         self._count = 0
         buffer_clear(&self._text)
         try:
-            while self._splitter.next(&source, &view):
+            while not self._ended and self._splitter.next(&source, &view):
                 self._take_frame(&view)
+                self._taken += SHORTEST_FRAME + view.headers_size + view.payload_size
         except WireError as error:
             self._broken = type(error)(str(error))
             error.before = self._scan()
@@ -72,7 +81,7 @@ cdef class ChunkTranscoder:
     def feed_eof(self):
         """Say that the body is complete. Raises `TruncatedFrame` where it ends inside a frame."""
         empty = Scan(b"", [], 0)
-        if self._broken is None and self._splitter.held.size:
+        if self._broken is None and self._splitter.held.size and not self._ended:
             self._broken = TruncatedFrame(truncated_text(self._splitter.held.size))
         if self._broken is not None:
             raise_again(self._broken, empty)
@@ -87,6 +96,7 @@ cdef class ChunkTranscoder:
             named = parse_headers(view.headers, view.headers_size)
             if named.get(":message-type") in ("exception", "error"):
                 self._events.append(Frame(named, bytes_of(view.payload, view.payload_size)))
+                self._ended = True
                 return 0
             if named.get(":event-type") != "chunk":
                 return 0

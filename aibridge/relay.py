@@ -140,7 +140,6 @@ class Relay:
         start = 0
         for event in events:
             if isinstance(event, Frame):
-                # Nothing is decoded behind such a frame: all of the text came before it.
                 self._meet_frame(event)
                 return text
             quiet -= 1
@@ -158,7 +157,8 @@ class Relay:
 
         What stands between the event before it and its end are the last words; the text before that is returned.
         """
-        self.trailing_bytes += len(text) - end
+        held = self.bytes_in - self._decoder.taken if self._decoder is not None else 0
+        self.trailing_bytes += len(text) - end + held
         self.terminal_event_seen = signal is Signal.LAST_WORD
         self.on(signal, self.observer.error)
         self.last_words = text[start:end]

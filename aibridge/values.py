@@ -39,8 +39,8 @@ class Scan(NamedTuple):
     """What one chunk gave.
 
     `relay` is the text for the client: whole events only. `events` are those in it that carry facts, in order; a
-    `Frame` among them is an exception or error frame, which has no text of its own. `count` counts all events in
-    `relay`, the quiet ones too.
+    `Frame`, always the last, is an exception or error frame: it has no text of its own, and ends the stream. `count`
+    counts all events in `relay`, the quiet ones too.
     """
 
     relay: bytes
@@ -50,6 +50,10 @@ class Scan(NamedTuple):
 
 class StreamDecoder(Protocol):
     """Upstream bytes to client text, sans I/O. After a `WireError` it stays broken: it raises again."""
+
+    @property
+    def taken(self) -> int:
+        """Bytes of the body decoded so far, whole events or frames only."""
 
     def feed_data(self, data: bytes) -> Scan:
         """Take a chunk. Raises `WireError`, whose `before` is the `Scan` of what came before the break."""

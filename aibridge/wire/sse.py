@@ -67,6 +67,12 @@ class SSEScanner:
         self._mark_possible = True
         self._ending = b""  # of the last line given on
         self._broken: WireError | None = None
+        self._taken = 0
+
+    @property
+    def taken(self) -> int:
+        """Bytes of the body given on so far: whole events only."""
+        return self._taken
 
     def feed_data(self, data: bytes) -> Scan:
         """Take a chunk; return the whole events that can go on.
@@ -108,10 +114,12 @@ class SSEScanner:
         except WireError as error:
             self._broken = type(error)(str(error))
             error.before = Scan(bytes(buffer[:at]), events, count)
+            self._taken += at
             self._held = bytearray()
             raise
         relay = bytes(buffer) if at == len(buffer) else bytes(buffer[:at])
         self._hold(buffer, at)
+        self._taken += at
         return Scan(relay, events, count)
 
     def _hold(self, buffer: bytes | bytearray, at: int) -> None:

@@ -16,7 +16,7 @@ from aibridge import jsontext
 from aibridge.errors import CorruptPayload, PayloadError, TruncatedFrame, WireError
 from aibridge.values import Event, Frame, Scan
 
-from .eventstream import MAX_FRAME_BYTES, MAX_HEADERS_BYTES, FrameSplitter, parse_headers, raise_again, truncated_text
+from .eventstream import MAX_FRAME_BYTES, MAX_HEADERS_BYTES, SHORTEST_FRAME, FrameSplitter, parse_headers, raise_again, truncated_text
 from .sse import UNFIT_FOR_TYPE, encode_event, escape_data
 from .template import Templates
 
@@ -30,7 +30,8 @@ class ChunkTranscoder:
     """Bedrock's event stream to the text of server-sent events, sans I/O; a `StreamDecoder`.
 
     An event that matches a quiet template is relayed and counted, but not returned. An exception or error frame is
-    returned among the events, at its place. After a `WireError` it stays broken: every later call raises it again.
+    returned as the last of the events: it ends the stream, and nothing behind it is decoded. After a `WireError` it
+    stays broken: every later call raises it again.
 
     Args:
         quiet: templates of events that carry no facts, each with a "type"; see `aibridge.wire.template`.
@@ -52,6 +53,13 @@ class ChunkTranscoder:
         self._quiet_heads = [encode_event(kind, b"").removesuffix(b"\n\n") for kind in self._quiet.types]
         self._usual_headers = b"\0"  # of the last chunk; no headers are like this
         self._broken: WireError | None = None
+        self._ended = False
+        self._taken = 0
+
+    @property
+    def taken(self) -> int:
+        """Bytes of the body decoded so far: whole frames only."""
+        return self._taken
 
     def feed_data(self, data: bytes) -> Scan:
         """Take a chunk; return the text of the events that are now whole.
@@ -60,9 +68,13 @@ class ChunkTranscoder:
         """
         raise_again(self._broken, Scan(b"", [], 0))
         output = _Output()
+        frames = iter(()) if self._ended else self._splitter.split(data)
         try:
-            for headers, payload in self._splitter.split(data):
+            for headers, payload in frames:
                 self._take_frame(headers, payload, output)
+                self._taken += SHORTEST_FRAME + len(headers) + len(payload)
+                if self._ended:
+                    break
         except WireError as error:
             self._broken = type(error)(str(error))
             error.before = output.scan()
@@ -73,7 +85,7 @@ class ChunkTranscoder:
         """Say that the body is complete. Raises `TruncatedFrame` where it ends inside a frame."""
         empty = Scan(b"", [], 0)
         raise_again(self._broken, empty)
-        if self._splitter.held:
+        if self._splitter.held and not self._ended:
             self._broken = TruncatedFrame(truncated_text(self._splitter.held))
             raise_again(self._broken, empty)
         return empty
@@ -83,6 +95,7 @@ class ChunkTranscoder:
             named = parse_headers(headers)
             if named.get(":message-type") in ("exception", "error"):
                 output.events.append(Frame(named, payload))
+                self._ended = True
                 return
             if named.get(":event-type") != "chunk":
                 return

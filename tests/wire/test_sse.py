@@ -307,3 +307,14 @@ def test_encoded_events_are_read_back(wire, text):
     assert event.type == "a"
     assert json.loads(event.data) == json.loads(text)
     assert len(wire.encode_event("a", text).decode().splitlines()) == event.data.count(b"\n") + 3
+
+
+def test_taken_counts_what_was_given_on(wire):
+    scanner = wire.SSEScanner()
+    scanner.feed_data(b"data: 1\n\ndata: 2\n\nda")
+    assert scanner.taken == 18
+    scanner.feed_data(b"ta: 3\n\n")
+    assert scanner.taken == 27
+    with pytest.raises(CorruptPayload):
+        scanner.feed_data(b"data: 4\n\ndata: {\n\n")
+    assert scanner.taken == 36

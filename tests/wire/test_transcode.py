@@ -208,18 +208,32 @@ def test_limits(wire):
         wire.ChunkTranscoder(max_headers_bytes=10).feed_data(STREAM)
 
 
-def test_exception_frames_come_at_their_place(wire):
+def test_nothing_behind_an_exception_frame_is_decoded(wire):
     bad = exception_frame("throttlingException", "slow down")
-    scan = wire.ChunkTranscoder(quiet=QUIET).feed_data(chunk_frame(PLAIN[0]) + bad + chunk_frame(PLAIN[1]))
-    first, frame, second = scan.events
+    decoder = wire.ChunkTranscoder(quiet=QUIET)
+    scan = decoder.feed_data(chunk_frame(PLAIN[0]) + bad + chunk_frame(PLAIN[1]))
+    first, frame = scan.events
     assert frame == Frame(
         {":exception-type": "throttlingException", ":content-type": "application/json", ":message-type": "exception"},
         b'{"message":"slow down"}',
     )
-    assert (first.data, second.data) == PLAIN[:2]
-    assert scan.relay == sse_of(PLAIN[:2])
-    assert scan.count == 2
-    assert second.end == len(scan.relay)
+    assert first.data == PLAIN[0]
+    assert scan.relay == sse_of(PLAIN[:1])
+    assert scan.count == 1
+    assert decoder.taken == len(chunk_frame(PLAIN[0]) + bad)
+    assert decoder.feed_data(b"whatever comes") == Scan(b"", [], 0)
+    assert decoder.feed_eof() == Scan(b"", [], 0)
+
+
+@pytest.mark.parametrize("held", [0, 1, 11, 12, 40])
+def test_taken_counts_whole_frames(wire, held):
+    decoder = wire.ChunkTranscoder(quiet=QUIET)
+    whole = chunk_frame(PLAIN[0]) + chunk_frame(PLAIN[1])
+    decoder.feed_data(whole + chunk_frame(PLAIN[0])[:held])
+    assert decoder.taken == len(whole)
+    with pytest.raises(CorruptFrame):
+        decoder.feed_data(chunk_frame(PLAIN[0])[held:] + b"x" * 40)
+    assert decoder.taken == len(whole + chunk_frame(PLAIN[0]))
 
 
 def test_error_frame(wire):

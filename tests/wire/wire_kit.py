@@ -84,7 +84,7 @@ def transcript(decoder: object, chunks: Iterable[bytes], *, eof: bool = True) ->
     calls = [lambda chunk=chunk: decoder.feed_data(chunk) for chunk in chunks]
     if eof:
         calls += [decoder.feed_eof, decoder.feed_eof]
-    return [said(call) for call in calls]
+    return [f"{said(call)} taken {getattr(decoder, 'taken', None)}" for call in calls]
 
 
 def said(call: object) -> str:
