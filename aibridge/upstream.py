@@ -9,6 +9,7 @@ This file does not know what an answer means.
 
 import asyncio
 import base64
+import errno
 import socket
 import ssl
 import urllib.request
@@ -74,20 +75,23 @@ class Connection(asyncio.Protocol):
     """One HTTP/1.1 connection to an upstream. One request at a time."""
 
     __slots__ = (
-        "_body", "_complete", "_head", "_head_bytes", "_headers", "_lost", "_parser", "_pool", "_reusable",
-        "_sends_no_body", "_sink", "_told_head", "_transport", "idle_since", "origin", "requests", "through_proxy",
+        "_body", "_complete", "_head", "_head_bytes", "_headers", "_parser", "_paused", "_pool", "_reusable",
+        "_sends_no_body", "_sink", "_told_head", "_transport", "_unasked", "counted", "idle_since", "lost", "origin",
+        "proxy_headers", "requests", "through_proxy",
     )  # fmt: skip
 
     def __init__(self, pool: "Pool", origin: Origin) -> None:
         self._pool = pool
         self.origin = origin
         self.through_proxy = ""
+        self.proxy_headers = b""
+        self.counted = False
         self.requests = 0
         self.idle_since = 0.0
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._sink: Sink | None = None
-        self._lost = False
+        self.lost = False
         self._sends_no_body = False
         self._headers: list[tuple[bytes, bytes]] = []
         self._head: ResponseHead | None = None
@@ -95,24 +99,29 @@ class Connection(asyncio.Protocol):
         self._head_bytes = 0
         self._body: list[bytes] = []
         self._complete = False
+        self._unasked = False
         self._reusable = False
+        self._paused = False
 
     def __repr__(self) -> str:
-        state = "lost" if self._lost else "idle" if self._sink is None else "busy"
+        state = "lost" if self.lost else "idle" if self._sink is None else "busy"
         return f"<Connection {self.origin.authority} {state}, {self.requests} requests>"
 
     @property
     def usable(self) -> bool:
         """Whether a request can be sent on it."""
-        return not self._lost and self._transport is not None and not self._transport.is_closing()
+        return not self.lost and self._transport is not None and not self._transport.is_closing()
 
     def send(self, request: UpstreamRequest, sink: Sink) -> None:
-        """Send a request; its answer goes to `sink`."""
+        """Send a request; its answer goes to `sink`, also where the connection was lost just now: then that is told."""
         if self._transport is None:
             raise UpstreamFailure("the connection is not open")
         self._sink = sink
         self._sends_no_body = request.method == "HEAD"
         self.requests += 1
+        if self.lost:
+            asyncio.get_running_loop().call_soon(self.connection_lost, None)
+            return
         head = self._request_head(request)
         if len(request.body) > MAX_HEAD_BYTES:
             self._transport.write(head)  # joined, a large body would be copied once more
@@ -123,11 +132,13 @@ class Connection(asyncio.Protocol):
     def pause_reading(self) -> None:
         """Take no more from the upstream until `resume_reading`."""
         if self._transport is not None and self.usable:
+            self._paused = True
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Take from the upstream again."""
         if self._transport is not None and self.usable:
+            self._paused = False
             self._transport.resume_reading()
 
     def pass_to(self, sink: Sink) -> None:
@@ -139,6 +150,8 @@ class Connection(asyncio.Protocol):
         self._sink = None
         if self._reusable and self.usable:
             self._renew()
+            if self._paused:
+                self.resume_reading()
             self._pool.put(self)
         else:
             self.close()
@@ -157,13 +170,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the socket, and tell the sink what they hold."""
-        sink = self._sink
-        if sink is None:
+        if self._sink is None or self._complete:
             self.close()  # nobody asked: a connection that speaks unasked is not to be trusted
-            return
-        if self._complete:
-            self._reusable = False
-            sink.data_received(data)  # behind the body's end: it counts as trailing
             return
         error = ""
         try:
@@ -179,8 +187,9 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the sink how the connection ended."""
-        self._lost = True
-        self._pool.forget(self)
+        if not self.lost:
+            self.lost = True
+            self._pool.forget(self)
         sink, self._sink = self._sink, None
         if sink is None or self._complete:
             return
@@ -194,6 +203,10 @@ class Connection(asyncio.Protocol):
 
     # httptools
 
+    def on_message_begin(self) -> None:
+        """Note an answer that nobody asked for, behind the one that somebody did: none of it is told."""
+        self._unasked = self._complete
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header; also the trailers of a chunked body, which are not told."""
         if not self._told_head:
@@ -202,13 +215,14 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """Keep the head, unless it is an interim one."""
         status = self._parser.get_status_code()
-        if status >= _OK:
+        if status >= _OK and not self._unasked:
             self._head = ResponseHead(status, tuple(self._headers))
         self._headers.clear()
 
     def on_body(self, data: bytes) -> None:
         """Keep a piece of the body."""
-        self._body.append(data)
+        if not self._unasked:
+            self._body.append(data)
 
     def on_message_complete(self) -> None:
         """Note the end of the body; an interim head ends here too."""
@@ -222,6 +236,7 @@ class Connection(asyncio.Protocol):
         self._told_head = False
         self._head_bytes = 0
         self._complete = False
+        self._unasked = False
         self._reusable = False
 
     def _bound_head(self, size: int) -> str:
@@ -243,7 +258,7 @@ class Connection(asyncio.Protocol):
         if self._body and self._sink is not None:
             body, self._body = self._body, []
             self._sink.data_received(body[0] if len(body) == 1 else b"".join(body))
-        if error:
+        if error or self._unasked:
             self._reusable = False
         if self._complete and self._sink is not None:
             self._sink.body_ended()
@@ -257,14 +272,16 @@ class Connection(asyncio.Protocol):
         """Whether the body has neither a length nor chunks, so that the connection's end is its end."""
         if self._head is None or not self._told_head:
             return False
-        framing = {b"content-length", b"transfer-encoding"}
-        return framing.isdisjoint(name for name, _ in self._head.headers)
+        coding = b",".join(value for name, value in self._head.headers if name == b"transfer-encoding")
+        if coding:
+            return coding.rpartition(b",")[2].strip().lower() != b"chunked"
+        return all(name != b"content-length" for name, _ in self._head.headers)
 
     def _request_head(self, request: UpstreamRequest) -> bytes:
         target = self.through_proxy + request.target
         lines = [f"{request.method} {target} HTTP/1.1".encode("ascii")]
         lines += [b"%b: %b" % pair for pair in request.headers]
-        return b"\r\n".join(lines) + b"\r\n\r\n"
+        return b"\r\n".join(lines) + b"\r\n" + self.proxy_headers + b"\r\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,7 +303,7 @@ class PoolSettings:
 
 @dataclass
 class _Lane:
-    """The connections of one origin."""
+    """The connections of one origin. `live` counts the open ones, those being opened, and rights to open one."""
 
     idle: list[Connection] = field(default_factory=list)
     live: int = 0
@@ -324,20 +341,27 @@ class Pool:
         """
         lane = self._lanes.setdefault(origin, _Lane())
         if self._settings.max_connections and lane.live >= self._settings.max_connections:
-            freed = await self._wait(lane)
+            freed = self.take(origin) or await self._wait(lane)
             if freed is not None:
                 return freed
-        lane.live += 1
+        else:
+            lane.live += 1
         try:
-            return await self._open(origin)
+            connection = await self._open(origin)
         except BaseException as error:
             self._give_up(lane)
-            if isinstance(error, (OSError, UpstreamFailure)):
+            if isinstance(error, (OSError, UpstreamFailure, UnicodeError)):  # UnicodeError: no host can be called so
                 raise UpstreamFailure(f"cannot connect to {origin.authority}: {_words(error)}") from error
             raise
+        if connection.lost:
+            self._give_up(lane)  # who sends on it is told
+        connection.counted = not connection.lost
+        return connection
 
     def put(self, connection: Connection) -> None:
-        """Keep a connection whose answer came whole."""
+        """Keep a connection whose answer came whole, or that nobody used."""
+        if not connection.usable:
+            return
         lane = self._lanes[connection.origin]
         connection.idle_since = asyncio.get_running_loop().time()
         while lane.waiters:
@@ -358,7 +382,9 @@ class Pool:
         lane = self._lanes[connection.origin]
         if connection in lane.idle:
             lane.idle.remove(connection)
-        self._give_up(lane)
+        if connection.counted:
+            connection.counted = False
+            self._give_up(lane)
 
     def close(self) -> None:
         """Close all idle connections, and keep none from now on."""
@@ -370,24 +396,28 @@ class Pool:
                 connection.close()
 
     async def _wait(self, lane: _Lane) -> Connection | None:
-        """Wait for a connection, or for the right (None) to open one."""
+        """Wait for a connection, or for the right (None) to open one, which counts as live already."""
         waiter = asyncio.get_running_loop().create_future()
         lane.waiters.append(waiter)
         try:
             freed: Connection | None = await waiter
         except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled() and (connection := waiter.result()) is not None:
-                self.put(connection)
+            if waiter in lane.waiters:
+                lane.waiters.remove(waiter)
+            elif not waiter.cancelled():  # it was served, too late
+                served: Connection | None = waiter.result()
+                self._give_up(lane) if served is None else self.put(served)
             raise
         return freed
 
     def _give_up(self, lane: _Lane) -> None:
-        lane.live -= 1
+        """Pass the right to a connection on to who waits for it, or drop it."""
         while lane.waiters:
             waiter = lane.waiters.popleft()
             if not waiter.done():
                 waiter.set_result(None)
                 return
+        lane.live -= 1
 
     def _close_old(self) -> None:
         self._sweep = None
@@ -405,7 +435,7 @@ class Pool:
     async def _open(self, origin: Origin) -> Connection:
         loop = asyncio.get_running_loop()
         proxy = self._proxy_for(origin)
-        target = Origin.of(proxy) if proxy else origin
+        target = _proxy_origin(proxy) if proxy else origin
         sock = await _dial(loop, target)
         connection = Connection(self, origin)
         try:
@@ -413,6 +443,7 @@ class Pool:
                 await _tunnel(loop, sock, origin, proxy)
             elif proxy:
                 connection.through_proxy = f"http://{origin.authority}"
+                connection.proxy_headers = _proxy_authorization(proxy)
             tls = self._tls_context() if origin.scheme == "https" else None
             await loop.create_connection(
                 lambda: connection, sock=sock, ssl=tls, server_hostname=origin.host if tls else None
@@ -434,43 +465,66 @@ class Pool:
     def _proxy_for(self, origin: Origin) -> str | None:
         if self._settings.proxy:
             return self._settings.proxy
-        if not self._settings.proxy_from_environment or urllib.request.proxy_bypass(origin.authority):
+        if not self._settings.proxy_from_environment or _bypasses_proxy(origin):
             return None
-        return urllib.request.getproxies().get(origin.scheme)
+        proxy = urllib.request.getproxies().get(origin.scheme)
+        return f"http://{proxy}" if proxy and "://" not in proxy else proxy
 
 
 async def _dial(loop: asyncio.AbstractEventLoop, target: Origin) -> socket.socket:
     """Open a socket to the first of the host's addresses that answers (RFC 8305)."""
     infos = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-    sock = await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=0.25, loop=loop)
+    try:
+        sock = await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=0.25, loop=loop)
+    except OSError as error:
+        code = errno.errorcode.get(error.errno or 0, "no address answers")  # the text says where, not why
+        raise UpstreamFailure(f"{code}: {_words(error)}") from error
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
 
 
+def _bypasses_proxy(origin: Origin) -> bool:
+    """Whether `NO_PROXY` names the host, alone or with its port."""
+    names = {origin.host, origin.authority, f"{origin.host}:{origin.port}"}
+    return any(urllib.request.proxy_bypass(name) for name in names)
+
+
+def _proxy_origin(proxy: str) -> Origin:
+    scheme = proxy.partition("://")[0]
+    if scheme != "http":  # the URL stays unsaid: it may hold a password
+        raise UpstreamFailure(f"a proxy is spoken to by plain http://, not {scheme[:20]}://")
+    try:
+        return Origin.of(proxy)
+    except (ConfigError, ValueError):
+        raise UpstreamFailure("the proxy's URL cannot be read") from None
+
+
 async def _tunnel(loop: asyncio.AbstractEventLoop, sock: socket.socket, origin: Origin, proxy: str) -> None:
     """Ask an HTTP proxy for a tunnel (RFC 9110, section 9.3.6)."""
-    address = f"{f'[{origin.host}]' if ':' in origin.host else origin.host}:{origin.port}"
-    request = f"CONNECT {address} HTTP/1.1\r\nHost: {address}\r\n{_proxy_authorization(proxy)}\r\n"
-    await loop.sock_sendall(sock, request.encode())
+    address = f"{f'[{origin.host}]' if ':' in origin.host else origin.host}:{origin.port}".encode("ascii")
+    request = b"CONNECT %b HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (address, address, _proxy_authorization(proxy))
+    await loop.sock_sendall(sock, request)
     answer = bytearray()
     while not answer.endswith(b"\r\n\r\n"):
         # Byte by byte: what follows the head is TLS, and must stay in the socket.
         byte = await loop.sock_recv(sock, 1)
-        if not byte or len(answer) > MAX_HEAD_BYTES:
+        if not byte:
             raise UpstreamFailure("the proxy closed the connection")
         answer += byte
-    status = answer.split(b"\r\n", 1)[0].split(b" ", 2)
-    if len(status) < 2 or not status[1].startswith(b"2"):  # noqa: PLR2004 - version and status
-        raise UpstreamFailure(f"the proxy refused: {status[-1].decode('latin-1')[:100]}")
+        if len(answer) > MAX_HEAD_BYTES:
+            raise UpstreamFailure(f"the proxy sent a head over {MAX_HEAD_BYTES} bytes")
+    version, _, status = bytes(answer.partition(b"\r\n")[0]).partition(b" ")
+    if not version.startswith(b"HTTP/") or not status.startswith(b"2"):
+        raise UpstreamFailure(f"the proxy refused: {(status or version).decode('latin-1')[:100]}")
 
 
-def _proxy_authorization(proxy: str) -> str:
+def _proxy_authorization(proxy: str) -> bytes:
     parts = urlsplit(proxy)
     if parts.username is None:
-        return ""
+        return b""
     pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-    return f"Proxy-Authorization: Basic {base64.b64encode(pair.encode()).decode()}\r\n"
+    return b"Proxy-Authorization: Basic %b\r\n" % base64.b64encode(pair.encode())
 
 
 def _words(error: BaseException) -> str:

@@ -187,7 +187,7 @@ async def test_betas_of_headers_and_body_become_one_list(said, headers, betas):
 
 
 async def test_a_long_list_of_betas_costs_no_more_than_its_length():
-    betas = [f"b{number}" for number in range(200_000)]
+    betas = [f"b{number}" for number in range(50_000)]
     started = time.process_time()
     sent = await body_sent({"anthropic_beta": betas + betas})
     assert time.process_time() - started < 10, "looking each up in all before would take hours"
