@@ -7,9 +7,10 @@ import signal
 from pathlib import Path
 from typing import IO
 
-from aibridge.simulator.faults import known_words
+from aibridge.simulator.faults import SPECS, signature
 from aibridge.simulator.server import Simulator
 from aibridge.simulator.settings import Settings
+from aibridge.simulator.sigv4 import TEST_ACCESS_KEY, TEST_SECRET_KEY
 from aibridge.simulator.values import Shape
 
 
@@ -17,8 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the program's options to a parser."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = (
-        "A fault is played where its word stands in the header x-sim-fault or in the model's name behind a plus:\n"
-        f"claude-sim+cut@120. The words: {known_words()}."
+        "A fault is played where its word stands in the header x-sim-fault, or in the model's name behind a plus:\n"
+        "claude-sim+cut@120. Words combine: many:500+slow:20+rst@100. K counts events, left out it is the middle.\n\n"
+        f"{_words()}\n\n"
+        f"Bedrock requests are signed with the key {TEST_ACCESS_KEY} and the secret {TEST_SECRET_KEY}."
     )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8900, help="0 takes one from the kernel (default: %(default)s)")
@@ -39,6 +42,18 @@ async def serve(options: argparse.Namespace) -> None:
             ledger = files.enter_context(options.ledger.open("a", encoding="utf-8"))
         simulator = Simulator(settings, ledger)
         await simulator.start(options.host, options.port)
-        print(f"simulator at {simulator.url} : ANTHROPIC_BASE_URL={simulator.url}, any key", flush=True)  # noqa: T201 - its one line
+        print(_greeting(simulator.url), flush=True)  # noqa: T201 - its one line
         await stopped.wait()
         await simulator.stop()
+
+
+def _greeting(url: str) -> str:
+    return (
+        f"simulator at {url} : ANTHROPIC_BASE_URL={url} with any key, ANTHROPIC_BEDROCK_BASE_URL={url} with "
+        f"AWS_ACCESS_KEY_ID={TEST_ACCESS_KEY} AWS_SECRET_ACCESS_KEY={TEST_SECRET_KEY}; faults: simulate --help"
+    )
+
+
+def _words() -> str:
+    """Return the list of faults, a line each."""
+    return "\n".join(f"  {signature(word):32} {spec.says}" for word, spec in SPECS.items())
