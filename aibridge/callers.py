@@ -3,7 +3,7 @@
 The names are metric labels, so a caller cannot invent one.
 """
 
-from aibridge.values import Headers
+from aibridge.values import Headers, first_header
 
 UNKNOWN = "Unknown"
 CURSOR = "Cursor"
@@ -32,12 +32,13 @@ CLIENT_NAMES = frozenset(name for _, _, name in _CALLERS) | {CURSOR, UNKNOWN}
 
 def client_name(headers: Headers) -> str:
     """Return the calling program's name, `Unknown` where nothing tells it."""
-    values: dict[bytes, bytes] = {}
-    for name, value in headers:
-        values.setdefault(name, value.strip())
-    agent = values.get(b"user-agent", b"").lower()
-    originator = values.get(b"originator", b"").lower()
+    agent = _value(headers, b"user-agent")
+    originator = _value(headers, b"originator")
     for beginning, origin, client in _CALLERS:
-        if agent.startswith(beginning) or originator == origin:
+        if agent.startswith(beginning) or (originator and originator == origin):
             return client
-    return CURSOR if values.get(b"x-cursor-client-version") else UNKNOWN
+    return CURSOR if _value(headers, b"x-cursor-client-version") else UNKNOWN
+
+
+def _value(headers: Headers, name: bytes) -> bytes:
+    return (first_header(headers, name) or b"").strip().lower()

@@ -9,6 +9,7 @@ last word.
 """
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from aibridge.server import ClientStream
 from aibridge.upstream import Connection, Origin, Pool
 from aibridge.values import (
     Attempt,
+    Evidence,
     Headers,
     Interception,
     Listener,
@@ -35,6 +37,8 @@ from aibridge.values import (
 )
 
 logger = logging.getLogger(__name__)
+
+_origin_of = functools.lru_cache(maxsize=64)(Origin.of)
 
 _FIRST_ERROR_STATUS = 300
 """Redirects are no answers of these APIs: they are passed on, and not followed."""
@@ -128,7 +132,7 @@ class Exchange:
         if self._relay.state is State.ENDED:
             return
         self._request = request
-        self._origin = Origin.of(request.origin)
+        self._origin = _origin_of(request.origin)
         connection = self._around.pool.take(self._origin)
         if connection is not None:
             self._begin(connection)
@@ -216,7 +220,7 @@ class Exchange:
         connection, self._connection = self._connection, None
         if connection is not None and self._was_stale(connection):
             self._relay.on(signal, error)
-            self._tell_attempt()
+            self._tell_attempt(self._relay.evidence(self._started))
             self._relay = self._new_relay()
             self._connect()
         else:
@@ -431,8 +435,9 @@ class Exchange:
         """Tell the one outcome, then say the last words: what the client sees finished is in the books before."""
         relay = self._relay
         say = self._last_words()
-        self._tell_attempt()
-        self._around.listener.closed(self._interception, self._outcome())
+        evidence = relay.evidence(self._started)
+        self._tell_attempt(evidence)
+        self._around.listener.closed(self._interception, self._outcome(evidence))
         say()
         if relay.trailing_bytes:
             self._around.on_trailing(self._interception.provider, relay.trailing_bytes)
@@ -493,7 +498,7 @@ class Exchange:
         else:
             connection.close()
 
-    def _tell_attempt(self) -> None:
+    def _tell_attempt(self, evidence: Evidence) -> None:
         relay = self._relay
         cause = relay.cause or Cause.INTERNAL
         ended = time.perf_counter()
@@ -505,12 +510,12 @@ class Exchange:
             termination=TERMINATION_OF[cause],
             cause=cause,
             error=relay.error,
-            evidence=relay.evidence(self._started),
+            evidence=evidence,
         )
         if self._attempt:
             self._around.listener.attempted(self._interception, attempt)
 
-    def _outcome(self) -> Outcome:
+    def _outcome(self, evidence: Evidence) -> Outcome:
         relay = self._relay
         cause = relay.cause or Cause.INTERNAL
         observer = relay.observer
@@ -524,7 +529,7 @@ class Exchange:
             error=relay.error,
             ended_at=self._interception.started_at + duration,
             duration=duration,
-            evidence=relay.evidence(self._started),
+            evidence=evidence,
             health=health_of(cause, relay.http_status, relay.error_type),
             usage=observer.usage,
             usage_source=source,

@@ -114,6 +114,8 @@ def health_of(cause: Cause, http_status: int | None, error_type: str | None) -> 
 class State(Enum):
     """Where an answer stands."""
 
+    __hash__ = object.__hash__  # members are single: the table is looked up by identity, many times a request
+
     CONNECTING = auto()
     """The request is on its way; no response head has come."""
     STREAMING = auto()
@@ -130,6 +132,8 @@ class State(Enum):
 
 class Signal(Enum):
     """A fact, as one of the three sides sees it."""
+
+    __hash__ = object.__hash__  # as `State`
 
     # upstream
     STREAM_HEAD = auto()

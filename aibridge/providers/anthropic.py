@@ -1,6 +1,7 @@
 """Anthropic's Messages API, direct: the body goes on untouched, the stream comes back untouched."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from urllib.parse import urlsplit
 
 from aibridge.credentials import client_credential, hint
@@ -41,6 +42,10 @@ class AnthropicProvider:
     dialect: Dialect = DIALECTS["messages"]
     stream_type = b"text/event-stream"
 
+    @cached_property
+    def _base_path(self) -> str:
+        return urlsplit(self.base_url).path
+
     def read(self, request: ClientRequest) -> Reading:
         """Learn from a request; see `Provider`."""
         body = read_body(request.body)
@@ -80,7 +85,7 @@ class AnthropicProvider:
         return UpstreamRequest(
             method=request.method,
             origin=self.base_url,
-            target=urlsplit(self.base_url).path + path + query,
+            target=self._base_path + path + query,
             headers=(
                 (b"host", self.authority.encode()),
                 *to_upstream(request.headers),
