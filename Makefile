@@ -2,7 +2,10 @@
 PYTHON ?= python3
 PYTEST := .venv/bin/python -m pytest
 SPEEDUPS := $(filter-out %.c,$(wildcard _speedups/*))
+COMPILE := .venv/bin/python setup.py --quiet build_ext --build-lib .
 COMPILED := .venv/bin/python -c 'import aibridge._speedups' 2>/dev/null
+# Whether the compiler that setuptools would take is here, and Python's headers.
+CAN_COMPILE := echo '\#include <Python.h>' | $$(.venv/bin/python -c 'import os, sysconfig as s; print(os.environ.get("CC") or s.get_config_var("CC"), "-I" + s.get_path("include"))') -fsyntax-only -x c - 2>/dev/null
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -17,6 +20,7 @@ run: dev  ## start the gateway; without credentials on the simulator, with one s
 	@exec .venv/bin/aibridge serve --demo
 
 test: dev  ## test both wires, the compiled one where it could be built
+	@$(COMPILED) || ! $(CAN_COMPILE) || AIBRIDGE_SPEEDUPS=1 $(COMPILE)
 	@if $(COMPILED); then AIBRIDGE_SPEEDUPS=1 $(PYTEST); else echo "aibridge: no compiled wire here: only the pure one is tested"; fi
 	@$(MAKE) --no-print-directory test-pure
 
@@ -38,8 +42,8 @@ bench-smoke: dev  ## see that the benches run; their figures say nothing
 	.venv/bin/python bench/kernel.py --quick
 	@if command -v $(CC) >/dev/null; then .venv/bin/python bench/gateway.py --quick; else echo "no C compiler: no gateway bench"; fi
 
-fuzz: dev  ## throw broken bytes at both wires for 30 seconds
-	.venv/bin/python tests/fuzz/fuzz_wire.py --seconds 30
+fuzz: dev  ## throw broken bytes at both wires for 30 seconds, and compare
+	@if $(COMPILED); then .venv/bin/python tests/fuzz/fuzz_wire.py --seconds 30; else echo "aibridge: no compiled wire here: nothing to compare"; fi
 
 dist: .venv/venv  ## build sdist and wheel into dist/
 	rm -rf dist
@@ -47,9 +51,9 @@ dist: .venv/venv  ## build sdist and wheel into dist/
 	.venv/bin/python -m build
 
 check-dist: dist  ## install the wheel into an empty venv, start it, and ask for its health
-	$(PYTHON) -m venv --clear .venv/clean
-	.venv/clean/bin/pip install --quiet dist/*.whl
-	.venv/clean/bin/python scripts/check_installed.py .venv/clean/bin/aibridge
+	$(PYTHON) -m venv --clear .venv/empty
+	.venv/empty/bin/pip install --quiet dist/*.whl
+	.venv/empty/bin/python scripts/check_installed.py .venv/empty/bin/aibridge
 
 docs: dev  ## draw the lifecycle of docs/architecture.md from the table in the code
 	.venv/bin/python docs/lifecycle.py --write
@@ -72,5 +76,5 @@ clean:  ## remove what the targets above made
 
 # Compiled apart from the installation: its one line, where there is no compiler, is seen, and pip need not run again.
 .venv/dev: .venv/tools setup.py $(SPEEDUPS)
-	.venv/bin/python setup.py --quiet build_ext --build-lib .
+	$(COMPILE)
 	@touch $@

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 PATIENCE = 30.0
 """Seconds for the start, and again for the stop, on a slow machine."""
@@ -46,7 +47,7 @@ def wait_for_health(child: "subprocess.Popen[str]", port: int) -> None:
 
 def main() -> int:
     """Run the check; the exit status is 0 where all is well."""
-    program = sys.argv[1]
+    program = str(Path(sys.argv[1]).absolute())  # not resolved: a link would lead out of its environment
     port = free_port()
     with tempfile.TemporaryDirectory() as home:
         # Nothing of the caller's environment but the path: no credentials, so the simulator answers.
