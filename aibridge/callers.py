@@ -3,7 +3,7 @@
 The names are metric labels, so a caller cannot invent one.
 """
 
-from aibridge.values import Headers, first_header
+from aibridge.values import Headers
 
 UNKNOWN = "Unknown"
 CURSOR = "Cursor"
@@ -26,19 +26,19 @@ _CALLERS = (
     (b"junie:", None, "Junie"),
 )
 
+_BEGINNINGS = tuple(beginning for beginning, _, _ in _CALLERS)
+
 CLIENT_NAMES = frozenset(name for _, _, name in _CALLERS) | {CURSOR, UNKNOWN}
 """Every name that `client_name` can give."""
 
 
 def client_name(headers: Headers) -> str:
     """Return the calling program's name, `Unknown` where nothing tells it."""
-    agent = _value(headers, b"user-agent")
-    originator = _value(headers, b"originator")
-    for beginning, origin, client in _CALLERS:
-        if agent.startswith(beginning) or (originator and originator == origin):
-            return client
-    return CURSOR if _value(headers, b"x-cursor-client-version") else UNKNOWN
-
-
-def _value(headers: Headers, name: bytes) -> bytes:
-    return (first_header(headers, name) or b"").strip().lower()
+    values = dict(headers[::-1])  # of repeated ones the first
+    agent = values.get(b"user-agent", b"").strip().lower()
+    originator = values.get(b"originator", b"").strip().lower()
+    if originator or agent.startswith(_BEGINNINGS):
+        for beginning, origin, client in _CALLERS:
+            if agent.startswith(beginning) or (originator and originator == origin):
+                return client
+    return CURSOR if values.get(b"x-cursor-client-version", b"").strip() else UNKNOWN

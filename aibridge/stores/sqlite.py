@@ -7,6 +7,7 @@ each: what the last second wrote may be lost with the machine's power, never wit
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from aibridge.stores.base import (
     TABLES,
     TOKEN_USAGES,
     Record,
+    Row,
     StoreRefused,
     StoreUnavailable,
     Table,
@@ -31,18 +33,37 @@ _BUSY_TIMEOUT_MS = 1000
 """How long SQLite itself waits for another writer, before the recorder's own patience begins."""
 
 
-def _insert(table: str, columns: Sequence[str], conflict: str = "DO NOTHING") -> str:
-    places = ", ".join("?" for _ in columns)
-    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places}) ON CONFLICT {conflict}"  # noqa: S608 - our own names
+_ROWS_AT_ONCE = (256, 16, 1)
+"""Rows of one statement. The library gives the interpreter's lock away around each statement, and the thread that
+relays streams hands it back only when it must: few large statements spare both many switches."""
 
 
-def _insert_all(table: Table) -> str:
-    return _insert(table.name, [column.name for column in table.columns])
+class _Insert:
+    """Inserts rows into one table, many with one statement."""
+
+    def __init__(self, table: str, columns: Sequence[str], conflict: str = "DO NOTHING") -> None:
+        row = f"({', '.join('?' for _ in columns)})"
+        into = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "
+        self._statements = [
+            (count, f"{into}{', '.join([row] * count)} ON CONFLICT {conflict}") for count in _ROWS_AT_ONCE
+        ]
+
+    def run(self, db: sqlite3.Connection, rows: Sequence[Row]) -> None:
+        """Insert all rows, within the caller's transaction."""
+        done = 0
+        for count, statement in self._statements:
+            while len(rows) - done >= count:
+                db.execute(statement, list(chain.from_iterable(rows[done : done + count])))
+                done += count
 
 
-_OPEN = _insert(INTERCEPTIONS.name, OPENED_COLUMNS)
+def _insert_all(table: Table) -> _Insert:
+    return _Insert(table.name, [column.name for column in table.columns])
+
+
+_OPEN = _Insert(INTERCEPTIONS.name, OPENED_COLUMNS)
 # The first end that was told stays.
-_CLOSE = _insert(
+_CLOSE = _Insert(
     INTERCEPTIONS.name,
     OPENED_COLUMNS + CLOSED_COLUMNS,
     f"(id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in CLOSED_COLUMNS)} WHERE ended_at IS NULL",
@@ -83,10 +104,10 @@ class SQLiteStore:
         """Keep all of the records or none; one already kept changes nothing."""
         rows = rows_of(records)
         with _translated(self.path), self._transaction():
-            self._db.executemany(_OPEN, rows.opened)
-            self._db.executemany(_CLOSE, rows.closed)
-            self._db.executemany(_ATTEMPT, rows.attempts)
-            self._db.executemany(_USAGE, rows.token_usages)
+            _OPEN.run(self._db, rows.opened)
+            _CLOSE.run(self._db, rows.closed)
+            _ATTEMPT.run(self._db, rows.attempts)
+            _USAGE.run(self._db, rows.token_usages)
 
     def close(self) -> None:
         """Close the file. Never raises."""

@@ -1,9 +1,11 @@
 """The log: one JSON object a line on standard error; exactly one line at an interception's end.
 
-No line holds a secret: of a credential only its kind and its masked hint are known here. A line is written at once,
-on the event loop; who reads standard error is expected to read it.
+No line holds a secret: of a credential only its kind and its masked hint are known here. Lines are
+written on the event loop, a moment late and many at once; who reads standard error is expected to read it.
 """
 
+import asyncio
+import contextlib
 import logging
 import sys
 import time
@@ -42,7 +44,7 @@ def setup(level: str = "info", stream: TextIO | None = None) -> None:
         level: the least that is written: debug, info, warning or error.
         stream: standard error by default.
     """
-    handler = logging.StreamHandler(sys.stderr if stream is None else stream)
+    handler = LineHandler(sys.stderr if stream is None else stream)
     handler.setFormatter(JSONFormatter())
     root = logging.getLogger()
     for old in [old for old in root.handlers if isinstance(old.formatter, JSONFormatter)]:
@@ -52,6 +54,51 @@ def setup(level: str = "info", stream: TextIO | None = None) -> None:
     logging.getLogger(LOGGER).setLevel(level.upper())
     # What no line shows need not be found out for each (see "Optimization" in the library's documentation).
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+
+
+class LineHandler(logging.Handler):
+    """Writes lines to a stream: those of ordinary life together, a moment later, all others at once.
+
+    On an event loop a line below `warning` waits up to `DELAY` for others, so that a busy gateway makes one system
+    call of many lines. What waits is written at the next warning, and at the process's end.
+    """
+
+    DELAY = 0.05
+    """Seconds."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._lines: list[str] = []
+        self._asked: asyncio.AbstractEventLoop | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a record."""
+        try:
+            self._lines.append(self.format(record))
+            if record.levelno >= logging.WARNING or not self._flushes_later():
+                self.flush()
+        except Exception:  # noqa: BLE001 - the library's contract: a log must not break who logs
+            self.handleError(record)
+
+    def flush(self) -> None:
+        """Write what waits."""
+        with self.lock or contextlib.nullcontext():
+            self._asked = None
+            lines, self._lines = self._lines, []
+            if lines:
+                self._stream.write("\n".join(lines) + "\n")
+                self._stream.flush()
+
+    def _flushes_later(self) -> bool:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return False
+        if self._asked is not loop:
+            self._asked = loop
+            loop.call_later(self.DELAY, self.flush)
+        return True
 
 
 class JSONFormatter(logging.Formatter):

@@ -1,5 +1,6 @@
 """The log: one line an end, of the level and with the words that the termination asks for."""
 
+import asyncio
 import io
 import json
 import logging
@@ -7,7 +8,7 @@ import logging
 import pytest
 
 from aibridge.lifecycle import TERMINATION_OF, Cause, Termination
-from aibridge.telemetry.log import Log, setup
+from aibridge.telemetry.log import JSONFormatter, LineHandler, Log, setup
 
 
 @pytest.fixture
@@ -142,3 +143,29 @@ def test_setting_up_again_replaces(lines):
     lines("info")
     logging.getLogger("aibridge").info("once")
     assert len(lines()) == 1
+
+
+async def test_lines_of_ordinary_life_wait_for_each_other():
+    stream = io.StringIO()
+    handler = LineHandler(stream)
+    handler.setFormatter(JSONFormatter())
+    for number in range(3):
+        handler.emit(logging.makeLogRecord({"msg": f"line {number}", "levelno": logging.INFO, "levelname": "INFO"}))
+    assert stream.getvalue() == ""
+    handler.emit(logging.makeLogRecord({"msg": "bad", "levelno": logging.WARNING, "levelname": "WARNING"}))
+    assert [json.loads(line)["message"] for line in stream.getvalue().splitlines()] == [
+        "line 0", "line 1", "line 2", "bad",
+    ]  # fmt: skip
+    handler.emit(logging.makeLogRecord({"msg": "late", "levelno": logging.INFO, "levelname": "INFO"}))
+    flushed = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(handler.DELAY * 2, flushed.set_result, None)
+    await flushed
+    assert stream.getvalue().endswith("\n")
+    assert json.loads(stream.getvalue().splitlines()[-1])["message"] == "late"
+
+
+def test_without_a_loop_a_line_is_written_at_once():
+    stream = io.StringIO()
+    handler = LineHandler(stream)
+    handler.emit(logging.makeLogRecord({"msg": "now", "levelno": logging.INFO, "levelname": "INFO"}))
+    assert stream.getvalue() == "now\n"
