@@ -6,6 +6,7 @@ written on the event loop, a moment late and many at once; who reads standard er
 
 import asyncio
 import contextlib
+import functools
 import logging
 import sys
 import time
@@ -120,7 +121,12 @@ class JSONFormatter(logging.Formatter):
 
 
 def _utc(seconds: float) -> str:
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{int(seconds % 1 * 1000):03d}Z"
+    return f"{_whole_second(int(seconds))}.{int(seconds % 1 * 1000):03d}Z"
+
+
+@functools.lru_cache(maxsize=2)
+def _whole_second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 class Log:
