@@ -11,7 +11,6 @@ from aibridge.config import BedrockProvider as BedrockSettings
 from aibridge.config import Config, Secret
 from aibridge.credentials import hint
 from aibridge.deadlines import Wheel
-from aibridge.exchange import Deadlines, Surroundings
 from aibridge.gateway import Bounds, Gateway
 from aibridge.listeners import Listeners
 from aibridge.providers.anthropic import AnthropicProvider
@@ -22,6 +21,7 @@ from aibridge.recorder import Recorder
 from aibridge.routing import RouteTable
 from aibridge.server import ClientStream, Server
 from aibridge.stores.sqlite import SQLiteStore
+from aibridge.surroundings import Deadlines, Surroundings
 from aibridge.telemetry.log import Log
 from aibridge.telemetry.metrics import Metrics
 from aibridge.telemetry.tracing import Tracing

@@ -13,28 +13,17 @@ import functools
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from aibridge.deadlines import Wheel
-from aibridge.dialects import Telling, words_of
+from aibridge.dialects import words_of
 from aibridge.errors import AibridgeError, UpstreamFailure
-from aibridge.faults import FAULT_OF, ErrorKind, kind_of_status
-from aibridge.lifecycle import TERMINATION_OF, Cause, Signal, State, health_of
+from aibridge.lifecycle import Cause, Signal, State
+from aibridge.linger import Linger
 from aibridge.providers.base import Provider
 from aibridge.relay import Relay
 from aibridge.server import ClientStream
-from aibridge.upstream import Connection, Origin, Pool
-from aibridge.values import (
-    Attempt,
-    Evidence,
-    Headers,
-    Interception,
-    Listener,
-    Outcome,
-    ResponseHead,
-    UpstreamRequest,
-    UsageSource,
-)
+from aibridge.surroundings import Surroundings
+from aibridge.upstream import Connection, Origin
+from aibridge.values import Evidence, Headers, Interception, Outcome, ResponseHead, UpstreamRequest
 
 logger = logging.getLogger(__name__)
 
@@ -49,35 +38,6 @@ _WRITTEN_AT_ONCE = 65_536
 _STALE_WITHIN = 2.0
 """Seconds in which a request on a stale connection is turned away: one round trip, and a busy peer."""
 _RETRY_AFTER_DRAIN = b"1"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Deadlines:
-    """Seconds, each above zero."""
-
-    connect: float
-    response: float
-    idle: float
-    client_stall: float
-    ping: float
-
-    @property
-    def shortest(self) -> float:
-        """How long a look at the wheel may be put off: no deadline that begins later can be due before."""
-        return min(self.connect, self.response, self.idle, self.client_stall, self.ping)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Surroundings:
-    """What all exchanges of one provider share. `on_trailing` counts bytes behind a terminal event."""
-
-    loop: asyncio.AbstractEventLoop
-    wheel: Wheel
-    pool: Pool
-    listener: Listener
-    deadlines: Deadlines
-    max_response_bytes: int
-    on_trailing: Callable[[str, int], None]
 
 
 class Exchange:
@@ -470,15 +430,7 @@ class Exchange:
     def _fault(self) -> tuple[int, Headers, bytes]:
         """Return our own error as an answer."""
         relay = self._relay
-        if relay.cause is Cause.HTTP_STATUS:
-            status = relay.http_status or 502
-            message = f"the upstream answered with status {status}"
-            telling = Telling(kind_of_status(status), message, self._interception.id)
-        else:
-            status = FAULT_OF[relay.cause or Cause.INTERNAL].status
-            telling = relay.telling()
-            if relay.cause is Cause.CONNECT_FAILED and self._late:
-                status, telling = 504, telling._replace(kind=ErrorKind.TIMEOUT)
+        status, telling = relay.refusal(late=self._late)
         headers: Headers = (*_JSON, (b"x-aibridge-id", self._interception.id.encode()))
         if relay.cause is Cause.DRAINING:
             headers += ((b"retry-after", _RETRY_AFTER_DRAIN),)
@@ -499,94 +451,22 @@ class Exchange:
             connection.close()
 
     def _tell_attempt(self, evidence: Evidence) -> None:
-        relay = self._relay
-        cause = relay.cause or Cause.INTERNAL
-        ended = time.perf_counter()
-        attempt = Attempt(
+        if not self._attempt:
+            return  # it ended before there was anything to send
+        attempt = self._relay.attempt(
             number=self._attempt,
             origin=self._request.origin if self._request is not None else "",
             started_at=self._interception.started_at + self._attempt_at - self._started,
-            duration=ended - self._attempt_at,
-            termination=TERMINATION_OF[cause],
-            cause=cause,
-            error=relay.error,
+            duration=time.perf_counter() - self._attempt_at,
             evidence=evidence,
         )
-        if self._attempt:
-            self._around.listener.attempted(self._interception, attempt)
+        self._around.listener.attempted(self._interception, attempt)
 
     def _outcome(self, evidence: Evidence) -> Outcome:
-        relay = self._relay
-        cause = relay.cause or Cause.INTERNAL
-        observer = relay.observer
         duration = time.perf_counter() - self._started
-        source = observer.usage_source()
-        if cause is not Cause.CLEAN and source is UsageSource.PROVIDER_FINAL:
-            source = UsageSource.PROVIDER_PARTIAL
-        return Outcome(
-            termination=TERMINATION_OF[cause],
-            cause=cause,
-            error=relay.error,
-            ended_at=self._interception.started_at + duration,
-            duration=duration,
-            evidence=evidence,
-            health=health_of(cause, relay.http_status, relay.error_type),
-            usage=observer.usage,
-            usage_source=source,
-            message_id=observer.message_id,
-            response_model=observer.response_model,
-            stop_reason=observer.stop_reason,
+        return self._relay.outcome(
+            ended_at=self._interception.started_at + duration, duration=duration, evidence=evidence
         )
-
-
-class Linger:
-    """Waits for the end of a body whose last word has come, so that its connection can be kept.
-
-    What comes meanwhile is counted as trailing, and neither relayed nor kept. It ends by itself, soon.
-    """
-
-    MAX_SECONDS = 2.0
-    MAX_BYTES = 65_536
-
-    def __init__(self, connection: Connection, around: Surroundings, provider: str) -> None:
-        self._connection: Connection | None = connection
-        self._around = around
-        self._provider = provider
-        self._bytes = 0
-        connection.pass_to(self)
-        connection.resume_reading()
-        around.wheel.add(self, around.loop.time() + self.MAX_SECONDS)
-
-    def head_received(self, head: ResponseHead) -> None:
-        """Cannot come: the head was told before."""
-
-    def data_received(self, data: bytes) -> None:
-        """Count bytes behind the last word."""
-        self._bytes += len(data)
-        self._around.on_trailing(self._provider, len(data))
-        if self._bytes > self.MAX_BYTES:
-            self._let_go().close()
-
-    def body_ended(self) -> None:
-        """Give the connection back."""
-        self._let_go().release()
-
-    def upstream_failed(self, signal: Signal, error: str) -> None:  # noqa: ARG002 - the contract's
-        """The connection is gone. All that mattered had come."""
-        self._let_go()
-
-    def check(self, now: float) -> float | None:  # noqa: ARG002 - the contract's
-        """Stop waiting; see `Timed`."""
-        if self._connection is not None:
-            self._let_go().close()
-        return None
-
-    def _let_go(self) -> Connection:
-        self._around.wheel.remove(self)
-        connection, self._connection = self._connection, None
-        if connection is None:
-            raise RuntimeError("the connection was let go before")
-        return connection
 
 
 def _say_nothing() -> None:

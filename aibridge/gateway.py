@@ -16,13 +16,14 @@ from aibridge.auth import Authenticator
 from aibridge.callers import client_name
 from aibridge.dialects import DIALECTS, Telling
 from aibridge.errors import RequestRejected
-from aibridge.exchange import Exchange, Surroundings
+from aibridge.exchange import Exchange
 from aibridge.faults import kind_of_status
 from aibridge.ids import uuid7
 from aibridge.passthrough import Passthrough
 from aibridge.providers.base import Provider, Reading
 from aibridge.routing import Action, Route, RouteTable
 from aibridge.server import ClientStream
+from aibridge.surroundings import Surroundings
 from aibridge.values import Actor, ClientRequest, Headers, Interception
 
 _JSON: Headers = ((b"content-type", b"application/json"),)

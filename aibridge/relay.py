@@ -4,15 +4,15 @@ The relay does no I/O and reads no clock. Its owner feeds it what the upstream s
 three sides; it gives back what the client is to get, and says in `state`, `cause` and `error` where the answer stands.
 
 Where `feed_data` or `feed_eof` lead to `FINISHED`, `last_words` holds the terminal event: its owner hands it to the
-client's socket, once that has taken all before it, and says `DELIVERED`. Where they lead to `ENDED`, `last_words` holds what the client still
-gets: the upstream's own error event, or an error event of ours.
+client's socket, once that has taken all before it, and says `DELIVERED`. Where they lead to `ENDED`, `last_words` holds
+what the client still gets: the upstream's own error event, or an error event of ours.
 """
 
 from aibridge.dialects import Dialect, Observer, Telling, words_of
 from aibridge.errors import CorruptFrame, CorruptPayload, TruncatedEvent, TruncatedFrame, WireError
-from aibridge.faults import FAULT_OF, kind_of_exception
-from aibridge.lifecycle import Cause, Signal, State, step
-from aibridge.values import Event, Evidence, Frame, Scan, StreamDecoder
+from aibridge.faults import FAULT_OF, kind_of_exception, kind_of_status
+from aibridge.lifecycle import TERMINATION_OF, Cause, Signal, State, health_of, step
+from aibridge.values import Attempt, Event, Evidence, Frame, Outcome, Scan, StreamDecoder, UsageSource
 
 MAX_ERROR_CHARACTERS = 1024
 """The upstream's words on a record: enough for every message seen, and no room for a hostile one."""
@@ -109,6 +109,59 @@ class Relay:
         kind = kind_of_exception(self.error_type or "") if self.cause is Cause.EXCEPTION_FRAME else fault.kind
         message = self.error if self.cause in _THEIR_WORDS and self.error else fault.message
         return Telling(kind, message, self._request_id)
+
+    def refusal(self, *, late: bool) -> tuple[int, Telling]:
+        """Return status and words of our own error, where no head was sent to the client yet.
+
+        Args:
+            late: the connection failed for want of time.
+        """
+        if self.cause is Cause.HTTP_STATUS:
+            # Its body did not come whole; else the upstream's own words would be passed on.
+            status = self.http_status or FAULT_OF[Cause.UNEXPECTED_RESPONSE].status
+            return status, Telling(
+                kind_of_status(status), f"the upstream answered with status {status}", self._request_id
+            )
+        if self.cause is Cause.CONNECT_FAILED and late:
+            timeout = FAULT_OF[Cause.RESPONSE_TIMEOUT]
+            return timeout.status, self.telling()._replace(kind=timeout.kind)
+        return FAULT_OF[self.cause or Cause.INTERNAL].status, self.telling()
+
+    def attempt(self, *, number: int, origin: str, started_at: float, duration: float, evidence: Evidence) -> Attempt:
+        """Return the attempt that has ended."""
+        cause = self.cause or Cause.INTERNAL
+        return Attempt(
+            number=number,
+            origin=origin,
+            started_at=started_at,
+            duration=duration,
+            termination=TERMINATION_OF[cause],
+            cause=cause,
+            error=self.error,
+            evidence=evidence,
+        )
+
+    def outcome(self, *, ended_at: float, duration: float, evidence: Evidence) -> Outcome:
+        """Return the one outcome of an interception whose last attempt has ended."""
+        cause = self.cause or Cause.INTERNAL
+        observer = self.observer
+        source = observer.usage_source()
+        if cause is not Cause.CLEAN and source is UsageSource.PROVIDER_FINAL:
+            source = UsageSource.PROVIDER_PARTIAL
+        return Outcome(
+            termination=TERMINATION_OF[cause],
+            cause=cause,
+            error=self.error,
+            ended_at=ended_at,
+            duration=duration,
+            evidence=evidence,
+            health=health_of(cause, self.http_status, self.error_type),
+            usage=observer.usage,
+            usage_source=source,
+            message_id=observer.message_id,
+            response_model=observer.response_model,
+            stop_reason=observer.stop_reason,
+        )
 
     def evidence(self, started: float) -> Evidence:
         """Return what the decision was made from. `started` and the relay's times share one monotonic clock."""

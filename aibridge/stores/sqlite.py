@@ -43,7 +43,7 @@ class _Insert:
 
     def __init__(self, table: str, columns: Sequence[str], conflict: str = "DO NOTHING") -> None:
         row = f"({', '.join('?' for _ in columns)})"
-        into = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "
+        into = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "  # noqa: S608 - our own names
         self._statements = [
             (count, f"{into}{', '.join([row] * count)} ON CONFLICT {conflict}") for count in _ROWS_AT_ONCE
         ]

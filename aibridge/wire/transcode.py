@@ -16,7 +16,15 @@ from aibridge import jsontext
 from aibridge.errors import CorruptPayload, PayloadError, TruncatedFrame, WireError
 from aibridge.values import Event, Frame, Scan
 
-from .eventstream import MAX_FRAME_BYTES, MAX_HEADERS_BYTES, SHORTEST_FRAME, FrameSplitter, parse_headers, raise_again, truncated_text
+from .eventstream import (
+    MAX_FRAME_BYTES,
+    MAX_HEADERS_BYTES,
+    SHORTEST_FRAME,
+    FrameSplitter,
+    parse_headers,
+    raise_again,
+    truncated_text,
+)
 from .sse import UNFIT_FOR_TYPE, encode_event, escape_data
 from .template import Templates
 

@@ -145,7 +145,7 @@ async def test_c8_leaves_inside_its_request(house, new_client, way):
         leave(client, way)
         async with asyncio.timeout(PATIENCE):
             while not house.metric("aibridge_rejections_total", reason="request_incomplete"):
-                await asyncio.sleep(0)  # yields: the gateway runs on this very loop
+                await asyncio.sleep(0)
     assert house.outcomes.opened_ids == []
     assert house.simulator.accepted == 0
 
