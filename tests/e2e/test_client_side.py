@@ -143,8 +143,8 @@ async def test_c8_leaves_inside_its_request(house, new_client, way):
     async with new_client(house.port) as client:
         await client.ask("/anthropic/v1/messages", b'{"model":', headers=[("content-length", "1000"), VERSION])
         leave(client, way)
-        async with asyncio.timeout(PATIENCE):  # noqa: ASYNC110 - the gateway runs on this very loop
-            while not house.metric("aibridge_rejections_total", reason="request_incomplete"):
+        async with asyncio.timeout(PATIENCE):
+            while not house.metric("aibridge_rejections_total", reason="request_incomplete"):  # noqa: ASYNC110 - the gateway runs on this loop
                 await asyncio.sleep(0)
     assert house.outcomes.opened_ids == []
     assert house.simulator.accepted == 0
