@@ -32,6 +32,8 @@ class Passthrough:
         self._connection: Connection | None = None
         self._answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         client.listener = self
+        if client.lost:
+            self._settle(None)
 
     async def run(self, request: UpstreamRequest, timeout: float) -> None:  # noqa: ASYNC109 - one budget for all of it
         """Send the request, and its answer to the client.
@@ -41,7 +43,8 @@ class Passthrough:
         """
         try:
             async with asyncio.timeout(timeout):
-                await self._send(request)
+                if not self._answered.done():
+                    await self._send(request)
                 await self._answered
         except TimeoutError:
             raise RequestRejected("upstream_timeout", 504, "the upstream did not answer in time") from None

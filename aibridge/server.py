@@ -151,6 +151,15 @@ class ClientStream:
             if self.listener is not None:
                 self.listener.client_lost()
 
+    def break_body(self) -> None:
+        """What came next is no part of the request's body. Called by the protocol; `read_body` tells."""
+        self._request.content.set_exception(web.RequestPayloadError("malformed"))
+
+    @property
+    def body_broken(self) -> bool:
+        """Whether the body's framing or compression is broken: nothing on the connection can be read any more."""
+        return self._request.content.exception() is not None
+
     def restore_limits(self) -> None:
         """Give the connection its ordinary high-water mark."""
         if self._transport is not None:
@@ -225,6 +234,12 @@ class _ClientProtocol(web.RequestHandler):
         if self.transport is not None:
             self.transport.set_write_buffer_limits(high=self._buffer_bytes)
 
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._messages and self.stream is not None and not self.stream.body_complete:
+            # No request can begin inside another's body: this is the parser's complaint, queued behind the request.
+            self.stream.break_body()
+
     def eof_received(self) -> None:
         # A client that ends its side has left: nothing it could still say is worth an upstream's tokens.
         if self.stream is not None:
@@ -296,4 +311,6 @@ class Server(web.Server):
             protocol.stream = None
         if not stream.ended:
             stream.abort()
+        if stream.body_broken:
+            protocol.force_close()  # it flushes, and does not wait for more of the body
         return _SENT if stream.reusable else _SENT_AND_CLOSE
