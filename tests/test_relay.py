@@ -178,6 +178,7 @@ def test_an_error_event_is_the_last_word(wire, place, cuts):
     assert not relay.terminal_event_seen
     assert relay.last_event == "error"
     assert relay.trailing_bytes > 0
+    assert wire is Frames or relay.trailing_bytes == len(wire.body_of(CLEAN[place:]))
 
 
 @WIRES
@@ -193,6 +194,7 @@ def test_events_behind_the_last_word_are_counted_and_not_relayed(wire, extra, cu
     relay.on(Signal.DELIVERED)
     assert (relay.state, relay.cause, relay.error) == (State.ENDED, Cause.CLEAN, "")
     assert relay.trailing_bytes > 0
+    assert wire is Frames or relay.trailing_bytes == len(wire.body_of(extra))
     assert relay.bytes_in == len(body)
     assert relay.last_event == "message_stop"
 
@@ -205,6 +207,7 @@ def test_garbage_behind_the_last_word_changes_nothing(wire, garbage, cuts):
     came = feed(relay, cut(wire.body_of(CLEAN) + garbage, cuts)) + relay.feed_eof(0.0)
     assert came + relay.last_words == text_of(CLEAN)
     assert relay.state is State.FINISHED
+    assert relay.trailing_bytes == len(garbage)
 
 
 def test_trailing_bytes_are_exact_where_they_come_alone():
