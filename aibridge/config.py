@@ -106,7 +106,10 @@ def _clean_base_url(text: str) -> str:
 
 
 def _clean_proxy_url(secret: SecretStr) -> SecretStr:
-    return SecretStr(_check_url(secret.get_secret_value()))
+    url = _check_url(secret.get_secret_value())
+    if not url.startswith("http://"):
+        raise _error("should be an http:// URL: TLS to the proxy itself is not spoken")
+    return SecretStr(url)
 
 
 def _lower(value: object) -> object:

@@ -22,7 +22,7 @@ from aibridge.providers.base import Provider
 from aibridge.relay import Relay
 from aibridge.server import ClientStream
 from aibridge.surroundings import Surroundings
-from aibridge.upstream import Connection, Origin
+from aibridge.upstream import CLOSINGS, Connection, Origin
 from aibridge.values import Evidence, Headers, Interception, Outcome, ResponseHead, UpstreamRequest
 
 logger = logging.getLogger(__name__)
@@ -178,7 +178,7 @@ class Exchange:
     def upstream_failed(self, signal: Signal, error: str) -> None:
         """The answer ended before its time."""
         connection, self._connection = self._connection, None
-        if connection is not None and self._was_stale(connection):
+        if connection is not None and signal in CLOSINGS and self._was_stale(connection):
             self._relay.on(signal, error)
             self._tell_attempt(self._relay.evidence(self._started))
             self._relay = self._new_relay()

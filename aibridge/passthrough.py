@@ -9,7 +9,7 @@ from aibridge.errors import RequestRejected, UpstreamFailure
 from aibridge.headers import to_client
 from aibridge.lifecycle import Signal
 from aibridge.server import ClientStream
-from aibridge.upstream import Connection, Origin, Pool
+from aibridge.upstream import CLOSINGS, Connection, Origin, Pool
 from aibridge.values import ResponseHead, UpstreamRequest
 
 
@@ -30,6 +30,7 @@ class Passthrough:
         self._parts: list[bytes] = []
         self._size = 0
         self._connection: Connection | None = None
+        self._was_stale = False
         self._answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         client.listener = self
         if client.lost:
@@ -43,9 +44,7 @@ class Passthrough:
         """
         try:
             async with asyncio.timeout(timeout):
-                if not self._answered.done():
-                    await self._send(request)
-                await self._answered
+                await self._ask(request)
         except TimeoutError:
             raise RequestRejected("upstream_timeout", 504, "the upstream did not answer in time") from None
         except UpstreamFailure as error:
@@ -57,11 +56,23 @@ class Passthrough:
         if not self._client.lost and self._head is not None:
             self._client.respond(self._head.status, to_client(self._head.headers), b"".join(self._parts))
 
-    async def _send(self, request: UpstreamRequest) -> None:
+    async def _ask(self, request: UpstreamRequest) -> None:
         origin = Origin.of(request.origin)
-        connection = self._pool.take(origin) or await self._pool.connect(origin)
-        if self._answered.done():
+        connection = self._pool.take(origin)
+        if connection is not None:
+            self._send(request, connection)
+            await self._answered
+            if not self._was_stale:
+                return
+            self._answered = asyncio.get_running_loop().create_future()
+        if not self._client.lost:
+            self._send(request, await self._pool.connect(origin))
+            await self._answered
+
+    def _send(self, request: UpstreamRequest, connection: Connection) -> None:
+        if self._client.lost:
             self._pool.put(connection)
+            self._settle(None)
             return
         self._connection = connection
         connection.send(request, self)
@@ -84,10 +95,12 @@ class Passthrough:
             connection.release()
         self._settle(None)
 
-    def upstream_failed(self, signal: Signal, error: str) -> None:  # noqa: ARG002 - the contract's
-        """The answer ended before its time."""
-        self._connection = None
-        self._settle(UpstreamFailure(error))
+    def upstream_failed(self, signal: Signal, error: str) -> None:
+        """The answer ended before its time, or a kept connection was closed before it began."""
+        connection, self._connection = self._connection, None
+        kept = connection is not None and connection.requests > 1
+        self._was_stale = kept and self._head is None and signal in CLOSINGS
+        self._settle(None if self._was_stale else UpstreamFailure(error))
 
     def client_lost(self) -> None:
         """Nobody waits for the answer any more."""

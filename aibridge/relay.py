@@ -95,6 +95,8 @@ class Relay:
 
     def fail(self, signal: Signal, error: str = "") -> None:
         """Take a fact that ends the answer, and keep an error event of ours as `last_words` where a stream is open."""
+        if self.cause is not None:
+            return
         streaming = self.state in _OPEN
         held, self.last_words = self.last_words, b""
         self.on(signal, error)

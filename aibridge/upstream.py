@@ -32,6 +32,11 @@ _NO_BODY = frozenset({204, 304})
 _OK = 200
 
 
+CLOSINGS = frozenset({Signal.CUT, Signal.RESET})
+"""Ways in which an upstream closes a connection; on a kept one, before any byte of an answer, they say that it was
+stale."""
+
+
 class Sink(Protocol):
     """Who takes an answer, as it comes. After `body_ended` or `upstream_failed` nothing more comes."""
 

@@ -5,7 +5,7 @@ HTTP headers are tuples of (name, value) in bytes, names in lower case, in the o
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
@@ -90,8 +90,8 @@ class ClientRequest:
     method: str
     path: str
     query: str
-    headers: Headers
-    body: bytes
+    headers: Headers = field(repr=False)
+    body: bytes = field(repr=False)
 
     def header(self, name: bytes) -> bytes | None:
         """Return the first value of a header, by its lower-case name."""
@@ -105,8 +105,8 @@ class UpstreamRequest:
     method: str
     origin: str
     target: str
-    headers: Headers
-    body: bytes
+    headers: Headers = field(repr=False)
+    body: bytes = field(repr=False)
     credential: Credential
 
 

@@ -139,3 +139,20 @@ async def test_stale_connection_is_replaced(house, ask):
     assert [attempt.cause.value for attempt in house.outcomes.attempts] == ["clean", "connection_reset", "clean"]
     assert [attempt.number for attempt in house.outcomes.attempts] == [1, 1, 2]
     assert house.simulator.accepted == 2
+
+
+async def test_passthrough_on_a_stale_connection(house, new_client):
+    async with new_client(house.port) as client:
+        for fault in ("stale", None):
+            headers = [("anthropic-version", "2023-06-01"), *([("x-sim-fault", fault)] if fault else [])]
+            await client.ask("/anthropic/v1/models", b"", method="GET", headers=headers)
+            assert (await client.answer()).status == 200
+    assert house.simulator.accepted == 2
+
+
+async def test_garbage_on_a_kept_connection_is_not_asked_twice(house, ask):
+    """The upstream did answer: only a connection closed without a byte was stale."""
+    assert (await ask(house, "anthropic")).status == 200
+    assert (await ask(house, "anthropic", "bad_http")).status == 502
+    (await house.books(ended=2)).check("upstream_error", "protocol_error", health="failure")
+    assert house.simulator.ledger.total == 2
