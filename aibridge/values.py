@@ -139,8 +139,7 @@ class UsageSource(StrEnum):
     NONE = "none"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interception:
+class Interception(NamedTuple):
     """One request of a client on an intercepted route, as known at its acceptance. The key of every record."""
 
     id: str
@@ -162,8 +161,7 @@ class Interception:
     traceparent: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class Evidence(NamedTuple):
     """What the decision was made from; kept on the record."""
 
     terminal_event_seen: bool = False
@@ -176,8 +174,7 @@ class Evidence:
     time_to_first_event: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One request to an upstream, ended. `number` counts from 1 within its interception."""
 
     number: int
@@ -190,8 +187,7 @@ class Attempt:
     evidence: Evidence
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(NamedTuple):
     """All we know at the end. The one object that metric, span, log, record and breaker are driven by.
 
     `error` is empty for COMPLETED; else the upstream's words, or ours. `ended_at` is UTC, `duration` monotonic.

@@ -3,7 +3,6 @@
 import sqlite3
 import threading
 from contextlib import closing
-from dataclasses import replace
 
 import pytest
 
@@ -68,7 +67,7 @@ ATTEMPT = Attempt(
 
 
 def numbered(number):
-    return replace(INTERCEPTION, id=str(number))
+    return INTERCEPTION._replace(id=str(number))
 
 
 class Shelf:

@@ -159,9 +159,18 @@ class Log:
         level, message = _ENDS[outcome.termination]
         logger = self._logger
         if logger.isEnabledFor(level):
-            # Made by hand: `log` would walk the stack for the caller's name, which no line shows.
-            extra = {"fields": _identity(interception) | _ending(outcome)}
-            logger.handle(logger.makeRecord(logger.name, level, "", 0, message, (), None, extra=extra))
+            logger.handle(_record(logger.name, level, message, _identity(interception) | _ending(outcome)))
+
+
+_PLAIN = logging.LogRecord("", 0, "", 0, "", (), None).__dict__
+
+
+def _record(name: str, level: int, message: str, fields: dict[str, Any]) -> logging.LogRecord:
+    """Return a record without what no line shows: finding caller, path, thread and process costs more than the line."""
+    record = logging.LogRecord.__new__(logging.LogRecord)
+    own = {"name": name, "levelno": level, "levelname": logging.getLevelName(level), "msg": message}
+    record.__dict__.update(_PLAIN, created=time.time(), fields=fields, **own)
+    return record
 
 
 def _identity(interception: Interception) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
 
 import pytest
 
@@ -68,8 +67,7 @@ OUTCOME = Outcome(
     stop_reason="end_turn",
 )
 
-FAILED = replace(
-    OUTCOME,
+FAILED = OUTCOME._replace(
     termination=TERMINATION_OF[Cause.TRUNCATED],
     cause=Cause.TRUNCATED,
     error="its words",
@@ -206,7 +204,7 @@ def test_a_failed_interception(store, rows):
 
 
 def test_attempts(store, rows):
-    second = replace(ATTEMPT, number=2)
+    second = ATTEMPT._replace(number=2)
     store.write([Attempted(INTERCEPTION, ATTEMPT)])
     store.write([Attempted(INTERCEPTION, ATTEMPT), Attempted(INTERCEPTION, second)])
     first, other = rows("attempts")
@@ -224,8 +222,8 @@ def test_attempts(store, rows):
 
 
 def test_what_clients_and_upstreams_choose_is_bounded(store, rows):
-    interception = replace(INTERCEPTION, model="ü" * 5000, user_agent="\udcff")
-    outcome = replace(OUTCOME, usage=Usage(10**30, -(10**30)))
+    interception = INTERCEPTION._replace(model="ü" * 5000, user_agent="\udcff")
+    outcome = OUTCOME._replace(usage=Usage(10**30, -(10**30)))
     store.write([Closed(interception, outcome)])
     [row] = rows("interceptions")
     assert (row["model"], row["user_agent"]) == ("ü" * 512, "?")
@@ -234,7 +232,7 @@ def test_what_clients_and_upstreams_choose_is_bounded(store, rows):
 
 
 def test_a_batch_is_kept_whole_or_not_at_all(store, rows):
-    poison = Closed(replace(INTERCEPTION, id="2"), replace(OUTCOME, ended_at=object()))
+    poison = Closed(INTERCEPTION._replace(id="2"), OUTCOME._replace(ended_at=object()))
     with pytest.raises(StoreRefused):
         store.write([Closed(INTERCEPTION, OUTCOME), poison])
     assert rows("interceptions") == []
@@ -257,7 +255,7 @@ def test_a_locked_file_is_away_for_now(monkeypatch, path, rows):
 def test_a_full_disk_is_away_for_now_and_leaves_nothing_by_half(store, rows):
     pages = store._db.execute("PRAGMA page_count").fetchone()[0]
     store._db.execute(f"PRAGMA max_page_count = {pages + 2}")
-    many = [Closed(replace(INTERCEPTION, id=str(number)), OUTCOME) for number in range(500)]
+    many = [Closed(INTERCEPTION._replace(id=str(number)), OUTCOME) for number in range(500)]
     with pytest.raises(StoreUnavailable, match="full"):
         store.write(many)
     assert rows("interceptions") == []

@@ -1,7 +1,5 @@
 """Interceptions and outcomes to tell listeners about."""
 
-from dataclasses import replace
-
 import pytest
 
 from aibridge.lifecycle import TERMINATION_OF, Cause, Health
@@ -39,7 +37,7 @@ INTERCEPTION = Interception(
 
 @pytest.fixture
 def make_interception():
-    return lambda **changes: replace(INTERCEPTION, **changes)
+    return INTERCEPTION._replace
 
 
 @pytest.fixture
@@ -55,7 +53,7 @@ def make_attempt():
             error="" if cause is Cause.CLEAN else "its words",
             evidence=Evidence(http_status=200),
         )
-        return replace(attempt, **changes)
+        return attempt._replace(**changes)
 
     return make
 
@@ -86,6 +84,6 @@ def make_outcome():
             response_model="claude-sonnet-4-5-20250929",
             stop_reason="end_turn",
         )
-        return replace(outcome, **changes)
+        return outcome._replace(**changes)
 
     return make
