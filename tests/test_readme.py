@@ -90,6 +90,20 @@ def test_outcomes_tell_every_cause_with_its_termination():
     }
 
 
+def test_outcomes_tell_every_reason_to_refuse():
+    sources = "".join(path.read_text() for path in (ROOT / "aibridge").rglob("*.py"))
+    ours = set(re.findall(r'RequestRejected\(\s*"([a-z_]+)", (\d+)', sources))
+    table = page("docs/outcomes.md").partition("### The reasons of G8")[2]
+    told = {
+        (reason, status)
+        for reasons, statuses in (cells[:2] for cells in rows_of(table) if re.match(r"[\d, ]+$", cells[1]))
+        for reason in re.findall(r"[a-z_]+", reasons)
+        for status in re.findall(r"\d+", statuses)
+    }
+    assert {reason for reason, _ in told} == {reason for reason, _ in ours}
+    assert ours <= told
+
+
 def test_the_lifecycle_is_drawn_from_the_table():
     spec = importlib.util.spec_from_file_location("lifecycle_drawing", ROOT / "docs" / "lifecycle.py")
     drawing = importlib.util.module_from_spec(spec)
