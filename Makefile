@@ -40,7 +40,7 @@ bench: dev  ## measure: the wire, then the whole gateway beside nginx and plain 
 
 bench-smoke: dev  ## see that the benches run; their figures say nothing
 	.venv/bin/python bench/kernel.py --quick
-	@if command -v $(CC) >/dev/null; then .venv/bin/python bench/gateway.py --quick; else echo "no C compiler: no gateway bench"; fi
+	@if command -v $(CC) >/dev/null; then .venv/bin/python bench/gateway.py --quick --subjects direct,aibridge; else echo "no C compiler: no gateway bench"; fi
 
 fuzz: dev  ## throw broken bytes at both wires for 30 seconds, and compare
 	@if $(COMPILED); then .venv/bin/python tests/fuzz/fuzz_wire.py --seconds 30; else echo "aibridge: no compiled wire here: nothing to compare"; fi

@@ -7,11 +7,12 @@
 /* Return an instance of `type`, a subclass of tuple, with these items. */
 static inline PyObject *new_record(PyObject *type, PyObject *items)
 {
-    PyObject *record, *arguments = PyTuple_Pack(1, items);
-    if (arguments == NULL)
+    Py_ssize_t size = PyTuple_GET_SIZE(items);
+    PyObject *record = ((PyTypeObject *)type)->tp_alloc((PyTypeObject *)type, size);
+    if (record == NULL)
         return NULL;
-    record = PyTuple_Type.tp_new((PyTypeObject *)type, arguments, NULL);
-    Py_DECREF(arguments);
+    for (Py_ssize_t index = 0; index < size; index++)
+        PyTuple_SET_ITEM(record, index, Py_NewRef(PyTuple_GET_ITEM(items, index)));
     return record;
 }
 
