@@ -245,7 +245,7 @@ class Answer:
     @property
     def events(self):
         """Types of the server-sent events, in order."""
-        return [line[7:].decode() for line in self.body.split(b"\n") if line.startswith(b"event: ")]
+        return [line[7:].decode() for line in self.body.splitlines() if line.startswith(b"event: ")]
 
     @property
     def last_event(self):
