@@ -65,7 +65,12 @@ class App:
             self.metrics,
             Bounds(max_request_bytes=limits.max_request_bytes, request_body=config.timeouts.request_body),
         )
-        self._data = Server(self._serve_data, buffer_bytes=limits.client_buffer_bytes)
+        self._data = Server(
+            self._serve_data,
+            self._refuse,
+            buffer_bytes=limits.client_buffer_bytes,
+            stall=config.timeouts.client_stall,
+        )
         self._admin = Server(self._serve_admin)
         self.port = 0
         self.admin_port = 0
@@ -119,6 +124,11 @@ class App:
         else:
             await self.gateway.handle(client)
 
+    def _refuse(self, status: int) -> bytes:
+        if status >= _SERVER_ERROR:
+            return self.gateway.refuse("failed", status, "the gateway failed")
+        return self.gateway.refuse("malformed", status, "the request is not HTTP that can be read")
+
     async def _serve_admin(self, client: ClientStream) -> None:
         if client.method not in {"GET", "HEAD"}:
             client.reusable = False
@@ -143,6 +153,7 @@ class App:
         client.respond(status, _JSON, jsontext.dumps(health))
 
 
+_SERVER_ERROR = 500
 _HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
 
 

@@ -38,11 +38,18 @@ class Authenticator:
             return ANONYMOUS, headers
         own = (first_header(headers, KEY_HEADER) or b"").decode("latin-1").strip()
         if own:
-            return self._actor(own), headers
+            return self._actor(own), tuple(pair for pair in headers if not self._is_gateway_key(pair))
         for secret in _candidates(headers):
             actor = self._actor(secret)
             return actor, tuple(pair for pair in headers if pair[0] not in CREDENTIALS)
         raise RequestRejected("no_key", 401, "a gateway key is needed, as x-api-key or Authorization: Bearer")
+
+    def _is_gateway_key(self, pair: tuple[bytes, bytes]) -> bool:
+        """Whether a header carries a key of ours where the client's own credential may stand: it must not go on."""
+        if pair[0] not in CREDENTIALS:
+            return False
+        known = [digest for digest, _ in self._names]
+        return any(_digest(secret) in known for secret in _candidates((pair,)))
 
     def _actor(self, secret: str) -> Actor:
         digest = _digest(secret)

@@ -100,6 +100,8 @@ def _check_url(text: str) -> str:
 
 def _clean_base_url(text: str) -> str:
     url = _check_url(text)
+    if not url.isascii():
+        raise _error("should be ASCII: other characters percent-encoded, a host in its punycode")
     if "@" in urlsplit(url).netloc:
         raise _error("should hold no credentials")
     return url

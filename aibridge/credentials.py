@@ -6,6 +6,9 @@ The rules are those of the field: `x-api-key` wins over `Authorization`; a beare
 from aibridge.values import Headers, first_header
 
 _BEARER_WORDS = 2
+_SECRET_HEADERS = frozenset({b"authorization", b"x-api-key", b"x-amz-security-token"})
+_SHORTEST_SECRET = 8
+"""Characters. What is shorter opens nothing, and would be found in any text."""
 _REVEALED = ((20, 4), (10, 2), (5, 1))
 """Characters shown at each end of a secret, by its least length."""
 
@@ -23,6 +26,24 @@ def client_credential(headers: Headers) -> tuple[bytes, str] | None:
         return b"x-api-key", api_key
     token = bearer_of(first_header(headers, b"authorization"))
     return (b"authorization", token) if token else None
+
+
+def secrets_of(headers: Headers) -> tuple[str, ...]:
+    """Return the secrets that a request carries, so that they can be taken out of what comes back."""
+    found = [
+        bearer_of(value) if name == b"authorization" else value.decode("latin-1")
+        for name, value in headers
+        if name in _SECRET_HEADERS
+    ]
+    return tuple(secret for secret in found if len(secret) >= _SHORTEST_SECRET)
+
+
+def redact(text: str, secrets: tuple[str, ...]) -> str:
+    """Return the text with every secret in it cut to its hint: upstreams echo what they were sent."""
+    for secret in secrets:
+        if secret in text:
+            text = text.replace(secret, hint(secret))
+    return text
 
 
 def hint(secret: str) -> str:

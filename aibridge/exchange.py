@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from aibridge.credentials import hint, secrets_of
 from aibridge.dialects import words_of
 from aibridge.errors import AibridgeError, UpstreamFailure
 from aibridge.lifecycle import Cause, Signal, State
@@ -54,7 +55,7 @@ class Exchange:
     __slots__ = (
         "_around", "_attempt", "_attempt_at", "_body", "_body_ended", "_client", "_connecting", "_connection", "_head",
         "_heard_at", "_interception", "_late", "_origin", "_paused_at", "_provider", "_relay", "_request", "_said_at",
-        "_sent_at", "_started", "_whole", "done",
+        "_sent_at", "_sent_to", "_started", "_unsent", "_whole", "done",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +69,7 @@ class Exchange:
         self._attempt = 0
         self._attempt_at = started
         self._request: UpstreamRequest | None = None
+        self._sent_to = ""
         self._connecting: asyncio.Task[Connection] | None = None
         self._connection: Connection | None = None
         self._head: ResponseHead | None = None
@@ -77,7 +79,9 @@ class Exchange:
         self._late = False
         now = around.loop.time()
         self._sent_at = self._heard_at = self._said_at = now
-        self._paused_at: float | None = None
+        # The connection may still be full of the answer before.
+        self._paused_at: float | None = now if client.paused else None
+        self._unsent = client.unsent_bytes
         self._relay = self._new_relay()
         self.done: asyncio.Future[None] = around.loop.create_future()
         client.listener = self
@@ -92,7 +96,9 @@ class Exchange:
         if self._relay.state is State.ENDED:
             return
         self._request = request
+        self._sent_to = request.origin
         self._origin = _origin_of(request.origin)
+        self._relay.secrets = secrets_of(request.headers)
         connection = self._around.pool.take(self._origin)
         if connection is not None:
             self._begin(connection)
@@ -117,7 +123,7 @@ class Exchange:
 
     def client_paused(self) -> None:
         """The client's buffer is full: take no more from the upstream."""
-        self._paused_at = self._around.loop.time()
+        self._pause()
         if self._connection is not None and self._relay.state is State.STREAMING:
             self._connection.pause_reading()
 
@@ -181,7 +187,8 @@ class Exchange:
         if connection is not None and signal in CLOSINGS and self._was_stale(connection):
             self._relay.on(signal, error)
             self._tell_attempt(self._relay.evidence(self._started))
-            self._relay = self._new_relay()
+            secrets, self._relay = self._relay.secrets, self._new_relay()
+            self._relay.secrets = secrets
             self._connect()
         else:
             self._end(signal, error)
@@ -193,7 +200,7 @@ class Exchange:
         upstream that thought for a while before it closed has worked on the request: that is no stale connection.
         """
         thought = self._around.loop.time() - self._sent_at
-        return self._relay.state is State.CONNECTING and connection.requests > 1 and thought < _STALE_WITHIN
+        return self._relay.state is State.CONNECTING and connection.was_stale and thought < _STALE_WITHIN
 
     # what the clock does
 
@@ -228,7 +235,14 @@ class Exchange:
         self._said_at = self._around.loop.time()
         self._client.write(self._provider.dialect.ping)
 
+    def _pause(self) -> None:
+        self._paused_at = self._around.loop.time()
+        self._unsent = self._client.unsent_bytes
+
     def _stalled(self) -> None:
+        if self._client.unsent_bytes < self._unsent:
+            self._pause()  # slow, but it reads
+            return
         self._end(Signal.CLIENT_STALLED, "the client stopped reading")
 
     def _connect_timed_out(self) -> None:
@@ -292,6 +306,7 @@ class Exchange:
     def _take_head(self, head: ResponseHead) -> None:
         relay = self._relay
         self._head = head
+        self._request = None  # nobody will need its bytes again
         relay.http_status = head.status
         relay.upstream_request_id = self._provider.upstream_request_id(head)
         if head.status >= _FIRST_ERROR_STATUS:
@@ -347,9 +362,11 @@ class Exchange:
         head = self._good_head()
         body = b"".join(self._body)
         shown = self._provider.error_body(head, body)
+        for secret in self._relay.secrets:
+            shown = shown.replace(secret.encode("latin-1"), hint(secret).encode("latin-1"))
         headers = self._headers(head)
-        if shown is not body:
-            headers = tuple(pair for pair in headers if pair[0] != b"content-type") + _JSON
+        if shown != body:
+            headers = tuple(pair for pair in headers if pair[0] not in _OF_THEIR_BODY) + _JSON
         self._whole = (head.status, headers, shown)
         self._end(Signal.BODY_END, words_of(body) or f"status {head.status}")
 
@@ -374,14 +391,15 @@ class Exchange:
     def _finish(self, before: bytes) -> None:
         """The relay has its last words: hand them over, at once or when the client has taken what was before them."""
         relay, client = self._relay, self._client
-        if len(before) <= _WRITTEN_AT_ONCE and not client.unsent:
+        if len(before) <= _WRITTEN_AT_ONCE and not client.unsent_bytes:
             relay.last_words = before + relay.last_words
         else:
             relay.bytes_out += len(before)
             if before:
                 client.write(before)
-            if relay.state is State.FINISHED and client.unsent:
+            if relay.state is State.FINISHED and client.unsent_bytes:
                 client.await_drain()
+                self._pause()
         if relay.state is State.ENDED:
             self._conclude()
         elif self._paused_at is None:
@@ -455,7 +473,7 @@ class Exchange:
             return  # it ended before there was anything to send
         attempt = self._relay.attempt(
             number=self._attempt,
-            origin=self._request.origin if self._request is not None else "",
+            origin=self._sent_to,
             started_at=self._interception.started_at + self._attempt_at - self._started,
             duration=time.perf_counter() - self._attempt_at,
             evidence=evidence,
@@ -476,6 +494,7 @@ def _say_nothing() -> None:
 _GATHERING = frozenset({State.COLLECTING, State.REFUSED})
 _TRUSTED = frozenset({Cause.CLEAN, Cause.HTTP_STATUS, Cause.ERROR_EVENT})
 """Ends after which a connection whose body came whole is kept. After any other it is in doubt."""
+_OF_THEIR_BODY = frozenset({b"content-type", b"content-encoding"})
 _JSON: Headers = ((b"content-type", b"application/json"),)
 _STREAM_HEADERS: Headers = ((b"x-accel-buffering", b"no"),)
 """Asks proxies between us and the client not to collect the stream."""

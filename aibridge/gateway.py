@@ -7,6 +7,7 @@ on nothing is raised: the exchange tells how it ended.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from aibridge.exchange import Exchange
 from aibridge.faults import kind_of_status
 from aibridge.ids import uuid7
 from aibridge.passthrough import Passthrough
-from aibridge.providers.base import Provider, Reading
+from aibridge.providers.base import Reading
 from aibridge.routing import Action, Route, RouteTable
 from aibridge.server import ClientStream
 from aibridge.surroundings import Surroundings
@@ -29,6 +30,10 @@ from aibridge.values import Actor, ClientRequest, Headers, Interception
 _JSON: Headers = ((b"content-type", b"application/json"),)
 _FINAL_STATUSES = frozenset({401, 403, 501})
 """Refusals that trying again cannot mend: the SDKs are told so, or they would try for minutes."""
+
+
+_FAREWELL = 1.0
+"""Seconds for the last words of what a drain has ended."""
 
 
 class Counters(Protocol):
@@ -74,44 +79,79 @@ class Gateway:
         self._counters = counters
         self._bounds = bounds
         self._live: set[Exchange] = set()
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         self.draining = False
+        self._drained = False
 
     async def handle(self, client: ClientStream) -> None:
         """Answer one request."""
-        dialect = DIALECTS["messages"]
+        self._under_way += 1
+        self._idle.clear()
+        exchange: Exchange | None = None
         try:
-            route = self._resolve(client)
-            dialect = route.provider.dialect
-            actor, headers = self._authenticator.authenticate(client.headers)
-            request = await self._read(client, headers)
-            if route.action is Action.PASSTHROUGH:
-                await self._pass_through(route, request, client)
-            else:
-                await self._intercept(route, actor, request, client)
-        except RequestRejected as rejection:
-            self._counters.rejected(rejection.reason)
-            body = dialect.error_body(Telling(kind_of_status(rejection.status), rejection.message, ""))
-            if not client.lost:
-                client.respond(rejection.status, _refusal_headers(rejection), body)
+            exchange = await self._begin(client)
+            if exchange is not None:
+                await exchange.done
+        finally:
+            if exchange is not None:
+                self._end(exchange, client)
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
 
     async def drain(self, deadline: float) -> None:
         """Refuse new requests, wait `deadline` seconds for those under way, then end them."""
         self.draining = True
-        ending = [exchange.done for exchange in self._live]
-        if ending:
-            await asyncio.wait(ending, timeout=deadline)
+        await self._wait_until_idle(deadline)
+        self._drained = True
         for exchange in list(self._live):
             exchange.drain()
+        await self._wait_until_idle(_FAREWELL)
+
+    def refuse(self, reason: str, status: int, message: str) -> bytes:
+        """Count a request that is refused before anybody knows its API, and return the answer's body."""
+        self._counters.rejected(reason)
+        return DIALECTS["messages"].error_body(Telling(kind_of_status(status), message, ""))
 
     @property
     def live(self) -> int:
         """How many interceptions are under way."""
         return len(self._live)
 
-    def _resolve(self, client: ClientStream) -> Route:
-        if self.draining:
-            raise RequestRejected("draining", 503, "the gateway is shutting down; try again")
-        return self._routes.resolve(client.method, client.path)
+    async def _wait_until_idle(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+
+    async def _begin(self, client: ClientStream) -> Exchange | None:
+        """Walk down the steps; the request's bytes go when this returns. Returns what is left to wait for."""
+        dialect = DIALECTS["messages"]
+        try:
+            if self.draining:
+                raise _draining()
+            route = self._routes.resolve(client.method, client.path)
+            dialect = route.provider.dialect
+            actor, headers = self._authenticator.authenticate(client.headers)
+            request = await self._read(client, headers)
+            if self._drained:
+                raise _draining()
+            if route.action is Action.INTERCEPT:
+                return await self._intercept(route, actor, request, client)
+            await self._pass_through(route, request, client)
+        except RequestRejected as rejection:
+            self._counters.rejected(rejection.reason)
+            body = dialect.error_body(Telling(kind_of_status(rejection.status), rejection.message, ""))
+            if not client.lost:
+                client.respond(rejection.status, _refusal_headers(rejection), body)
+        return None
+
+    def _end(self, exchange: Exchange, client: ClientStream) -> None:
+        if not exchange.done.done():  # the server cancels what outlives its shutdown: told, like every other end
+            exchange.drain()
+        self._live.discard(exchange)
+        client.listener = None
 
     async def _read(self, client: ClientStream, headers: Headers) -> ClientRequest:
         if not (client.path.isascii() and client.query.isascii()):
@@ -133,9 +173,9 @@ class Gateway:
         outgoing = await provider.prepare_passthrough(request, route.path)
         self._counters.passed_through(provider.name, route.pattern, request.method)
         relayed = Passthrough(client, around.pool, around.max_response_bytes)
-        await relayed.run(outgoing, around.deadlines.response)
+        await relayed.run(outgoing, around.deadlines)
 
-    async def _intercept(self, route: Route, actor: Actor, request: ClientRequest, client: ClientStream) -> None:
+    async def _intercept(self, route: Route, actor: Actor, request: ClientRequest, client: ClientStream) -> Exchange:
         provider = route.provider
         reading = provider.read(request)
         around = self._around[provider.name]
@@ -144,19 +184,17 @@ class Gateway:
         exchange = Exchange(interception, provider, client, around, time.perf_counter())
         self._live.add(exchange)
         try:
-            await self._run(exchange, provider, request, interception)
-        finally:
-            self._live.discard(exchange)
-            client.listener = None
-
-    async def _run(
-        self, exchange: Exchange, provider: Provider, request: ClientRequest, interception: Interception
-    ) -> None:
-        try:
             exchange.send(await provider.prepare(request, interception))
+        except asyncio.CancelledError:
+            self._end(exchange, client)
+            raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and is told as ours
             exchange.fail(error)
-        await exchange.done
+        return exchange
+
+
+def _draining() -> RequestRejected:
+    return RequestRejected("draining", 503, "the gateway is shutting down; try again")
 
 
 def _open(route: Route, actor: Actor, request: ClientRequest, reading: Reading) -> Interception:

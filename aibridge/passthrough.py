@@ -9,6 +9,7 @@ from aibridge.errors import RequestRejected, UpstreamFailure
 from aibridge.headers import to_client
 from aibridge.lifecycle import Signal
 from aibridge.server import ClientStream
+from aibridge.surroundings import Deadlines
 from aibridge.upstream import CLOSINGS, Connection, Origin, Pool
 from aibridge.values import ResponseHead, UpstreamRequest
 
@@ -36,15 +37,15 @@ class Passthrough:
         if client.lost:
             self._settle(None)
 
-    async def run(self, request: UpstreamRequest, timeout: float) -> None:  # noqa: ASYNC109 - one budget for all of it
+    async def run(self, request: UpstreamRequest, deadlines: Deadlines) -> None:
         """Send the request, and its answer to the client.
 
         Raises:
-            RequestRejected: no whole answer came within `timeout` seconds.
+            RequestRejected: no connection came in time, or no whole answer within the time for a response.
         """
         try:
-            async with asyncio.timeout(timeout):
-                await self._ask(request)
+            async with asyncio.timeout(deadlines.response):
+                await self._ask(request, deadlines.connect)
         except TimeoutError:
             raise RequestRejected("upstream_timeout", 504, "the upstream did not answer in time") from None
         except UpstreamFailure as error:
@@ -56,7 +57,7 @@ class Passthrough:
         if not self._client.lost and self._head is not None:
             self._client.respond(self._head.status, to_client(self._head.headers), b"".join(self._parts))
 
-    async def _ask(self, request: UpstreamRequest) -> None:
+    async def _ask(self, request: UpstreamRequest, connect: float) -> None:
         origin = Origin.of(request.origin)
         connection = self._pool.take(origin)
         if connection is not None:
@@ -66,7 +67,9 @@ class Passthrough:
                 return
             self._answered = asyncio.get_running_loop().create_future()
         if not self._client.lost:
-            self._send(request, await self._pool.connect(origin))
+            async with asyncio.timeout(connect):
+                connection = await self._pool.connect(origin)
+            self._send(request, connection)
             await self._answered
 
     def _send(self, request: UpstreamRequest, connection: Connection) -> None:
@@ -98,8 +101,7 @@ class Passthrough:
     def upstream_failed(self, signal: Signal, error: str) -> None:
         """The answer ended before its time, or a kept connection was closed before it began."""
         connection, self._connection = self._connection, None
-        kept = connection is not None and connection.requests > 1
-        self._was_stale = kept and self._head is None and signal in CLOSINGS
+        self._was_stale = connection is not None and connection.was_stale and signal in CLOSINGS
         self._settle(None if self._was_stale else UpstreamFailure(error))
 
     def client_lost(self) -> None:

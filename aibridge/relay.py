@@ -8,6 +8,7 @@ client's socket, once that has taken all before it, and says `DELIVERED`. Where 
 what the client still gets: the upstream's own error event, or an error event of ours.
 """
 
+from aibridge.credentials import redact
 from aibridge.dialects import Dialect, Observer, Telling, words_of
 from aibridge.errors import CorruptFrame, CorruptPayload, TruncatedEvent, TruncatedFrame, WireError
 from aibridge.faults import FAULT_OF, kind_of_exception, kind_of_status
@@ -28,8 +29,8 @@ class Relay:
 
     __slots__ = (
         "_decoder", "_dialect", "_request_id", "bytes_in", "bytes_out", "cause", "error", "error_type", "events",
-        "first_event_at", "http_status", "last_event", "last_words", "observer", "state", "terminal_event_seen",
-        "trailing_bytes", "upstream_request_id",
+        "first_event_at", "http_status", "last_event", "last_words", "observer", "secrets", "state",
+        "terminal_event_seen", "trailing_bytes", "upstream_request_id",
     )  # fmt: skip
 
     def __init__(self, dialect: Dialect, request_id: str) -> None:
@@ -38,6 +39,8 @@ class Relay:
         self._request_id = request_id
         self.observer: Observer = dialect.observer()
         self.state = State.CONNECTING
+        self.secrets: tuple[str, ...] = ()
+        """Taken out of the upstream's words: it may echo what it was sent."""
         self.cause: Cause | None = None
         self.error = ""
         self.error_type: str | None = None
@@ -61,7 +64,7 @@ class Relay:
             self.cause = cause
             if cause is not Cause.CLEAN:
                 ours = FAULT_OF[cause].message if cause in FAULT_OF else cause.value
-                self.error = (error or ours)[:MAX_ERROR_CHARACTERS]
+                self.error = redact(error or ours, self.secrets)[:MAX_ERROR_CHARACTERS]
 
     def begin_stream(self, decoder: StreamDecoder) -> None:
         """Take the good head of a stream; `decoder` turns what follows into the client's text."""

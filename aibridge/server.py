@@ -5,6 +5,7 @@ transport, and tells a listener at once when the client goes, stops reading, or 
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -129,9 +130,14 @@ class ClientStream:
         return self._head(status, (*headers, (b"content-length", b"%d" % size)))
 
     @property
-    def unsent(self) -> bool:
-        """Whether bytes wait that the socket has not taken."""
-        return self._transport is not None and self._transport.get_write_buffer_size() > 0
+    def unsent_bytes(self) -> int:
+        """How many bytes wait that the socket has not taken."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
+    @property
+    def paused(self) -> bool:
+        """Whether the send buffer is over its high-water mark."""
+        return self._request.protocol.writing_paused
 
     def await_drain(self) -> None:
         """Tell the listener `client_paused` now, where bytes wait, and `client_resumed` when all are gone."""
@@ -188,6 +194,9 @@ Handler = Callable[[ClientStream], Awaitable[None]]
 """Answers one request. Ends the answer, or aborts the connection, before it returns."""
 
 
+_JSON: Headers = ((b"content-type", b"application/json"),)
+
+
 class _Sent(web.StreamResponse):
     """Tells aiohttp that the answer is out already, and whether the connection can be used again."""
 
@@ -219,14 +228,19 @@ _SILENT.disabled = True
 class _ClientProtocol(web.RequestHandler):
     """aiohttp's protocol, which also tells the stream under way what happens to its connection."""
 
-    __slots__ = ("_buffer_bytes", "stream")
+    __slots__ = ("_buffer_bytes", "_deaf", "_refuse", "_resumed", "stream")
 
-    def __init__(self, server: "Server", buffer_bytes: int, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, server: "Server", buffer_bytes: int, loop: asyncio.AbstractEventLoop, refuse: Callable[[int], bytes]
+    ) -> None:
         # HTTP/1.1 heads of agents are large: cookies, traces, and long beta lists.
         super().__init__(
             server, loop=loop, max_line_size=32_768, max_field_size=65_536, keepalive_timeout=75, access_log=_SILENT
         )
         self._buffer_bytes = buffer_bytes
+        self._refuse = refuse
+        self._resumed = asyncio.Event()
+        self._deaf = False
         self.stream: ClientStream | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -235,6 +249,8 @@ class _ClientProtocol(web.RequestHandler):
             self.transport.set_write_buffer_limits(high=self._buffer_bytes)
 
     def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
         super().data_received(data)
         if self._messages and self.stream is not None and not self.stream.body_complete:
             # No request can begin inside another's body: this is the parser's complaint, queued behind the request.
@@ -249,8 +265,54 @@ class _ClientProtocol(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         stream = self.stream
         super().connection_lost(exc)
+        self._resumed.set()
         if stream is not None:
             stream.connection_lost()
+
+    def pause_reading(self) -> None:
+        if self.stream is not None and self.stream.body_complete:
+            # A request is queued behind the one under way, with a body that fills its buffer. Were reading paused,
+            # nobody would notice that the client goes: what it sends is dropped, and the connection closed after
+            # this answer. HTTP lets a client send the queued request again (RFC 9112, section 9.3.2).
+            self._deaf = True
+            self.stream.reusable = False
+            return
+        super().pause_reading()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,  # noqa: ARG002 - the signature is aiohttp's
+        status: int = 500,
+        exc: BaseException | None = None,  # noqa: ARG002
+        message: str | None = None,  # noqa: ARG002
+    ) -> web.StreamResponse:
+        # Neither logged nor echoed: what cannot be read as HTTP may hold a key.
+        self.force_close_after_answer()
+        return web.Response(status=status, body=self._refuse(status), content_type="application/json")
+
+    def force_close_after_answer(self) -> None:
+        """Take no other request on this connection."""
+        self.keep_alive(val=False)
+        self.close()
+
+    async def flushed(self, stall: float) -> bool:
+        """Wait until the send buffer is below its mark. Returns whether it is: a client that reads nothing is not."""
+        unsent = -1
+        while self._transport_is_full():
+            before, unsent = unsent, self._unsent()
+            if before == unsent:
+                return False
+            self._resumed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(stall):
+                    await self._resumed.wait()
+        return True
+
+    def _transport_is_full(self) -> bool:
+        return self.writing_paused and self.transport is not None and not self.transport.is_closing()
+
+    def _unsent(self) -> int:
+        return self.transport.get_write_buffer_size() if self.transport is not None else 0
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -259,6 +321,7 @@ class _ClientProtocol(web.RequestHandler):
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        self._resumed.set()
         if self.stream is not None and self.stream.listener is not None:
             self.stream.listener.client_resumed()
 
@@ -268,19 +331,30 @@ class Server(web.Server):
 
     Args:
         handler: answers one request.
+        refuse: returns the body that answers what cannot be read as HTTP, and what failed, by its status.
         buffer_bytes: the high-water mark of a client's send buffer.
+        stall: seconds after which a client that takes nothing of a whole answer is cut off.
     """
 
-    def __init__(self, handler: Handler, *, buffer_bytes: int = 65_536) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        refuse: Callable[[int], bytes] = lambda _: b"{}",
+        *,
+        buffer_bytes: int = 65_536,
+        stall: float = 60.0,
+    ) -> None:
         super().__init__(self._answer)
         self._handler = handler
+        self._refuse = refuse
+        self._stall = stall
         self._buffer_bytes = buffer_bytes
         self._listening: asyncio.Server | None = None
         self.draining = False
 
     def __call__(self) -> web.RequestHandler:
         """Return a protocol for a new connection."""
-        return _ClientProtocol(self, self._buffer_bytes, asyncio.get_running_loop())
+        return _ClientProtocol(self, self._buffer_bytes, asyncio.get_running_loop(), self._refuse)
 
     async def listen(self, host: str, port: int) -> int:
         """Listen, and return the port: the kernel's choice where `port` is 0."""
@@ -306,10 +380,12 @@ class Server(web.Server):
             await self._handler(stream)
         except Exception:
             logger.exception("a handler failed")
-            stream.abort()
+            if not stream.started:
+                stream.respond(500, _JSON, self._refuse(500))
         finally:
             protocol.stream = None
-        if not stream.ended:
+        # The next request on this connection is not looked at before its client has taken this answer.
+        if not stream.ended or not await protocol.flushed(self._stall):
             stream.abort()
         if stream.body_broken:
             protocol.force_close()  # it flushes, and does not wait for more of the body

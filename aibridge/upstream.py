@@ -81,8 +81,8 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_body", "_complete", "_head", "_head_bytes", "_headers", "_parser", "_paused", "_pool", "_reusable",
-        "_sends_no_body", "_sink", "_told_head", "_transport", "_unasked", "counted", "idle_since", "lost", "origin",
-        "proxy_headers", "requests", "through_proxy",
+        "_sends_no_body", "_silent", "_sink", "_told_head", "_transport", "_unasked", "counted", "idle_since", "lost",
+        "origin", "proxy_headers", "requests", "through_proxy",
     )  # fmt: skip
 
     def __init__(self, pool: "Pool", origin: Origin) -> None:
@@ -107,6 +107,7 @@ class Connection(asyncio.Protocol):
         self._unasked = False
         self._reusable = False
         self._paused = False
+        self._silent = True
 
     def __repr__(self) -> str:
         state = "lost" if self.lost else "idle" if self._sink is None else "busy"
@@ -117,11 +118,17 @@ class Connection(asyncio.Protocol):
         """Whether a request can be sent on it."""
         return not self.lost and self._transport is not None and not self._transport.is_closing()
 
+    @property
+    def was_stale(self) -> bool:
+        """Whether it was kept from another request, and gave not a byte to this one."""
+        return self.requests > 1 and self._silent
+
     def send(self, request: UpstreamRequest, sink: Sink) -> None:
         """Send a request; its answer goes to `sink`, also where the connection was lost just now: then that is told."""
         if self._transport is None:
             raise UpstreamFailure("the connection is not open")
         self._sink = sink
+        self._silent = True
         self._sends_no_body = request.method == "HEAD"
         self.requests += 1
         if self.lost:
@@ -153,13 +160,18 @@ class Connection(asyncio.Protocol):
     def release(self) -> None:
         """Be done with the answer: back to the pool where it came whole and the upstream keeps the connection."""
         self._sink = None
-        if self._reusable and self.usable:
+        if self._reusable and self.usable and not self._unsent:
             self._renew()
             if self._paused:
                 self.resume_reading()
             self._pool.put(self)
         else:
             self.close()
+
+    @property
+    def _unsent(self) -> bool:
+        """Whether the upstream answered before it took the whole request: the rest would go before the next one."""
+        return self._transport is not None and self._transport.get_write_buffer_size() > 0
 
     def close(self) -> None:
         """Cut the connection at once; the sink is told nothing more."""
@@ -175,6 +187,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the socket, and tell the sink what they hold."""
+        self._silent = False
         if self._sink is None or self._complete:
             self.close()  # nobody asked: a connection that speaks unasked is not to be trusted
             return

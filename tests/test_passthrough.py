@@ -8,6 +8,7 @@ import pytest
 
 from aibridge.errors import RequestRejected
 from aibridge.passthrough import Passthrough
+from aibridge.surroundings import Deadlines
 from aibridge.upstream import Pool, PoolSettings
 from aibridge.values import Credential, CredentialKind, UpstreamRequest
 
@@ -98,8 +99,12 @@ def request_to(port):
     )
 
 
+def deadlines(response):
+    return Deadlines(connect=PATIENCE, response=response, idle=PATIENCE, client_stall=PATIENCE, ping=PATIENCE)
+
+
 async def relay(client, pool, request, *, max_bytes=1000, timeout=PATIENCE):  # noqa: ASYNC109 - of the code under test
-    await Passthrough(client, pool, max_bytes).run(request, timeout)
+    await Passthrough(client, pool, max_bytes).run(request, deadlines(timeout))
 
 
 @pytest.mark.parametrize("status", [200, 404, 429, 529])

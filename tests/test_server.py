@@ -539,7 +539,7 @@ async def test_abort_throws_away_what_waits():
     async def handler(stream):
         stream.begin_sized(200, (), 50_000_000)
         stream.write(b"x" * 50_000_000)
-        assert stream.unsent
+        assert stream.unsent_bytes
         stream.abort()
         stream.write(b"more")
 
@@ -620,7 +620,7 @@ async def test_a_client_that_does_not_read_pauses_and_resumes():
             held.stream.write(b"x" * size)
             written += 1
         assert held.listener.told == ["paused"]
-        assert held.stream.unsent
+        assert held.stream.unsent_bytes
         await client.read_until(b"\r\n\r\n")
         expected = (b"%x\r\n" % size + b"x" * size + b"\r\n") * written
         while len(client.buffer) < len(expected):
@@ -636,7 +636,7 @@ async def test_below_the_high_water_mark_nobody_is_told():
     async with held.serving(buffer_bytes=50_000_000, receive_buffer=4096):
         for _ in range(100):
             held.stream.write(b"x" * 100_000)
-        assert held.stream.unsent
+        assert held.stream.unsent_bytes
         assert held.listener.told == []
 
 
@@ -650,7 +650,7 @@ async def test_await_drain_tells_at_once_and_when_all_is_gone():
         assert held.listener.told == ["paused"], "at once: also far below the mark"
         while "resumed" not in held.listener.told:
             assert await client._more()
-        assert not held.stream.unsent
+        assert not held.stream.unsent_bytes
         assert held.listener.told == ["paused", "resumed"]
         held.stream.restore_limits()
         for _ in range(100):
@@ -663,7 +663,7 @@ async def test_await_drain_tells_nothing_where_nothing_waits():
     held = Held()
     async with held.serving() as (_, client):
         await client.read_until(b"\r\n\r\n")
-        assert not held.stream.unsent
+        assert not held.stream.unsent_bytes
         held.stream.await_drain()
         assert held.listener.told == []
 

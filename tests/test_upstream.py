@@ -145,6 +145,9 @@ class Line:
     def is_closing(self):
         return self.closing
 
+    def get_write_buffer_size(self):
+        return 0
+
     def abort(self):
         self.closing = True
 

@@ -42,7 +42,7 @@ class MessagesObserver:
     def observe(self, event: Event) -> Signal | None:
         """Learn from one event; see `Observer`."""
         fields = _fields_of(event.data)
-        kind = fields.get("type") or event.type
+        kind = event.type or fields.get("type")
         if kind == "message_start":
             self._learn_message(fields.get("message"))
         elif kind == "message_delta":

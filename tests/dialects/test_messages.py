@@ -184,10 +184,13 @@ def test_odd_events_say_nothing(event):
     assert (observer.message_id, observer.response_model, observer.stop_reason, observer.error) == ("", "", "", "")
 
 
-def test_the_type_inside_wins_over_the_event_line():
-    assert observe(("ping", b'{"type":"message_stop"}'))[1] is Signal.LAST_WORD
-    assert observe(("message_stop", b'{"type":"ping"}'))[1] is None
+def test_the_event_line_wins_over_the_type_inside():
+    """As in the SDKs, which dispatch on it."""
+    assert observe(("ping", b'{"type":"message_stop"}'))[1] is None
+    assert observe(("message_stop", b'{"type":"ping"}'))[1] is Signal.LAST_WORD
     assert observe(("message_stop", b"{}"))[1] is Signal.LAST_WORD
+    assert observe(("", b'{"type":"message_stop"}'))[1] is Signal.LAST_WORD
+    assert observe(("error", b'{"type":"overloaded_error","message":"x"}'))[1] is Signal.ERROR_EVENT
 
 
 # a whole body
