@@ -16,7 +16,12 @@ WORKDIR /var/lib/aibridge
 ENV AIBRIDGE_HOST=0.0.0.0 AIBRIDGE_PORT=8080 AIBRIDGE_SPEEDUPS=1 XDG_STATE_HOME=/var/lib PYTHONUNBUFFERED=1
 VOLUME /var/lib/aibridge
 EXPOSE 8080
+# Not urllib: it would ask the proxy of http_proxy for 127.0.0.1.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s \
-  CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/healthz', timeout=2)"]
+  CMD ["python", "-c", "import http.client, os, sys; \
+    port = int(os.environ.get('AIBRIDGE_PORT') or 8080); \
+    connection = http.client.HTTPConnection('127.0.0.1', port, timeout=2); \
+    connection.request('GET', '/healthz'); \
+    sys.exit(connection.getresponse().status != 200)"]
 ENTRYPOINT ["aibridge"]
 CMD ["serve"]

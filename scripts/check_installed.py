@@ -10,11 +10,14 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 PATIENCE = 30.0
-"""Seconds for the start, and again for the stop, on a slow machine."""
+"""Seconds for the start, again for the demonstration, and again for the stop, on a slow machine."""
+LAST_WORDS = "termination"
+"""Stands in the record of the demonstration's stream, which is printed whole, and last."""
 
 
 def free_port() -> int:
@@ -45,6 +48,28 @@ def wait_for_health(child: "subprocess.Popen[str]", port: int) -> None:
         time.sleep(0.1)
 
 
+class Listening(threading.Thread):
+    """Keeps what a program says, line by line, and knows when it has said its last words."""
+
+    def __init__(self, child: "subprocess.Popen[str]") -> None:
+        super().__init__(daemon=True)
+        self._child = child
+        self._lines: list[str] = []
+        self.heard = threading.Event()
+
+    def run(self) -> None:
+        """Listen until the program closes its standard output."""
+        for line in self._child.stdout or ():
+            self._lines.append(line)
+            if LAST_WORDS in line:
+                self.heard.set()
+
+    def all(self) -> str:
+        """Return everything, once the program has ended."""
+        self.join(PATIENCE)
+        return "".join(self._lines)
+
+
 def main() -> int:
     """Run the check; the exit status is 0 where all is well."""
     program = str(Path(sys.argv[1]).absolute())  # not resolved: a link would lead out of its environment
@@ -54,14 +79,17 @@ def main() -> int:
         environ = {"PATH": os.environ["PATH"], "HOME": home, "AIBRIDGE_PORT": str(port), "AIBRIDGE_ADMIN_PORT": "0"}
         command = [program, "serve", "--demo"]
         with subprocess.Popen(command, env=environ, cwd=home, stdout=subprocess.PIPE, text=True) as child:
+            listening = Listening(child)
+            listening.start()
             try:
                 wait_for_health(child, port)
                 ready = status_of(port, "/readyz")
-                time.sleep(PATIENCE / 10)  # the demonstration's stream
+                listening.heard.wait(PATIENCE)
                 child.send_signal(signal.SIGTERM)
-                said, _ = child.communicate(timeout=PATIENCE)
+                child.wait(PATIENCE)
             finally:
                 child.kill()
+            said = listening.all()
     print(said)
     if ready != http.HTTPStatus.OK or child.returncode != 0 or "completed" not in said:
         sys.exit(f"check_installed: ready {ready}, exit status {child.returncode}; its words are above")
