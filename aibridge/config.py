@@ -10,7 +10,7 @@ Variables that are read where there is no file:
 
 | variable | sets |
 |---|---|
-| `ANTHROPIC_API_KEY` | provider `anthropic` |
+| `ANTHROPIC_API_KEY` | provider `anthropic`; without it `AIBRIDGE_ANTHROPIC_BASE_URL` alone makes one without a key |
 | the AWS chain's signs (`AWS_SIGNS`), and `AWS_REGION` or `AWS_DEFAULT_REGION` | provider `bedrock` |
 | `AIBRIDGE_ANTHROPIC_BASE_URL`, `AIBRIDGE_BEDROCK_BASE_URL` | their `base_url` |
 | `AIBRIDGE_HOST`, `AIBRIDGE_PORT`, `AIBRIDGE_ADMIN_HOST`, `AIBRIDGE_ADMIN_PORT` | `listen`, `admin` |
@@ -24,7 +24,7 @@ Variables that are read where there is no file:
 import difflib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 from urllib.parse import urlsplit
@@ -418,8 +418,10 @@ def load(path: str | Path, environ: Mapping[str, str] | None = None) -> Config:
     raw, mistakes = _interpolate(_read(Path(path)), environ)
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: should be a mapping of keys to values")
-    notes = [*_ignored_variables(environ)]
-    if "providers" not in raw:
+    if "providers" in raw:
+        notes = [*_ignored_variables(environ, _ENVIRONMENT_KEYS)]
+    else:
+        notes = [*_ignored_variables(environ, _ENVIRONMENT_KEYS.keys() - _PROVIDER_VARIABLES)]
         providers, found = _environment_providers(environ)
         if not providers:
             mistakes["providers"] = "none is configured, and the environment holds no credential for one"
@@ -560,9 +562,9 @@ _PROVIDER_VARIABLES = frozenset({"AIBRIDGE_ANTHROPIC_BASE_URL", "AIBRIDGE_BEDROC
 def from_environment(environ: Mapping[str, str] | None = None) -> Config:
     """Build a configuration without a file. The module's docstring lists the variables.
 
-    With no credential at all the configuration is `simulated`. Records go to `aibridge/aibridge.db` under
-    `XDG_STATE_HOME` (`~/.local/state`), or to the working directory where there is no home; simulated ones to a
-    file of their own beside it, so that they never mix with true ones.
+    With no credential and no `AIBRIDGE_ANTHROPIC_BASE_URL` the configuration is `simulated`. Records go to
+    `aibridge/aibridge.db` under `XDG_STATE_HOME` (`~/.local/state`), or to the working directory where there is no
+    home; simulated ones to a file of their own beside it, so that they never mix with true ones.
 
     Args:
         environ: the variables; the process's own by default.
@@ -617,6 +619,8 @@ def _environment_providers(environ: Mapping[str, str]) -> tuple[dict[str, Any], 
     notes: list[str] = []
     if key := environ.get("ANTHROPIC_API_KEY"):
         providers["anthropic"] = {"kind": "anthropic", "api_key": key}
+    elif environ.get("AIBRIDGE_ANTHROPIC_BASE_URL"):  # clients bring their own keys
+        providers["anthropic"] = {"kind": "anthropic"}
     aws = next((sign for sign in AWS_SIGNS if environ.get(sign)), None)
     region = _region(environ)
     if aws and region:
@@ -625,6 +629,8 @@ def _environment_providers(environ: Mapping[str, str]) -> tuple[dict[str, Any], 
             providers["bedrock"]["bearer_token"] = token
     elif aws:
         notes.append(f"{aws} is set but no AWS_REGION: there is no provider bedrock")
+    elif environ.get("AIBRIDGE_BEDROCK_BASE_URL"):
+        notes.append("AIBRIDGE_BEDROCK_BASE_URL is not used: the environment holds no AWS credential to sign with")
     if environ.get("OPENAI_API_KEY"):
         notes.append("OPENAI_API_KEY is set, but there is no OpenAI provider yet: it is not used")
     for name, provider in providers.items():
@@ -655,8 +661,8 @@ def _state_file(environ: Mapping[str, str], name: str) -> Path:
     return Path(name)
 
 
-def _ignored_variables(environ: Mapping[str, str]) -> Iterator[str]:
-    names = [name for name in _ENVIRONMENT_KEYS if environ.get(name)]
+def _ignored_variables(environ: Mapping[str, str], ignored: Collection[str]) -> Iterator[str]:
+    names = [name for name in _ENVIRONMENT_KEYS if name in ignored and environ.get(name)]
     if names:
         yield f"a file is in use, which alone counts unless it names them: {', '.join(names)}"
 

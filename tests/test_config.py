@@ -330,6 +330,27 @@ def test_an_anthropic_key():
     assert built.records.path == Path("aibridge.db")
 
 
+def test_a_base_url_alone_is_for_clients_with_keys_of_their_own(load):
+    for built in (
+        config.from_environment({"AIBRIDGE_ANTHROPIC_BASE_URL": "http://a"}),
+        load("", AIBRIDGE_ANTHROPIC_BASE_URL="http://a"),
+    ):
+        provider = built.providers["anthropic"]
+        assert (list(built.providers), provider.base_url) == (["anthropic"], "http://a")
+        assert provider.api_key is None
+        assert provider.byok
+        assert not built.simulated
+        assert not [note for note in built.notes if "AIBRIDGE_ANTHROPIC_BASE_URL" in note]
+
+
+def test_a_base_url_of_bedrock_without_a_credential_is_spoken_of():
+    built = config.from_environment({"AIBRIDGE_BEDROCK_BASE_URL": "http://b", "AWS_REGION": "eu-central-1"})
+    assert built.simulated
+    assert built.notes == (
+        "AIBRIDGE_BEDROCK_BASE_URL is not used: the environment holds no AWS credential to sign with",
+    )
+
+
 @pytest.mark.parametrize("sign", config.AWS_SIGNS)
 def test_each_sign_of_the_aws_chain(sign):
     built = config.from_environment({sign: "x", "AWS_REGION": "eu-central-1"})

@@ -103,7 +103,10 @@ class BedrockProvider:
         raise RequestRejected("not_supported", 501, f"{path} is not to be had from a Bedrock provider")
 
     def decoder(self) -> StreamDecoder:
-        """Return a decoder from frames to the events that Anthropic would have sent."""
+        """Return a decoder from frames to the events that Anthropic would have sent, each event's JSON as AWS wrote it.
+
+        So `message_stop` keeps AWS's own `amazon-bedrock-invocationMetrics`.
+        """
         return ChunkTranscoder(quiet=self.dialect.quiet, max_frame_bytes=self.max_frame_bytes)
 
     def response_headers(self, head: ResponseHead) -> Headers:

@@ -1,9 +1,9 @@
 """Prometheus metrics: names, labels, and above each metric its worst case. The door to prometheus_client.
 
 Series are summed up with these bounds: P providers (as configured, say 3), M models (those that the configuration
-names, `max_models` others, and `other`; say 10 in use), R routes (2), H methods (10, since a client may invent more: 1
-in use), C clients (15: `callers.CLIENT_NAMES`; say 5 in use), X causes (21; say 6 in use). A cause has one
-termination, and a termination one status, so that those two labels multiply nothing. Worst cases are what hostile
+names, `max_models` others, and `other`: say 211; 10 in use), R routes and H methods that are intercepted (1 each: only
+POST /v1/messages is), C clients (15: `callers.CLIENT_NAMES`; say 5 in use), X causes (21; say 6 in use). A cause has
+one termination, and a termination one status, so that those two labels multiply nothing. Worst cases are what hostile
 clients could reach, in use is what to expect; `metrics.max_models` is the bound to lower.
 """
 
@@ -90,22 +90,22 @@ class Metrics:
 
     def _define(self) -> None:
         registry = self.registry
-        # P x M x R = 3 x 211 x 2 = 1,266; in use 60.
+        # P x M x R = 3 x 211 x 1 = 633; in use 30.
         self.started = Counter(
             "aibridge_interceptions_started",
             "Interceptions accepted.",
             ("provider", "model", "route"),
             registry=registry,
         )
-        # P x M x R x H x C x X = 3 x 211 x 2 x 10 x 15 x 21 = 3,987,900, by a client that tries everything; in use
-        # 3 x 10 x 2 x 1 x 5 x 6 = 1,800, fewer since a client keeps to its provider and route.
+        # P x M x R x H x C x X = 3 x 211 x 1 x 1 x 15 x 21 = 199,395, by a client that tries everything; in use
+        # 3 x 10 x 1 x 1 x 5 x 6 = 900, fewer since a client keeps to its provider.
         self.total = Counter(
             "aibridge_interceptions",
             "Interceptions ended, by how.",
             ("provider", "model", "status", "route", "method", "client", "termination", "cause"),
             registry=registry,
         )
-        # P x M x R = 1,266; in use 60.
+        # P x M x R = 633; in use 30.
         self.inflight = Gauge(
             "aibridge_interceptions_inflight",
             "Interceptions accepted and not ended.",
@@ -128,14 +128,14 @@ class Metrics:
             buckets=_FIRST_EVENT_BUCKETS,
             registry=registry,
         )
-        # The reasons of `RequestRejected`, a closed set: about 10.
+        # The reasons of `RequestRejected`, a closed set: 13.
         self.rejections = Counter(
             "aibridge_rejections",
             "Requests refused before they became an interception.",
             ("reason",),
             registry=registry,
         )
-        # P x 5 patterns x H = 3 x 5 x 10 = 150; in use 15. Patterns, never concrete paths.
+        # P x 4 patterns, each with its one method = 3 x 4 = 12. Patterns, never concrete paths.
         self.passthrough = Counter(
             "aibridge_passthrough",
             "Requests relayed and not intercepted.",
