@@ -1,4 +1,4 @@
-"""What events mean, per API. Adding an API is one new file here and a line in this table."""
+"""What events mean, per API. An API is one file here and a line in this table; what else it takes is not here."""
 
 from aibridge.dialects.base import Dialect, Observer, Telling, words_of
 from aibridge.dialects.messages import MessagesDialect
