@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import errno
 import gc
 import logging
 import os
@@ -41,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"aibridge: {error}", file=sys.stderr)
+        hint = "; AIBRIDGE_PORT and AIBRIDGE_ADMIN_PORT name others" if error.errno == errno.EADDRINUSE else ""
+        print(f"aibridge: {error}{hint}", file=sys.stderr)
         return 1
 
 
@@ -53,7 +55,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     serve = _add(commands, "serve", _serve, "start the gateway; without a file, from the environment")
     serve.add_argument("--config", metavar="FILE", help="a YAML file (default: the environment alone)")
-    serve.add_argument("--demo", action="store_true", help="send one request through the gateway, and show its record")
+    serve.add_argument(
+        "--demo",
+        action="store_true",
+        help="on the simulator: send one request through the gateway, and show its record",
+    )
     simulate = _add(commands, "simulate", _simulate, "play the providers' APIs and every fault of theirs")
     simulator.add_arguments(simulate)
     check = _add(commands, "check", _check, "check a configuration file, and print what it comes to")
@@ -119,7 +125,7 @@ async def serve(loaded: Config, *, demo: bool = False) -> None:
         await app.start()
         _spare_the_collector()
         logger.info("aibridge started", extra={"fields": _start_fields(loaded, app)})
-        if demo:
+        if demo and loaded.simulated:  # with credentials it would be a request that somebody pays for
             await _demonstrate(app, loaded)
         await stopped.wait()
         logger.info("draining", extra={"fields": {"live": app.gateway.live, "deadline_s": loaded.drain_deadline}})
@@ -128,7 +134,11 @@ async def serve(loaded: Config, *, demo: bool = False) -> None:
 
 
 async def _demonstrate(app: App, loaded: Config) -> None:
-    interception_id = await show_one_stream(app.port, loaded)
+    try:
+        interception_id = await show_one_stream(app.port, loaded)
+    except OSError:
+        logger.exception("the demonstration failed; the gateway goes on")
+        return
     if app.recorder is not None and await asyncio.to_thread(app.recorder.flush):
         show_record(loaded, interception_id)
 

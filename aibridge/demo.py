@@ -12,6 +12,7 @@ from aibridge.stores.sqlite import read_interception
 
 _MODEL = "claude-sonnet-5"
 _TIMEOUT = 60
+_EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
 
 
 async def show_one_stream(port: int, config: Config) -> str:
@@ -19,7 +20,8 @@ async def show_one_stream(port: int, config: Config) -> str:
     provider = "bedrock" if "bedrock" in config.providers else next(iter(config.providers))
     print(f"\nPOST /{provider}/v1/messages, streaming:\n", flush=True)
     key = config.auth.keys[0].key.get_secret_value() if config.auth.keys else ""
-    return await asyncio.to_thread(_stream, port, provider, key)
+    host = "127.0.0.1" if config.listen.host in _EVERYWHERE else config.listen.host
+    return await asyncio.to_thread(_stream, host, port, provider, key)
 
 
 def show_record(config: Config, interception_id: str) -> None:
@@ -29,11 +31,17 @@ def show_record(config: Config, interception_id: str) -> None:
     for name, value in record.items():
         if value not in (None, ""):
             print(f"  {name:<22} {value}")
-    print(flush=True)
+    print(
+        f"\nThe gateway goes on serving: ANTHROPIC_BASE_URL=http://{_address(config)}/anthropic or /bedrock", flush=True
+    )
 
 
-def _stream(port: int, provider: str, key: str) -> str:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT)
+def _address(config: Config) -> str:
+    return f"{config.listen.host}:{config.listen.port}"
+
+
+def _stream(host: str, port: int, provider: str, key: str) -> str:
+    connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT)
     body = {
         "model": _MODEL,
         "max_tokens": 200,

@@ -37,7 +37,7 @@ LINE_OF = {
     "client_gone": ("info", "client gone"),
     "gateway_error": ("error", "gateway failed"),
 }
-FAST = {"connect": 0.6, "response": 0.6, "idle": 0.6, "client_stall": 0.6, "ping": 5.0, "request_body": 0.6}
+FAST = {"connect": 3.0, "response": 3.0, "idle": 1.5, "client_stall": 0.6, "ping": 5.0, "request_body": 1.5}
 
 
 def pytest_asyncio_loop_factories(config, item):  # noqa: ARG001 - the hook's signature

@@ -86,7 +86,10 @@ async def test_c4_stops_reading(house, new_client, request_body, provider):
 async def test_c4_slow_but_reading(build_house, new_client, request_body, provider):
     """A client that pauses and reads on gets everything: backpressure loses nothing."""
     async with (
-        build_house(timeouts={"client_stall": PATIENCE}, limits={"client_buffer_bytes": 4096}) as house,
+        build_house(
+            timeouts={"client_stall": PATIENCE, "response": PATIENCE, "idle": PATIENCE},
+            limits={"client_buffer_bytes": 4096},
+        ) as house,
         new_client(house.port, receive_buffer=4096) as client,
     ):
         headers = [("x-sim-fault", "many:20000"), VERSION]
