@@ -1,4 +1,4 @@
-"""What a hostile review once broke, each kept mended by a test over real sockets."""
+"""What once broke under other inputs and other orders, each kept mended by a test over real sockets."""
 
 import asyncio
 import json
