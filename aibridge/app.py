@@ -11,7 +11,9 @@ from aibridge.config import BedrockProvider as BedrockSettings
 from aibridge.config import Config, Secret
 from aibridge.credentials import hint
 from aibridge.deadlines import Wheel
+from aibridge.errors import RequestRejected
 from aibridge.gateway import Bounds, Gateway
+from aibridge.headers import JSON
 from aibridge.listeners import Listeners
 from aibridge.providers.anthropic import AnthropicProvider
 from aibridge.providers.aws import CredentialSource
@@ -26,12 +28,10 @@ from aibridge.telemetry.log import Log
 from aibridge.telemetry.metrics import Metrics
 from aibridge.telemetry.tracing import Tracing
 from aibridge.upstream import Origin, Pool, PoolSettings
-from aibridge.values import Headers, Listener
+from aibridge.values import Listener
 from aibridge.wire import IMPLEMENTATION
 
 logger = logging.getLogger(__name__)
-
-_JSON: Headers = ((b"content-type", b"application/json"),)
 
 
 class App:
@@ -120,26 +120,26 @@ class App:
         if client.path in _HEALTH_PATHS and client.method in {"GET", "HEAD"}:
             self._tell_health(client)
         elif client.path == "/" and client.method == "HEAD":
-            client.respond(200, _JSON, b"")  # agents probe their base URL so, with any path
+            client.respond(200, JSON, b"")  # agents probe their base URL so, with any path
         else:
             await self.gateway.handle(client)
 
     def _refuse(self, status: int) -> bytes:
         if status >= _SERVER_ERROR:
-            return self.gateway.refuse("failed", status, "the gateway failed")
-        return self.gateway.refuse("malformed", status, "the request is not HTTP that can be read")
+            return self.gateway.refuse(RequestRejected("failed", status, "the gateway failed"))
+        return self.gateway.refuse(RequestRejected("malformed", status, "the request is not HTTP that can be read"))
 
     async def _serve_admin(self, client: ClientStream) -> None:
         if client.method not in {"GET", "HEAD"}:
             client.reusable = False
-            client.respond(405, (*_JSON, (b"allow", b"GET, HEAD")), b"{}")
+            client.respond(405, (*JSON, (b"allow", b"GET, HEAD")), b"{}")
         elif client.path in _HEALTH_PATHS:
             self._tell_health(client)
         elif client.path == "/metrics":
             body, content_type = self.metrics.render()
             client.respond(200, ((b"content-type", content_type.encode()),), body)
         else:
-            client.respond(404, _JSON, b'{"error":"not found"}')
+            client.respond(404, JSON, b'{"error":"not found"}')
 
     def _tell_health(self, client: ClientStream) -> None:
         ready = not self.gateway.draining
@@ -150,7 +150,7 @@ class App:
             "wire": IMPLEMENTATION,
             "live": self.gateway.live,
         }
-        client.respond(status, _JSON, jsontext.dumps(health))
+        client.respond(status, JSON, jsontext.dumps(health))
 
 
 _SERVER_ERROR = 500

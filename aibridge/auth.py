@@ -8,7 +8,7 @@ import hashlib
 import hmac
 from collections.abc import Iterable
 
-from aibridge.credentials import bearer_of
+from aibridge.credentials import client_credential
 from aibridge.errors import RequestRejected
 from aibridge.headers import CREDENTIALS
 from aibridge.values import Actor, Headers, first_header
@@ -39,17 +39,15 @@ class Authenticator:
         own = (first_header(headers, KEY_HEADER) or b"").decode("latin-1").strip()
         if own:
             return self._actor(own), tuple(pair for pair in headers if not self._is_gateway_key(pair))
-        for secret in _candidates(headers):
-            actor = self._actor(secret)
-            return actor, tuple(pair for pair in headers if pair[0] not in CREDENTIALS)
-        raise RequestRejected("no_key", 401, "a gateway key is needed, as x-api-key or Authorization: Bearer")
+        found = client_credential(headers)
+        if found is None:
+            raise RequestRejected("no_key", 401, "a gateway key is needed, as x-api-key or Authorization: Bearer")
+        return self._actor(found[1]), tuple(pair for pair in headers if pair[0] not in CREDENTIALS)
 
     def _is_gateway_key(self, pair: tuple[bytes, bytes]) -> bool:
         """Whether a header carries a key of ours where the client's own credential may stand: it must not go on."""
-        if pair[0] not in CREDENTIALS:
-            return False
-        known = [digest for digest, _ in self._names]
-        return any(_digest(secret) in known for secret in _candidates((pair,)))
+        found = client_credential((pair,))
+        return found is not None and _digest(found[1]) in [digest for digest, _ in self._names]
 
     def _actor(self, secret: str) -> Actor:
         digest = _digest(secret)
@@ -60,12 +58,6 @@ class Authenticator:
         if found is None:
             raise RequestRejected("wrong_key", 401, "the gateway key is not known")
         return found
-
-
-def _candidates(headers: Headers) -> list[str]:
-    api_key = (first_header(headers, b"x-api-key") or b"").decode("latin-1").strip()
-    token = bearer_of(first_header(headers, b"authorization"))
-    return [secret for secret in (api_key, token) if secret]
 
 
 def _digest(secret: str) -> bytes:

@@ -14,9 +14,10 @@ import logging
 import time
 from collections.abc import Callable
 
-from aibridge.credentials import hint, secrets_of
+from aibridge.credentials import redact, secrets_of
 from aibridge.dialects import words_of
 from aibridge.errors import AibridgeError, UpstreamFailure
+from aibridge.headers import JSON, RETRY_SOON
 from aibridge.lifecycle import Cause, Signal, State
 from aibridge.linger import Linger
 from aibridge.providers.base import Provider
@@ -38,7 +39,6 @@ _WRITTEN_AT_ONCE = 65_536
 """Non-streaming answers up to this size go to the socket whole, with their head."""
 _STALE_WITHIN = 2.0
 """Seconds in which a request on a stale connection is turned away: one round trip, and a busy peer."""
-_RETRY_AFTER_DRAIN = b"1"
 
 
 class Exchange:
@@ -256,6 +256,7 @@ class Exchange:
         self._end(Signal.SILENT, f"no byte for {self._around.deadlines.idle:g} s")
 
     # connecting
+
     def _connect(self) -> None:
         """Open a new connection; the answer to the request begins there."""
         self._new_attempt()
@@ -301,7 +302,7 @@ class Exchange:
     def _new_relay(self) -> Relay:
         return Relay(self._provider.dialect, self._interception.id)
 
-    # an answer that is not a stream
+    # the head, and an answer that is not a stream
 
     def _take_head(self, head: ResponseHead) -> None:
         relay = self._relay
@@ -362,11 +363,11 @@ class Exchange:
         head = self._good_head()
         body = b"".join(self._body)
         shown = self._provider.error_body(head, body)
-        for secret in self._relay.secrets:
-            shown = shown.replace(secret.encode("latin-1"), hint(secret).encode("latin-1"))
+        # Latin-1 gives every byte back as it was.
+        shown = redact(shown.decode("latin-1"), self._relay.secrets).encode("latin-1")
         headers = self._headers(head)
         if shown != body:
-            headers = tuple(pair for pair in headers if pair[0] not in _OF_THEIR_BODY) + _JSON
+            headers = tuple(pair for pair in headers if pair[0] not in _OF_THEIR_BODY) + JSON
         self._whole = (head.status, headers, shown)
         self._end(Signal.BODY_END, words_of(body) or f"status {head.status}")
 
@@ -376,7 +377,11 @@ class Exchange:
         return self._head
 
     def _headers(self, head: ResponseHead) -> Headers:
-        return (*self._provider.response_headers(head), (b"x-aibridge-id", self._interception.id.encode()))
+        return self._provider.response_headers(head) + self._id_header
+
+    @property
+    def _id_header(self) -> Headers:
+        return ((b"x-aibridge-id", self._interception.id.encode()),)
 
     # the end
 
@@ -449,9 +454,9 @@ class Exchange:
         """Return our own error as an answer."""
         relay = self._relay
         status, telling = relay.refusal(late=self._late)
-        headers: Headers = (*_JSON, (b"x-aibridge-id", self._interception.id.encode()))
+        headers = JSON + self._id_header
         if relay.cause is Cause.DRAINING:
-            headers += ((b"retry-after", _RETRY_AFTER_DRAIN),)
+            headers += RETRY_SOON
         return status, headers, self._provider.dialect.error_body(telling)
 
     def _settle(self) -> None:
@@ -495,6 +500,5 @@ _GATHERING = frozenset({State.COLLECTING, State.REFUSED})
 _TRUSTED = frozenset({Cause.CLEAN, Cause.HTTP_STATUS, Cause.ERROR_EVENT})
 """Ends after which a connection whose body came whole is kept. After any other it is in doubt."""
 _OF_THEIR_BODY = frozenset({b"content-type", b"content-encoding"})
-_JSON: Headers = ((b"content-type", b"application/json"),)
 _STREAM_HEADERS: Headers = ((b"x-accel-buffering", b"no"),)
 """Asks proxies between us and the client not to collect the stream."""

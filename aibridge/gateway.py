@@ -15,10 +15,11 @@ from typing import Protocol
 
 from aibridge.auth import Authenticator
 from aibridge.callers import client_name
-from aibridge.dialects import DIALECTS, Telling
+from aibridge.dialects import DIALECTS, Dialect, Telling
 from aibridge.errors import RequestRejected
 from aibridge.exchange import Exchange
 from aibridge.faults import kind_of_status
+from aibridge.headers import JSON, RETRY_SOON
 from aibridge.ids import uuid7
 from aibridge.passthrough import Passthrough
 from aibridge.providers.base import Reading
@@ -27,13 +28,16 @@ from aibridge.server import ClientStream
 from aibridge.surroundings import Surroundings
 from aibridge.values import Actor, ClientRequest, Headers, Interception
 
-_JSON: Headers = ((b"content-type", b"application/json"),)
 _FINAL_STATUSES = frozenset({401, 403, 501})
 """Refusals that trying again cannot mend: the SDKs are told so, or they would try for minutes."""
 
 
 _FAREWELL = 1.0
 """Seconds for the last words of what a drain has ended."""
+
+
+_UNTIL_KNOWN = DIALECTS["messages"]
+"""The API in whose shape a request is refused before its route tells which API it speaks."""
 
 
 class Counters(Protocol):
@@ -110,10 +114,10 @@ class Gateway:
             exchange.drain()
         await self._wait_until_idle(_FAREWELL)
 
-    def refuse(self, reason: str, status: int, message: str) -> bytes:
-        """Count a request that is refused before anybody knows its API, and return the answer's body."""
-        self._counters.rejected(reason)
-        return DIALECTS["messages"].error_body(Telling(kind_of_status(status), message, ""))
+    def refuse(self, rejection: RequestRejected, dialect: Dialect = _UNTIL_KNOWN) -> bytes:
+        """Count a refused request, and return the answer's body."""
+        self._counters.rejected(rejection.reason)
+        return dialect.error_body(Telling(kind_of_status(rejection.status), rejection.message, ""))
 
     @property
     def live(self) -> int:
@@ -127,7 +131,7 @@ class Gateway:
 
     async def _begin(self, client: ClientStream) -> Exchange | None:
         """Walk down the steps; the request's bytes go when this returns. Returns what is left to wait for."""
-        dialect = DIALECTS["messages"]
+        dialect = _UNTIL_KNOWN
         try:
             if self.draining:
                 raise _draining()
@@ -141,8 +145,7 @@ class Gateway:
                 return await self._intercept(route, actor, request, client)
             await self._pass_through(route, request, client)
         except RequestRejected as rejection:
-            self._counters.rejected(rejection.reason)
-            body = dialect.error_body(Telling(kind_of_status(rejection.status), rejection.message, ""))
+            body = self.refuse(rejection, dialect)
             if not client.lost:
                 client.respond(rejection.status, _refusal_headers(rejection), body)
         return None
@@ -222,7 +225,7 @@ def _open(route: Route, actor: Actor, request: ClientRequest, reading: Reading) 
 
 def _refusal_headers(rejection: RequestRejected) -> Headers:
     if rejection.status in _FINAL_STATUSES:
-        return (*_JSON, (b"x-should-retry", b"false"))
+        return (*JSON, (b"x-should-retry", b"false"))
     if rejection.reason == "draining":
-        return (*_JSON, (b"retry-after", b"1"))
-    return _JSON
+        return JSON + RETRY_SOON
+    return JSON

@@ -30,6 +30,13 @@ _USUAL_CONNECTION = frozenset({b"keep-alive", b"close"})
 """Values of `Connection` that name no header."""
 
 
+JSON: Headers = ((b"content-type", b"application/json"),)
+"""The media type of every answer of ours."""
+
+RETRY_SOON: Headers = ((b"retry-after", b"1"),)
+"""Said by a gateway that is shutting down: another one is there, or will be in a moment."""
+
+
 def to_upstream(headers: Headers) -> Headers:
     """Return what of a client's headers goes on: all but hop-by-hop, transport, credentials and ours.
 

@@ -15,6 +15,7 @@ from aiohttp import web
 from aiohttp.http import HttpVersion11
 
 from aibridge.errors import RequestRejected
+from aibridge.headers import JSON
 from aibridge.values import Headers, first_header
 
 logger = logging.getLogger(__name__)
@@ -194,9 +195,6 @@ Handler = Callable[[ClientStream], Awaitable[None]]
 """Answers one request. Ends the answer, or aborts the connection, before it returns."""
 
 
-_JSON: Headers = ((b"content-type", b"application/json"),)
-
-
 class _Sent(web.StreamResponse):
     """Tells aiohttp that the answer is out already, and whether the connection can be used again."""
 
@@ -287,13 +285,9 @@ class _ClientProtocol(web.RequestHandler):
         message: str | None = None,  # noqa: ARG002
     ) -> web.StreamResponse:
         # Neither logged nor echoed: what cannot be read as HTTP may hold a key.
-        self.force_close_after_answer()
-        return web.Response(status=status, body=self._refuse(status), content_type="application/json")
-
-    def force_close_after_answer(self) -> None:
-        """Take no other request on this connection."""
         self.keep_alive(val=False)
         self.close()
+        return web.Response(status=status, body=self._refuse(status), content_type="application/json")
 
     async def flushed(self, stall: float) -> bool:
         """Wait until the send buffer is below its mark. Returns whether it is: a client that reads nothing is not."""
@@ -381,7 +375,7 @@ class Server(web.Server):
         except Exception:
             logger.exception("a handler failed")
             if not stream.started:
-                stream.respond(500, _JSON, self._refuse(500))
+                stream.respond(500, JSON, self._refuse(500))
         finally:
             protocol.stream = None
         # The next request on this connection is not looked at before its client has taken this answer.
