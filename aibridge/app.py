@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 
 from aibridge import __version__, jsontext
 from aibridge.auth import Authenticator
+from aibridge.clientstream import ClientStream
 from aibridge.config import AnthropicProvider as AnthropicSettings
 from aibridge.config import BedrockProvider as BedrockSettings
 from aibridge.config import Config, Secret
@@ -21,7 +22,7 @@ from aibridge.providers.base import Provider
 from aibridge.providers.bedrock import BedrockProvider
 from aibridge.recorder import Recorder
 from aibridge.routing import RouteTable
-from aibridge.server import ClientStream, Server
+from aibridge.server import Server
 from aibridge.stores.sqlite import SQLiteStore
 from aibridge.surroundings import Deadlines, Surroundings
 from aibridge.telemetry.log import Log
@@ -54,7 +55,8 @@ class App:
             wire=IMPLEMENTATION,
         )
         self.recorder = self._build_recorder()
-        books: list[Listener | None] = [self.recorder, self.metrics, Log(), tracing, *extra]
+        self.log = Log(asyncio.get_running_loop())
+        books: list[Listener | None] = [self.recorder, self.metrics, self.log, tracing, *extra]
         listener = Listeners([book for book in books if book is not None])
         providers = [_build_provider(name, config) for name in config.providers]
         self._pools = {provider.name: Pool(_pool_settings(config, provider.name)) for provider in providers}
@@ -84,6 +86,7 @@ class App:
         """Refuse new requests, let those under way end within the drain deadline, then end them and close all."""
         self._data.draining = True
         await self.gateway.drain(self._config.drain_deadline)
+        self.log.flush()
         await self._data.close()
         await self._admin.close()
         for pool in self._pools.values():
@@ -116,20 +119,21 @@ class App:
             for provider in providers
         }
 
-    async def _serve_data(self, client: ClientStream) -> None:
+    def _serve_data(self, client: ClientStream) -> Coroutine[None, None, None] | None:
         if client.path in _HEALTH_PATHS and client.method in {"GET", "HEAD"}:
             self._tell_health(client)
         elif client.path == "/" and client.method == "HEAD":
             client.respond(200, JSON, b"")  # agents probe their base URL so, with any path
         else:
-            await self.gateway.handle(client)
+            return self.gateway.handle(client)
+        return None
 
     def _refuse(self, status: int) -> bytes:
         if status >= _SERVER_ERROR:
             return self.gateway.refuse(RequestRejected("failed", status, "the gateway failed"))
         return self.gateway.refuse(RequestRejected("malformed", status, "the request is not HTTP that can be read"))
 
-    async def _serve_admin(self, client: ClientStream) -> None:
+    def _serve_admin(self, client: ClientStream) -> None:
         if client.method not in {"GET", "HEAD"}:
             client.reusable = False
             client.respond(405, (*JSON, (b"allow", b"GET, HEAD")), b"{}")

@@ -1,8 +1,8 @@
 """One interception's wires: upstream connection, relay and client, joined so that a chunk passes in one call.
 
 The exchange acts; it decides nothing. What happened on the three sides goes to the `Relay` as bytes and signals, and
-what the relay says is done: written to the client, told to the listeners, the connection kept or cut. The coroutine
-that handles the request sleeps on `done` meanwhile.
+what the relay says is done: written to the client, told to the listeners, the connection kept or cut. Nobody waits for
+it: everything happens in the calls of the two connections and of the clock.
 
 An interception is closed in one place, `_conclude`: attempt and outcome are told before the client's socket gets the
 last word.
@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from aibridge.clientstream import ClientStream
 from aibridge.credentials import redact, secrets_of
 from aibridge.dialects import words_of
 from aibridge.errors import AibridgeError, UpstreamFailure
@@ -22,7 +23,6 @@ from aibridge.lifecycle import Cause, Signal, State
 from aibridge.linger import Linger
 from aibridge.providers.base import Provider
 from aibridge.relay import Relay
-from aibridge.server import ClientStream
 from aibridge.surroundings import Surroundings
 from aibridge.upstream import CLOSINGS, Connection, Origin
 from aibridge.values import Evidence, Headers, Interception, Outcome, ResponseHead, UpstreamRequest
@@ -50,22 +50,30 @@ class Exchange:
         client: who asked.
         around: what is shared.
         started: monotonic seconds (`time.perf_counter`) at the interception's acceptance.
+        on_end: called once, when all is told and said.
     """
 
     __slots__ = (
         "_around", "_attempt", "_attempt_at", "_body", "_body_ended", "_client", "_connecting", "_connection", "_head",
-        "_heard_at", "_interception", "_late", "_origin", "_paused_at", "_provider", "_relay", "_request", "_said_at",
-        "_sent_at", "_sent_to", "_started", "_unsent", "_whole", "done",
+        "_heard_at", "_interception", "_late", "_on_end", "_origin", "_paused_at", "_provider", "_relay", "_request",
+        "_said_at", "_sent_at", "_sent_to", "_started", "_unsent", "_whole",
     )  # fmt: skip
 
     def __init__(
-        self, interception: Interception, provider: Provider, client: ClientStream, around: Surroundings, started: float
+        self,
+        interception: Interception,
+        provider: Provider,
+        client: ClientStream,
+        around: Surroundings,
+        started: float,
+        on_end: Callable[["Exchange"], None],
     ) -> None:
         self._interception = interception
         self._provider = provider
         self._client = client
         self._around = around
         self._started = started
+        self._on_end = on_end
         self._attempt = 0
         self._attempt_at = started
         self._request: UpstreamRequest | None = None
@@ -83,16 +91,15 @@ class Exchange:
         self._paused_at: float | None = now if client.paused else None
         self._unsent = client.unsent_bytes
         self._relay = self._new_relay()
-        self.done: asyncio.Future[None] = around.loop.create_future()
         client.listener = self
         around.wheel.add(self, now + around.deadlines.shortest)
-        if client.lost:
-            self.client_lost()
 
     # what the gateway says
 
     def send(self, request: UpstreamRequest) -> None:
         """Send the request, on an idle connection or a new one."""
+        if self._client.lost:
+            self.client_lost()
         if self._relay.state is State.ENDED:
             return
         self._request = request
@@ -206,15 +213,13 @@ class Exchange:
 
     def check(self, now: float) -> float | None:
         """Act on what is due; see `Timed`."""
-        if self.done.done():
-            return None
         deadlines = self._around.deadlines
         latest = now + deadlines.shortest
         due, act = self._next_deadline()
         if now < due:
             return min(due, latest)
         act()
-        return None if self.done.done() else latest
+        return None if self._relay.state is State.ENDED else latest
 
     def _next_deadline(self) -> tuple[float, Callable[[], None]]:
         deadlines = self._around.deadlines
@@ -427,7 +432,8 @@ class Exchange:
         self._client.restore_limits()
         self._settle()
         self._around.wheel.remove(self)
-        self.done.set_result(None)
+        self._client.listener = None
+        self._on_end(self)
 
     def _last_words(self) -> Callable[[], None]:
         """Return what says the end to the client, and count its bytes.

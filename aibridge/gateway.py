@@ -9,12 +9,13 @@ on nothing is raised: the exchange tells how it ended.
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from aibridge.auth import Authenticator
 from aibridge.callers import client_name
+from aibridge.clientstream import ClientStream
 from aibridge.dialects import DIALECTS, Dialect, Telling
 from aibridge.errors import RequestRejected
 from aibridge.exchange import Exchange
@@ -22,9 +23,8 @@ from aibridge.faults import kind_of_status
 from aibridge.headers import JSON, RETRY_SOON
 from aibridge.ids import uuid7
 from aibridge.passthrough import Passthrough
-from aibridge.providers.base import Reading
+from aibridge.providers.base import Provider, Reading
 from aibridge.routing import Action, Route, RouteTable
-from aibridge.server import ClientStream
 from aibridge.surroundings import Surroundings
 from aibridge.values import Actor, ClientRequest, Headers, Interception
 
@@ -83,27 +83,26 @@ class Gateway:
         self._counters = counters
         self._bounds = bounds
         self._live: set[Exchange] = set()
-        self._under_way = 0
+        self._waiting = 0
         self._idle = asyncio.Event()
-        self._idle.set()
         self.draining = False
         self._drained = False
 
-    async def handle(self, client: ClientStream) -> None:
-        """Answer one request."""
-        self._under_way += 1
-        self._idle.clear()
-        exchange: Exchange | None = None
+    def handle(self, client: ClientStream) -> Coroutine[None, None, None] | None:
+        """Answer one request. Returns what is left to do where something must be waited for."""
+        dialect = _UNTIL_KNOWN
         try:
-            exchange = await self._begin(client)
-            if exchange is not None:
-                await exchange.done
-        finally:
-            if exchange is not None:
-                self._end(exchange, client)
-            self._under_way -= 1
-            if not self._under_way:
-                self._idle.set()
+            if self.draining:
+                raise _draining()
+            route = self._routes.resolve(client.method, client.path)
+            dialect = route.provider.dialect
+            actor, headers = self._authenticator.authenticate(client.headers)
+            if client.body_complete and route.action is Action.INTERCEPT:
+                return self._intercept(route, actor, self._request(client, headers), client)
+        except RequestRejected as rejection:
+            self._answer_refused(client, rejection, dialect)
+            return None
+        return self._handle_later(route, actor, headers, client)
 
     async def drain(self, deadline: float) -> None:
         """Refuse new requests, wait `deadline` seconds for those under way, then end them."""
@@ -127,47 +126,46 @@ class Gateway:
     async def _wait_until_idle(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._idle.wait()
+                while self._live or self._waiting:
+                    self._idle.clear()
+                    await self._idle.wait()
 
-    async def _begin(self, client: ClientStream) -> Exchange | None:
-        """Walk down the steps; the request's bytes go when this returns. Returns what is left to wait for."""
-        dialect = _UNTIL_KNOWN
+    async def _handle_later(self, route: Route, actor: Actor, headers: Headers, client: ClientStream) -> None:
+        """Answer a request whose body has not come yet, or that is relayed only."""
+        self._waiting += 1
         try:
-            if self.draining:
-                raise _draining()
-            route = self._routes.resolve(client.method, client.path)
-            dialect = route.provider.dialect
-            actor, headers = self._authenticator.authenticate(client.headers)
             request = await self._read(client, headers)
             if self._drained:
                 raise _draining()
             if route.action is Action.INTERCEPT:
-                return await self._intercept(route, actor, request, client)
-            await self._pass_through(route, request, client)
+                rest = self._intercept(route, actor, request, client)
+            else:
+                rest = self._pass_through(route, request, client)
+            del request  # its bytes go as soon as nobody needs them
+            if rest is not None:
+                await rest
         except RequestRejected as rejection:
-            body = self.refuse(rejection, dialect)
-            if not client.lost:
-                client.respond(rejection.status, _refusal_headers(rejection), body)
-        return None
+            self._answer_refused(client, rejection, route.provider.dialect)
+        finally:
+            self._waiting -= 1
+            self._idle.set()
 
-    def _end(self, exchange: Exchange, client: ClientStream) -> None:
-        if not exchange.done.done():  # the server cancels what outlives its shutdown: told, like every other end
-            exchange.drain()
-        self._live.discard(exchange)
-        client.listener = None
+    def _answer_refused(self, client: ClientStream, rejection: RequestRejected, dialect: Dialect) -> None:
+        client.respond(rejection.status, _refusal_headers(rejection), self.refuse(rejection, dialect))
 
     async def _read(self, client: ClientStream, headers: Headers) -> ClientRequest:
-        if not (client.path.isascii() and client.query.isascii()):
-            raise RequestRejected("bad_request", 400, "the path is not ASCII")
         try:
-            if client.body_complete:
-                body = await client.read_body(self._bounds.max_request_bytes)
-            else:
-                async with asyncio.timeout(self._bounds.request_body):
-                    body = await client.read_body(self._bounds.max_request_bytes)
+            async with asyncio.timeout(self._bounds.request_body):
+                await client.wait_for_body(self._bounds.max_request_bytes)
         except TimeoutError:
             client.reusable = False
             raise RequestRejected("request_incomplete", 408, "the request body did not come in time") from None
+        return self._request(client, headers)
+
+    def _request(self, client: ClientStream, headers: Headers) -> ClientRequest:
+        if not (client.path.isascii() and client.query.isascii()):
+            raise RequestRejected("bad_request", 400, "the path is not ASCII")
+        body = client.body(self._bounds.max_request_bytes)
         return ClientRequest(method=client.method, path=client.path, query=client.query, headers=headers, body=body)
 
     async def _pass_through(self, route: Route, request: ClientRequest, client: ClientStream) -> None:
@@ -178,22 +176,50 @@ class Gateway:
         relayed = Passthrough(client, around.pool, around.max_response_bytes)
         await relayed.run(outgoing, around.deadlines)
 
-    async def _intercept(self, route: Route, actor: Actor, request: ClientRequest, client: ClientStream) -> Exchange:
+    def _intercept(
+        self, route: Route, actor: Actor, request: ClientRequest, client: ClientStream
+    ) -> Coroutine[None, None, None] | None:
         provider = route.provider
         reading = provider.read(request)
         around = self._around[provider.name]
         interception = _open(route, actor, request, reading)
         around.listener.opened(interception)
-        exchange = Exchange(interception, provider, client, around, time.perf_counter())
+        exchange = Exchange(interception, provider, client, around, time.perf_counter(), self._ended)
         self._live.add(exchange)
+        missing = provider.missing(request)
+        if missing is not None:
+            return self._send_later(missing, exchange, provider, request, interception)
+        self._send(exchange, provider, request, interception)
+        return None
+
+    async def _send_later(
+        self,
+        missing: Awaitable[object],
+        exchange: Exchange,
+        provider: Provider,
+        request: ClientRequest,
+        interception: Interception,
+    ) -> None:
         try:
-            exchange.send(await provider.prepare(request, interception))
-        except asyncio.CancelledError:
-            self._end(exchange, client)
+            await missing
+        except asyncio.CancelledError:  # the server cancels what outlives its shutdown: told, like every other end
+            exchange.drain()
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and is told as ours
             exchange.fail(error)
-        return exchange
+        else:
+            self._send(exchange, provider, request, interception)
+
+    def _send(self, exchange: Exchange, provider: Provider, request: ClientRequest, interception: Interception) -> None:
+        try:
+            exchange.send(provider.prepare(request, interception))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and is told as ours
+            exchange.fail(error)
+
+    def _ended(self, exchange: Exchange) -> None:
+        self._live.discard(exchange)
+        if self.draining:
+            self._idle.set()
 
 
 def _draining() -> RequestRejected:

@@ -5,10 +5,10 @@ The answers are small: each is gathered, within bounds, and passed on whole.
 
 import asyncio
 
+from aibridge.clientstream import ClientStream
 from aibridge.errors import RequestRejected, UpstreamFailure
 from aibridge.headers import to_client
 from aibridge.lifecycle import Signal
-from aibridge.server import ClientStream
 from aibridge.surroundings import Deadlines
 from aibridge.upstream import CLOSINGS, Connection, Origin, Pool
 from aibridge.values import ResponseHead, UpstreamRequest

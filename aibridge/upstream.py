@@ -329,10 +329,11 @@ class _Lane:
 
 
 class Pool:
-    """Opens connections and keeps finished ones for the next request."""
+    """Opens connections and keeps finished ones for the next request. Built on a running event loop."""
 
     def __init__(self, settings: PoolSettings) -> None:
         self._settings = settings
+        self._loop = asyncio.get_running_loop()
         self._lanes: dict[Origin, _Lane] = {}
         self._tls: ssl.SSLContext | None = None
         self._sweep: asyncio.TimerHandle | None = None
@@ -343,7 +344,7 @@ class Pool:
         lane = self._lanes.get(origin)
         if lane is None:
             return None
-        oldest = asyncio.get_running_loop().time() - self._settings.keep_alive
+        oldest = self._loop.time() - self._settings.keep_alive
         while lane.idle:
             connection = lane.idle.pop()
             if connection.usable and connection.idle_since >= oldest:
@@ -381,7 +382,7 @@ class Pool:
         if not connection.usable:
             return
         lane = self._lanes[connection.origin]
-        connection.idle_since = asyncio.get_running_loop().time()
+        connection.idle_since = self._loop.time()
         while lane.waiters:
             waiter = lane.waiters.popleft()
             if not waiter.done():
@@ -392,8 +393,7 @@ class Pool:
             return
         lane.idle.append(connection)
         if self._sweep is None:
-            loop = asyncio.get_running_loop()
-            self._sweep = loop.call_later(self._settings.keep_alive, self._close_old)
+            self._sweep = self._loop.call_later(self._settings.keep_alive, self._close_old)
 
     def forget(self, connection: Connection) -> None:
         """Let go of a connection that is lost."""
@@ -415,7 +415,7 @@ class Pool:
 
     async def _wait(self, lane: _Lane) -> Connection | None:
         """Wait for a connection, or for the right (None) to open one, which counts as live already."""
-        waiter = asyncio.get_running_loop().create_future()
+        waiter = self._loop.create_future()
         lane.waiters.append(waiter)
         try:
             freed: Connection | None = await waiter
@@ -439,8 +439,7 @@ class Pool:
 
     def _close_old(self) -> None:
         self._sweep = None
-        loop = asyncio.get_running_loop()
-        oldest = loop.time() - self._settings.keep_alive
+        oldest = self._loop.time() - self._settings.keep_alive
         left = False
         for lane in self._lanes.values():
             for connection in [one for one in lane.idle if one.idle_since <= oldest]:
@@ -448,10 +447,10 @@ class Pool:
                 connection.close()
             left = left or bool(lane.idle)
         if left:
-            self._sweep = loop.call_later(self._settings.keep_alive, self._close_old)
+            self._sweep = self._loop.call_later(self._settings.keep_alive, self._close_old)
 
     async def _open(self, origin: Origin) -> Connection:
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         proxy = self._proxy_for(origin)
         target = _proxy_origin(proxy) if proxy else origin
         sock = await _dial(loop, target)

@@ -5,7 +5,6 @@ HTTP headers are tuples of (name, value) in bytes, names in lower case, in the o
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
@@ -83,31 +82,35 @@ class Credential(NamedTuple):
     hint: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientRequest:
+class ClientRequest(NamedTuple):
     """What came in. `path` has no query; `query` has no question mark."""
 
     method: str
     path: str
     query: str
-    headers: Headers = field(repr=False)
-    body: bytes = field(repr=False)
+    headers: Headers
+    body: bytes
+
+    def __repr__(self) -> str:
+        return f"<ClientRequest {self.method} {self.path}, {len(self.body)} bytes>"  # headers and body hold secrets
 
     def header(self, name: bytes) -> bytes | None:
         """Return the first value of a header, by its lower-case name."""
         return first_header(self.headers, name)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpstreamRequest:
+class UpstreamRequest(NamedTuple):
     """What goes out. `target` is the path with query, encoded as it goes on the wire."""
 
     method: str
     origin: str
     target: str
-    headers: Headers = field(repr=False)
-    body: bytes = field(repr=False)
+    headers: Headers
+    body: bytes
     credential: Credential
+
+    def __repr__(self) -> str:
+        return f"<UpstreamRequest {self.method} {self.origin}, {len(self.body)} bytes>"  # the rest holds secrets
 
 
 class ResponseHead(NamedTuple):

@@ -128,6 +128,11 @@ async def serving(handler, *, receive_buffer=None, **more):
         await server.close()
 
 
+async def read_body(stream, limit):
+    await stream.wait_for_body(limit)
+    return stream.body(limit)
+
+
 async def say_ok(stream):
     stream.respond(200, (), b"ok")
 
@@ -143,7 +148,7 @@ async def test_what_a_handler_sees():
     seen = []
 
     async def handler(stream):
-        seen.append((stream.method, stream.path, stream.query, stream.headers, await stream.read_body(100)))
+        seen.append((stream.method, stream.path, stream.query, stream.headers, await read_body(stream, 100)))
         assert stream.header(b"x-one") == b"a"
         assert stream.header(b"x-none") is None
         stream.respond(200, (), b"ok")
@@ -249,7 +254,7 @@ async def test_bodies(raw):
     bodies = []
 
     async def handler(stream):
-        bodies.append(await stream.read_body(len(PLAIN)))
+        bodies.append(await read_body(stream, len(PLAIN)))
         assert stream.body_complete
         stream.respond(200, (), b"ok")
 
@@ -272,7 +277,7 @@ class Refusing:
     async def __call__(self, stream):
         self.begun.set()
         try:
-            await stream.read_body(100)
+            await read_body(stream, 100)
         except RequestRejected as rejection:
             self.refused.append((rejection.reason, rejection.status))
             assert not stream.reusable
@@ -349,7 +354,7 @@ async def test_who_asks_before_sending_is_told_to_go_on():
     bodies = []
 
     async def handler(stream):
-        bodies.append(await stream.read_body(100))
+        bodies.append(await read_body(stream, 100))
         stream.respond(200, (), b"ok")
 
     async with serving(handler) as (_, client):

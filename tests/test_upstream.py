@@ -1400,7 +1400,7 @@ PROXIED = "http://proxy.test:3128"
         ("::2", Origin("http", "::1", 9000), False),
     ],
 )
-def test_no_proxy(monkeypatch, no_proxy, origin, bypassed):
+async def test_no_proxy(monkeypatch, no_proxy, origin, bypassed):
     monkeypatch.setenv("HTTP_PROXY", PROXIED)
     monkeypatch.setenv("HTTPS_PROXY", PROXIED)
     monkeypatch.setenv("NO_PROXY", no_proxy)
@@ -1409,7 +1409,7 @@ def test_no_proxy(monkeypatch, no_proxy, origin, bypassed):
     assert Pool(PoolSettings(proxy="http://other:1"))._proxy_for(origin) == "http://other:1", "said, it stands above"
 
 
-def test_one_scheme_may_have_a_proxy_and_the_other_none(monkeypatch):
+async def test_one_scheme_may_have_a_proxy_and_the_other_none(monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", PROXIED)
     pool = Pool(PoolSettings())
     assert pool._proxy_for(Origin("https", "h", 443)) == PROXIED

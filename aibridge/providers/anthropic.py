@@ -1,5 +1,6 @@
 """Anthropic's Messages API, direct: the body goes on untouched, the stream comes back untouched."""
 
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from functools import cached_property
 from urllib.parse import urlsplit
@@ -53,7 +54,11 @@ class AnthropicProvider:
         model = body.model
         return Reading(model, model, body.streaming, credential)
 
-    async def prepare(self, request: ClientRequest, interception: Interception) -> UpstreamRequest:
+    def missing(self, request: ClientRequest) -> Awaitable[object] | None:  # noqa: ARG002 - the contract's
+        """Nothing: keys are at hand; see `Provider`."""
+        return None
+
+    def prepare(self, request: ClientRequest, interception: Interception) -> UpstreamRequest:
         """Send the body on as it came; see `Provider`."""
         extra = actor_headers(interception.actor) if self.send_actor_headers else ()
         return self._request(request, "/v1/messages", extra)

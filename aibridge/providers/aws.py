@@ -31,8 +31,16 @@ class CredentialSource:
     def __init__(self, static: tuple[str, str, str | None] | None, profile: str | None) -> None:
         self._profile = profile
         self._credentials: Credentials | None = Credentials(*static) if static else None
-        self._frozen: ReadOnlyCredentials | None = None
+        self._frozen = self._credentials.get_frozen_credentials() if self._credentials is not None else None
         self._renewal: asyncio.Future[None] | None = None
+
+    def ready(self) -> ReadOnlyCredentials | None:
+        """Return credentials that are good now, where they are at hand; their renewal is started when it is due."""
+        if self._frozen is None or self._expires_within(URGENT):
+            return None
+        if self._expires_within(None):
+            self._renew()
+        return self._frozen
 
     async def current(self) -> ReadOnlyCredentials:
         """Return credentials that are good now.
@@ -40,10 +48,10 @@ class CredentialSource:
         Raises:
             AibridgeError: there are none, or they cannot be renewed.
         """
-        if self._frozen is None or self._expires_within(URGENT):
-            await asyncio.shield(self._renew())
-        elif self._expires_within(None):
-            self._renew()
+        ready = self.ready()
+        if ready is not None:
+            return ready
+        await asyncio.shield(self._renew())
         if self._frozen is None:
             raise AibridgeError("no AWS credentials found")
         return self._frozen

@@ -1,8 +1,9 @@
 """The contract of a provider: how a client's request becomes the upstream's, and how the upstream's answer reads.
 
-A provider does no network I/O on the event loop; `prepare` may wait for a credential to be refreshed elsewhere.
+A provider does no network I/O on the event loop; a credential that is fetched elsewhere is waited for beforehand.
 """
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -51,7 +52,10 @@ class Provider(Protocol):
     def read(self, request: ClientRequest) -> Reading:
         """Learn from a request. Raises `RequestRejected` where it is not what the API takes."""
 
-    async def prepare(self, request: ClientRequest, interception: Interception) -> UpstreamRequest:
+    def missing(self, request: ClientRequest) -> Awaitable[object] | None:
+        """Return what must be waited for before `prepare`: a credential that is being fetched. None: nothing."""
+
+    def prepare(self, request: ClientRequest, interception: Interception) -> UpstreamRequest:
         """Rewrite and sign. Raises `AibridgeError` where no credential can be had."""
 
     async def prepare_passthrough(self, request: ClientRequest, path: str) -> UpstreamRequest:

@@ -5,7 +5,7 @@ the betas leave the headers for the body; all else goes on as the client wrote i
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 from aibridge import jsontext
 from aibridge.credentials import client_credential, hint
 from aibridge.dialects import DIALECTS, Dialect, Telling, words_of
-from aibridge.errors import RequestRejected
+from aibridge.errors import AibridgeError, RequestRejected
 from aibridge.faults import ErrorKind, kind_of_status
 from aibridge.headers import to_client, to_upstream
 from aibridge.providers.aws import CredentialSource, sign
@@ -73,7 +73,13 @@ class BedrockProvider:
             raise RequestRejected("invalid_request", 400, "model: a model is needed")
         return Reading(body.model, model, body.streaming, self._credential(request))
 
-    async def prepare(self, request: ClientRequest, interception: Interception) -> UpstreamRequest:
+    def missing(self, request: ClientRequest) -> Awaitable[object] | None:
+        """Return what fetches the AWS credentials, where good ones are not at hand; see `Provider`."""
+        if self._token(request) is not None or self.credentials.ready() is not None:
+            return None
+        return self.credentials.current()
+
+    def prepare(self, request: ClientRequest, interception: Interception) -> UpstreamRequest:
         """Move model, version and betas where Bedrock wants them, and sign; see `Provider`."""
         body = _bedrock_body(read_body(request.body), request, interception.upstream_model)
         action = "invoke-with-response-stream" if interception.streaming else "invoke"
@@ -89,7 +95,7 @@ class BedrockProvider:
             origin=self.base_url,
             target=target,
             headers=(
-                *await self._authorize(request, target, signed, body),
+                *self._authorize(request, target, signed, body),
                 *_unsigned(request.headers),
                 *(actor_headers(interception.actor) if self.send_actor_headers else ()),
                 (b"content-length", b"%d" % len(body)),
@@ -144,13 +150,18 @@ class BedrockProvider:
             return Credential(CredentialKind.BYOK, hint(own[1]))
         return Credential(CredentialKind.CENTRALIZED, self.credential_hint)
 
-    async def _authorize(self, request: ClientRequest, target: str, headers: Headers, body: bytes) -> Headers:
+    def _token(self, request: ClientRequest) -> str | None:
         own = client_credential(request.headers) if self.byok else None
-        token = own[1] if own is not None else self.bearer_token
+        return own[1] if own is not None else self.bearer_token
+
+    def _authorize(self, request: ClientRequest, target: str, headers: Headers, body: bytes) -> Headers:
+        token = self._token(request)
         if token is not None:
             return (*headers, (b"authorization", f"Bearer {token}".encode("latin-1")))
+        credentials = self.credentials.ready()
+        if credentials is None:
+            raise AibridgeError("no AWS credentials found")
         url = f"{urlsplit(self.base_url).scheme}://{self.authority}{target}"
-        credentials = await self.credentials.current()
         return sign(url, headers, body, credentials=credentials, region=self.region)
 
 

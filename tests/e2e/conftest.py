@@ -97,12 +97,14 @@ class House:
         return total
 
     def lines(self):
+        self.app.log.flush()
         return [json.loads(line) for line in self.log.getvalue().splitlines()]
 
     async def books(self, *, ended=1):
         """Wait for `ended` outcomes, and return the last one as told in all five books."""
         await self.outcomes.wait(ended=ended)
         interception, outcome = self.outcomes.ended[-1]
+        self.app.log.flush()
         assert await asyncio.to_thread(self.app.recorder.flush)
         await asyncio.to_thread(self.tracing.flush)
         return Books(self, interception, outcome)

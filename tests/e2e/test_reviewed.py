@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from aibridge.server import ClientStream
+from aibridge.clientstream import ClientStream
 
 PATIENCE = 20.0
 VERSION = ("anthropic-version", "2023-06-01")

@@ -62,7 +62,7 @@ def test_reads_model_stream_and_credential(provider):
 
 
 async def test_the_body_goes_on_untouched(provider):
-    sent = await provider().prepare(request(query="beta=true&x=%2f"), interception())
+    sent = provider().prepare(request(query="beta=true&x=%2f"), interception())
     assert sent.body is BODY
     assert (sent.method, sent.origin, sent.target) == (
         "POST",
@@ -85,7 +85,7 @@ async def test_the_whole_head(provider):
         (b"anthropic-beta", b"c"),
         (b"user-agent", b"claude-cli/2"),
     )
-    sent = await provider().prepare(request(*headers), interception())
+    sent = provider().prepare(request(*headers), interception())
     assert sent.headers == (
         (b"host", b"api.example.com"),
         (b"content-type", b"application/json"),
@@ -107,7 +107,7 @@ OWN = [
 
 @pytest.mark.parametrize(("came", "goes"), OWN)
 async def test_a_credential_of_the_client_goes_instead_of_ours(provider, came, goes):
-    sent = await provider().prepare(request(came), interception())
+    sent = provider().prepare(request(came), interception())
     auth = [pair for pair in sent.headers if pair[0] in {b"x-api-key", b"authorization"}]
     assert auth == [goes]
     assert sent.credential.kind is CredentialKind.BYOK
@@ -116,7 +116,7 @@ async def test_a_credential_of_the_client_goes_instead_of_ours(provider, came, g
 
 @pytest.mark.parametrize(("came", "goes"), OWN)
 async def test_without_byok_no_credential_of_the_client_goes(provider, came, goes):
-    sent = await provider(byok=False).prepare(request(came), interception())
+    sent = provider(byok=False).prepare(request(came), interception())
     assert [pair for pair in sent.headers if pair[0] in {b"x-api-key", b"authorization"}] == [
         (b"x-api-key", b"sk-ant-central-0123456789")
     ]
@@ -132,9 +132,9 @@ def test_no_credential_at_all(provider):
 
 async def test_the_actor_is_told_only_where_asked_for_and_cannot_be_forged(provider):
     forged = (b"x-ai-bridge-actor-id", b"root")
-    sent = await provider(send_actor_headers=True).prepare(request(forged), interception("ålice"))
+    sent = provider(send_actor_headers=True).prepare(request(forged), interception("ålice"))
     assert [value for name, value in sent.headers if name == b"x-ai-bridge-actor-id"] == ["ålice".encode("latin-1")]
-    sent = await provider().prepare(request(forged), interception())
+    sent = provider().prepare(request(forged), interception())
     assert not [value for name, value in sent.headers if name.startswith(b"x-ai-bridge")]
 
 
