@@ -5,6 +5,7 @@ the betas leave the headers for the body; all else goes on as the client wrote i
 """
 
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,9 +17,10 @@ from aibridge.dialects import DIALECTS, Dialect, Telling, words_of
 from aibridge.errors import RequestRejected
 from aibridge.faults import ErrorKind, kind_of_status
 from aibridge.headers import to_client, to_upstream
-from aibridge.providers.aws import CredentialSource, sign
 from aibridge.providers.base import Reading, actor_headers
 from aibridge.providers.reading import Body, read_body, splice
+from aibridge.providers.renewal import CredentialSource
+from aibridge.providers.sigv4 import sign
 from aibridge.values import (
     ClientRequest,
     Credential,
@@ -149,9 +151,8 @@ class BedrockProvider:
         token = own[1] if own is not None else self.bearer_token
         if token is not None:
             return (*headers, (b"authorization", f"Bearer {token}".encode("latin-1")))
-        url = f"{urlsplit(self.base_url).scheme}://{self.authority}{target}"
-        credentials = await self.credentials.current()
-        return sign(url, headers, body, credentials=credentials, region=self.region)
+        keys = self.credentials.ready() or await self.credentials.current()
+        return sign(target, headers, body, keys=keys, region=self.region, now=time.time())
 
 
 def takes_new_version(model: str) -> bool:
