@@ -247,7 +247,7 @@ def _finder(settings: BedrockSettings, config: Config) -> Finder:
     if settings.role_arn is not None:
         role = Role(
             arn=settings.role_arn,
-            session_name=settings.session_name or "aibridge",
+            session_name=settings.session_name,
             external_id=_told(settings.external_id),
             session_tags=settings.session_tags,
         )

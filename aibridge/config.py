@@ -211,7 +211,7 @@ class BedrockProvider(_Provider):
     role_arn: Annotated[str, Field(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/\S+$")] | None = None
     """Assumed with whichever credentials are found; the next three go along."""
     external_id: _Secret | None = None
-    session_name: Annotated[str, Field(pattern=r"^[\w+=,.@-]{2,64}$")] | None = None
+    session_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_+=,.@-]{2,64}$")] = "aibridge"
     session_tags: Annotated[dict[_TagKey, _TagValue], Field(max_length=50)] = {}
     bearer_token: _Secret | None = None
     byok: bool = False
@@ -236,7 +236,7 @@ class BedrockProvider(_Provider):
         ways = [self.access_key_id, self.profile, self.bearer_token]
         if sum(way is not None for way in ways) > 1:
             raise _error("give one of access_key_id, profile and bearer_token")
-        if self.role_arn is None and (self.external_id or self.session_name or self.session_tags):
+        if self.role_arn is None and {"external_id", "session_name", "session_tags"} & self.model_fields_set:
             raise _error("external_id, session_name and session_tags are of no use without role_arn")
         if self.role_arn is not None and self.bearer_token is not None:
             raise _error("role_arn is of no use with bearer_token")

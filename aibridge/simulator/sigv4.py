@@ -52,13 +52,13 @@ class Credentials:
 
     Attributes:
         secrets: secret keys by access key.
-        sessions: temporary credentials by access key.
         bearer_tokens: Bedrock API keys that are good; none refuses all.
+        sessions: temporary credentials by access key.
     """
 
     secrets: Mapping[str, str] = field(default_factory=lambda: {TEST_ACCESS_KEY: TEST_SECRET_KEY})
-    sessions: Mapping[str, Session] = field(default_factory=dict)
     bearer_tokens: Collection[str] = ()
+    sessions: Mapping[str, Session] = field(default_factory=dict)
 
 
 def verify(request: Received, credentials: Credentials, now: float) -> None:

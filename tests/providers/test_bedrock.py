@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aibridge.errors import AibridgeError, RequestRejected
-from aibridge.providers.aws import CredentialSource
+from aibridge.errors import CredentialsError, RequestRejected
 from aibridge.providers.bedrock import DEFAULT_VERSION, NEW_VERSION, BedrockProvider, takes_new_version
+from aibridge.providers.renewal import CredentialSource, Found
+from aibridge.providers.sigv4 import Keys
 from aibridge.simulator import sigv4
 from aibridge.simulator.values import Received
 from aibridge.values import Actor, ClientRequest, Credential, CredentialKind, Interception, ResponseHead
@@ -26,7 +27,7 @@ def build(**more):
         "base_url": f"https://{HOST}",
         "authority": HOST,
         "region": "eu-west-1",
-        "credentials": CredentialSource(("AKIA6", "sesame", "session"), None),
+        "credentials": CredentialSource("bedrock", lambda: Found(Keys("AKIA6", "sesame", "session"), "test")),
         "credential_hint": "AK...A6",
         "bearer_token": None,
         "byok": True,
@@ -256,7 +257,8 @@ def verify(sent, *, secret="sesame", bearer=()):
     """Verify a request as AWS does; raises what AWS would answer."""
     headers = tuple((name.decode(), value.decode("latin-1")) for name, value in sent.headers)
     received = Received(method=sent.method, target=sent.target, headers=headers, body=sent.body)
-    sigv4.verify(received, sigv4.Credentials({"AKIA6": secret}, bearer), time.time())
+    sessions = {"AKIA6": sigv4.Session(secret, "session", time.time() + 60)}
+    sigv4.verify(received, sigv4.Credentials(bearer_tokens=bearer, sessions=sessions), time.time())
 
 
 CLIENT_HEADERS = (
@@ -333,11 +335,12 @@ async def test_a_bearer_token_of_ours_stands_in_for_the_signature():
     verify(sent, bearer=("central",))
 
 
-async def test_no_credentials_are_told_clearly(monkeypatch):
-    source = CredentialSource(None, None)
-    monkeypatch.setattr(source, "_fetch", lambda: None)
-    with pytest.raises(AibridgeError, match="no AWS credentials found"):
-        await build(credentials=source).prepare(request(), interception())
+async def test_no_credentials_are_told_clearly():
+    def find():
+        raise CredentialsError("no AWS credentials")
+
+    with pytest.raises(CredentialsError, match="no AWS credentials"):
+        await build(credentials=CredentialSource("bedrock", find)).prepare(request(), interception())
 
 
 async def test_the_actor_is_told_only_where_asked_for():
