@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 from aibridge import __version__, jsontext
 from aibridge.auth import Authenticator
@@ -58,7 +58,8 @@ class App:
         self.recorder = self._build_recorder()
         books: list[Listener | None] = [self.recorder, self.metrics, Log(), tracing, *extra]
         listener = Listeners([book for book in books if book is not None])
-        providers = self._providers = [_build_provider(name, config) for name in config.providers]
+        providers = [_build_provider(name, config) for name in config.providers]
+        self._signing = [one for one in providers if isinstance(one, BedrockProvider) and one.bearer_token is None]
         self._pools = {provider.name: Pool(_pool_settings(config, provider.name)) for provider in providers}
         self.gateway = Gateway(
             RouteTable(providers),
@@ -84,9 +85,14 @@ class App:
             CredentialsError: a provider's credentials cannot be found.
             OSError: an address cannot be had.
         """
-        await _find_credentials([one for one in self._providers if isinstance(one, BedrockProvider)])
+        await _find_credentials(self._signing)
         self.port = await self._data.listen(self._config.listen.host, self._config.listen.port)
         self.admin_port = await self._admin.listen(self._config.admin.host, self._config.admin.port)
+
+    @property
+    def credential_sources(self) -> dict[str, str]:
+        """Where the keys were found, of each provider that signs."""
+        return {provider.name: provider.credentials.source for provider in self._signing}
 
     async def stop(self) -> None:
         """Refuse new requests, let those under way end within the drain deadline, then end them and close all."""
@@ -165,13 +171,12 @@ _SERVER_ERROR = 500
 _HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
 
 
-async def _find_credentials(providers: Iterable[BedrockProvider]) -> None:
+async def _find_credentials(providers: Sequence[BedrockProvider]) -> None:
     """Find keys before anyone asks for them, and tell of all that are missing at once."""
-    signing = [provider for provider in providers if provider.bearer_token is None]
-    results = await asyncio.gather(*(one.credentials.current() for one in signing), return_exceptions=True)
+    results = await asyncio.gather(*(one.credentials.current() for one in providers), return_exceptions=True)
     missing = [
         f"providers.{provider.name}: {result}"
-        for provider, result in zip(signing, results, strict=True)
+        for provider, result in zip(providers, results, strict=True)
         if isinstance(result, CredentialsError) and not provider.byok  # with keys of its clients it can do without
     ]
     if missing:

@@ -27,13 +27,25 @@ SECRETS = {"sso": "sso-access-token-secret", "web": "web-identity-token-secret",
 _CREDENTIALS = re.compile(r"Credential=([^/]+)/\d+/([^/]+)/sts/")
 
 
+class Sessions(dict):
+    """Sessions by access key; remembers which keys were looked for, and when."""
+
+    def __init__(self):
+        super().__init__()
+        self.used = {}
+
+    def get(self, key, default=None):
+        self.used.setdefault(key, time.time())
+        return super().get(key, default)
+
+
 class AWS:
     """The stand-ins. `lives` is for how many seconds what they hand out is good."""
 
     def __init__(self, server, lives):
         self.url = f"http://127.0.0.1:{server.server_port}"
         self.lives = lives
-        self.sessions = {}
+        self.sessions = Sessions()
         self.long_lived = {}  # secrets by access key, of those that may assume a role
         self.asked = []  # one mapping each: what was asked, of whom, with which parameters
         self.issued = Counter()
@@ -49,10 +61,10 @@ class AWS:
         self.may_answer.wait(30)
         return self.refusals.get(action)
 
-    def issue(self, action):
-        """Return a new access key, its session, and the moment that it is said to expire."""
+    def issue(self, action, who):
+        """Return a new access key, which ends with who asked, its session, and the moment that it is said to expire."""
         self.issued[action] += 1
-        key = f"ASIA{self.issued.total():016d}"
+        key = f"ASIA{self.issued.total():012d}{who}"
         expires = time.time() + self.lives
         self.sessions[key] = Session(secret=f"secret/of/{key}", token=f"token/of/{key}", expires_at=expires + SLACK)
         return key, self.sessions[key], expires
@@ -92,14 +104,17 @@ def write_profiles(home, aws):
     aws.long_lived["AKIABASE"] = "secret/of/base"
     (home / "web-token").write_text(SECRETS["web"])
     (home / "credentials").write_text("[base]\naws_access_key_id = AKIABASE\naws_secret_access_key = secret/of/base\n")
-    sso = f"sso_account_id = {ACCOUNT}\nsso_role_name = bedrock\nregion = us-east-1"
+    sso = f"sso_account_id = {ACCOUNT}\nregion = us-east-1"
     (home / "config").write_text(
-        f"[profile sso]\n{sso}\nsso_start_url = {START_URL}\nsso_region = us-east-1\n"
-        f"[profile sso-session]\n{sso}\nsso_session = work\n"
+        f"[profile sso]\n{sso}\nsso_role_name = sso\nsso_start_url = {START_URL}\nsso_region = us-east-1\n"
+        f"[profile sso-session]\n{sso}\nsso_role_name = session\nsso_session = work\n"
         f"[sso-session work]\nsso_start_url = {START_URL}\nsso_region = us-east-1\n"
         f"[profile web]\nrole_arn = {ROLE}\nweb_identity_token_file = {home / 'web-token'}\n"
+        "role_session_name = web\n"
         f"[profile role]\nrole_arn = {ROLE}\nsource_profile = base\nexternal_id = partner-secret\n"
+        "role_session_name = role\n"
         f"[profile ec2-role]\nrole_arn = {ROLE}\ncredential_source = Ec2InstanceMetadata\n"
+        "role_session_name = ec2\n"
         "[profile half]\naws_access_key_id = AKIAHALF\n"
         "[profile process]\ncredential_process = /bin/sh -c 'echo process-secret >&2; exit 1'\n"
     )
@@ -182,18 +197,18 @@ class _Handler(BaseHTTPRequestHandler):
             error = f"<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>"
             self._answer(status, f"<ErrorResponse>{error}</ErrorResponse>".encode(), "text/xml")
         else:
-            self._answer(200, self._assumed(action), "text/xml")
+            self._answer(200, self._assumed(action, asked.get("RoleSessionName", "")), "text/xml")
 
     def _may_ask(self, action, key, asked):
         if action == "AssumeRoleWithWebIdentity":
             return asked["WebIdentityToken"] == SECRETS["web"]
-        session = self.aws.sessions.get(key)
+        session = dict.get(self.aws.sessions, key)
         if session is None:
             return key in self.aws.long_lived
         return session.token == self.headers.get("x-amz-security-token") and time.time() < session.expires_at
 
-    def _assumed(self, action):
-        key, session, expires = self.aws.issue(action)
+    def _assumed(self, action, who):
+        key, session, expires = self.aws.issue(action, who)
         credentials = (
             f"<AccessKeyId>{key}</AccessKeyId><SecretAccessKey>{session.secret}</SecretAccessKey>"
             f"<SessionToken>{session.token}</SessionToken><Expiration>{_utc(expires)}</Expiration>"
@@ -225,12 +240,12 @@ class _Handler(BaseHTTPRequestHandler):
             body = b'{"message":"Session token not found or invalid"}'
             self._answer(refusal[0] if refusal else 401, body, error_type="UnauthorizedException")
             return
-        key, session, expires = self.aws.issue("sso")
+        key, session, expires = self.aws.issue("sso", asked["role_name"][0])
         given = {"accessKeyId": key, "secretAccessKey": session.secret, "sessionToken": session.token}
         self._answer_json({"roleCredentials": {**given, "expiration": int(expires * 1000)}})
 
     def _document(self, action, token):
-        key, session, expires = self.aws.issue(action)
+        key, session, expires = self.aws.issue(action, action)
         # Both services tell whole seconds.
         told = dt.datetime.fromtimestamp(expires, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return {"AccessKeyId": key, "SecretAccessKey": session.secret, token: session.token, "Expiration": told}

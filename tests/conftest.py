@@ -5,7 +5,7 @@ from pathlib import Path
 
 from aibridge.wire import IMPLEMENTATION
 
-sys.path.insert(0, str(Path(__file__).parent))  # aws_kit stands there; the tests are no package
+sys.path.insert(0, str(Path(__file__).parent))  # the kits stand there; the tests are no package
 
 
 def pytest_report_header() -> str:

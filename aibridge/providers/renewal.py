@@ -56,6 +56,11 @@ class CredentialSource:
         self._next_at = -math.inf
         self._waits_from = -math.inf
 
+    @property
+    def source(self) -> str:
+        """Where the keys were found; empty where they were not."""
+        return self._found.source if self._found is not None else ""
+
     def ready(self) -> Keys | None:
         """Return keys that are good now, or None where they are to be waited for; start a renewal that is due."""
         now = self._clock()
@@ -103,11 +108,10 @@ class CredentialSource:
         if left <= 0:
             self._fail(f"the AWS credentials of {found.source} have expired")
             return
-        level = logging.INFO if self._found is None else logging.DEBUG
         self._found = found
         self._waits_from = found.expires_at - min(MARGIN, left / 10)
         self._next_at = self._clock() + max(left - EARLY, min(_pause(left), left))
-        self._log(level, "AWS credentials found", source=found.source)
+        self._log(logging.DEBUG, "AWS credentials found", source=found.source)
 
     def _fail(self, text: str) -> None:
         self._failure = text

@@ -1,8 +1,8 @@
 """Where AWS keys are found: each source, with its service on a socket; and what is said where there are none."""
 
 import asyncio
+import contextlib
 import os
-import stat
 import time
 
 import aws_kit
@@ -97,13 +97,13 @@ def test_a_profile_of_the_files(profiles, monkeypatch):
     assert profiles.asked == []
 
 
-@pytest.mark.parametrize("profile", ["sso", "sso-session"])
-def test_sso(profiles, profile):
+@pytest.mark.parametrize(("profile", "role"), [("sso", "sso"), ("sso-session", "session")])
+def test_sso(profiles, profile, role):
     found = Finder(region=REGION, profile=profile).find()
     check(profiles, found, "sso")
     assert found.source == "sso"
     assert is_in_an_hour(found.expires_at)
-    assert profiles.asks("sso")[0]["asked"] == {"role_name": ["bedrock"], "account_id": [aws_kit.ACCOUNT]}
+    assert profiles.asks("sso")[0]["asked"] == {"role_name": [role], "account_id": [aws_kit.ACCOUNT]}
 
 
 def test_web_identity(aws, monkeypatch, tmp_path):
@@ -214,6 +214,7 @@ def test_a_role_of_a_profile_on_the_metadata_service(profiles, monkeypatch):
 def test_each_search_brings_new_keys(profiles, profile):
     finder = Finder(region=REGION, profile=profile)
     assert len({finder.find().keys.access_key for _ in range(3)}) == 3
+    assert len(profiles.asked) == 3
 
 
 def test_a_proxy_of_ours_is_used_for_sts(aws, monkeypatch):
@@ -253,8 +254,10 @@ def refusal(finder):
 CHAIN = [
     "env: AWS_ACCESS_KEY_ID is not set",
     "assume-role: profile default has no role_arn with a source in {home}/config",
-    "assume-role-with-web-identity: profile default has no web_identity_token_file in {home}/config, "
-    "and AWS_WEB_IDENTITY_TOKEN_FILE is not set",
+    (
+        "assume-role-with-web-identity: profile default has no web_identity_token_file in {home}/config, "
+        "and AWS_WEB_IDENTITY_TOKEN_FILE is not set"
+    ),
     "sso: profile default has no sso_account_id and no sso_role_name in {home}/config",
     "shared-credentials-file: profile default has no aws_access_key_id in {home}/credentials",
     "login: profile default has no login_session in {home}/config",
@@ -323,6 +326,7 @@ def test_nobody_logged_in_at_sso(profiles, tmp_path):
     for file in aws_kit.write_sso_token(tmp_path).iterdir():
         file.unlink()
     assert last_line(Finder(region=REGION, profile="sso")).startswith("sso: Error loading SSO Token")
+    assert profiles.asked == []
 
 
 def test_a_token_file_that_is_not_there(aws, monkeypatch, tmp_path):
@@ -429,9 +433,11 @@ async def test_keys_that_come_later_are_found(aws, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA4")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "late")
     async with asyncio.timeout(20):
-        while source.ready() is None:
+        while True:  # a failure is remembered for half a second
+            with contextlib.suppress(CredentialsError):
+                assert (await source.current()).access_key == "AKIA4"
+                break
             await asyncio.sleep(0.05)
-    assert (await source.current()).access_key == "AKIA4"
     assert aws.asked == []
 
 

@@ -195,7 +195,7 @@ async def test_short_lived_ones_are_asked_for_at_a_measured_pace():
 
 async def test_what_is_not_ours_is_told_by_its_kind_alone(service, caplog):
     service.error = ValueError("a-secret-in-it")
-    with pytest.raises(CredentialsError, match="^ValueError$"):
+    with pytest.raises(CredentialsError, match=r"^ValueError$"):
         await service.key()
     assert "a-secret-in-it" not in caplog.text
 
@@ -206,5 +206,6 @@ async def test_the_log_tells_source_and_no_secret(service, caplog):
         service.now += HOUR
         await service.key()
     levels = [(record.levelname, record.fields["source"]) for record in caplog.records]
-    assert levels == [("INFO", "test"), ("DEBUG", "test")]
+    assert levels == [("DEBUG", "test")] * 2
+    assert service.source.source == "test"
     assert "secret-of-it" not in str([record.__dict__ for record in caplog.records])
