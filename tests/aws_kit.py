@@ -115,6 +115,7 @@ def write_profiles(home, aws):
         "role_session_name = role\n"
         f"[profile ec2-role]\nrole_arn = {ROLE}\ncredential_source = Ec2InstanceMetadata\n"
         "role_session_name = ec2\n"
+        f"[profile mfa]\nrole_arn = {ROLE}\nsource_profile = base\nmfa_serial = arn:aws:iam::{ACCOUNT}:mfa/alice\n"
         "[profile half]\naws_access_key_id = AKIAHALF\n"
         "[profile process]\ncredential_process = /bin/sh -c 'echo process-secret >&2; exit 1'\n"
     )

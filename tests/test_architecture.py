@@ -74,7 +74,7 @@ DOORS = {
     "ssl": {"aibridge.upstream"},
     "urllib.request": {"aibridge.upstream"},
     "http.client": {"aibridge.demo"},
-    "threading": {"aibridge.recorder", "aibridge.telemetry.metrics"},
+    "threading": {"aibridge.providers.renewal", "aibridge.recorder", "aibridge.telemetry.metrics"},
     "os": {"aibridge.cli", "aibridge.config", "aibridge.providers.aws", "aibridge.wire"},
 }
 """Each library, and the files that may import it. Third-party libraries that are not here may not be imported."""

@@ -86,6 +86,8 @@ class Finder:
             # A new chain each time: its links keep what they gave.
             for link in create_credential_resolver(self._session, region_name=self._region).providers:
                 method = link.METHOD
+                if method == "assume-role":
+                    link._prompter = _refuse_mfa  # noqa: SLF001 - or it would ask at the terminal
                 credentials = link.load()
                 if credentials is not None:
                     return _found(credentials, method)
@@ -140,6 +142,10 @@ _WHY_NOTHING = {
     "iam-role": "no role to be had at {metadata}: not reachable, or none is attached",
 }
 """Why a link of the chain gave nothing, by botocore's name of it."""
+
+
+def _refuse_mfa(_: str) -> str:
+    raise CredentialsError("the role asks for a code of multi-factor authentication, which nobody is here to type")
 
 
 def _client_config(proxies: Mapping[str, str] | None) -> Any:

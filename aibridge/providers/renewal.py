@@ -5,8 +5,10 @@ good, and is tried again; `_next_at` is the one clock by which both happen.
 """
 
 import asyncio
+import contextlib
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +26,8 @@ PAUSE = (0.5, 60.0)
 """The shortest and the longest pause between two renewals, in seconds; between them, a tenth of what is left."""
 MARGIN = 10.0
 """Seconds before expiry from which a request rather waits for new keys: clocks differ, and requests travel."""
+PATIENCE = 30.0
+"""Seconds that a request waits for keys."""
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +56,7 @@ class CredentialSource:
         self._clock = clock
         self._found: Found | None = None
         self._failure = "the AWS credentials have expired"
-        self._renewal: asyncio.Future[Found] | None = None
+        self._renewal: asyncio.Future[None] | None = None
         self._next_at = -math.inf
         self._waits_from = -math.inf
 
@@ -77,31 +81,42 @@ class CredentialSource:
         keys = self.ready()
         if keys is not None:
             return keys
-        if self._renewal is not None:
+        renewal = self._renewal
+        if renewal is not None:
             # Who has keys for some seconds still waits for half of that at most.
             left = self._left()
-            await asyncio.wait({self._renewal}, timeout=left / 2 if left > 0 else None)
-        if self._found is None or self._left() <= 0:
-            raise CredentialsError(self._failure)
-        return self._found.keys
+            await asyncio.wait({renewal}, timeout=left / 2 if left > 0 else PATIENCE)
+        if self._found is not None and self._left() > 0:
+            return self._found.keys
+        hangs = renewal is not None and not renewal.done()
+        raise CredentialsError(f"no AWS credentials came in {PATIENCE:.0f} s" if hangs else self._failure)
 
     def _left(self) -> float:
         """Return for how many seconds the keys are good."""
         return 0.0 if self._found is None else self._found.expires_at - self._clock()
 
     def _renew(self) -> None:
-        self._renewal = asyncio.get_running_loop().run_in_executor(None, self._find)
-        self._renewal.add_done_callback(self._renewed)
+        self._renewal = asyncio.get_running_loop().create_future()
+        # Of its own, and a daemon: a service or a process that hangs must not hold up the gateway's end.
+        threading.Thread(target=self._search, args=(self._renewal,), name="aws-credentials", daemon=True).start()
 
-    def _renewed(self, renewal: "asyncio.Future[Found]") -> None:
+    def _search(self, renewal: "asyncio.Future[None]") -> None:
+        try:
+            outcome: Found | str = self._find()
+        except CredentialsError as error:
+            outcome = str(error)
+        except Exception as error:  # noqa: BLE001 - told by its kind alone: it may hold anything
+            outcome = type(error).__name__
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            renewal.get_loop().call_soon_threadsafe(self._end, renewal, outcome)
+
+    def _end(self, renewal: "asyncio.Future[None]", outcome: Found | str) -> None:
+        renewal.set_result(None)  # who waits for it is woken when this is done
         self._renewal = None
-        if renewal.cancelled():
-            return
-        error = renewal.exception()
-        if error is None:
-            self._take(renewal.result())
+        if isinstance(outcome, Found):
+            self._take(outcome)
         else:
-            self._fail(str(error) if isinstance(error, CredentialsError) else type(error).__name__)
+            self._fail(outcome)
 
     def _take(self, found: Found) -> None:
         left = found.expires_at - self._clock()

@@ -334,6 +334,17 @@ async def test_a_service_that_hangs_holds_up_no_request_while_the_keys_are_good(
             await asyncio.wait({source._renewal})
 
 
+async def test_a_service_that_hangs_does_not_hold_up_the_end(build_cloud, load):
+    async with build_cloud(lives=20.0) as cloud:
+        file = cloud.write(static=RENEWED["static"])
+        async with serving("--config", file, environment=cloud.environment()) as (process, started):
+            cloud.aws.may_answer.clear()
+            (await load(port_of(started), ["static"], lambda: len(cloud.aws.asks("AssumeRole")) == 2)).check()
+            process.terminate()
+            async with asyncio.timeout(8):  # the call itself would give up after twenty
+                assert await process.wait() == 0
+
+
 async def test_expired_keys_fail_requests_only_until_the_service_is_back(build_cloud, ask_once, monkeypatch):
     async with build_cloud(lives=60.0) as cloud, gateway(cloud, monkeypatch, static=RENEWED["static"]) as app:
         [source] = [provider.credentials for provider in app._signing]

@@ -366,6 +366,12 @@ def test_a_role_that_is_denied(profiles):
     assert last_line(Finder(region=REGION, profile="role")).startswith("assume-role: AssumeRole was answered with Acc")
 
 
+def test_a_role_that_wants_a_code_does_not_ask_for_it(profiles, monkeypatch):
+    monkeypatch.setattr("getpass.getpass", lambda *_: pytest.fail("asked"))
+    assert last_line(Finder(region=REGION, profile="mfa")).startswith("assume-role: the role asks for a code of multi")
+    assert profiles.asked == []
+
+
 def test_an_sts_that_is_away(aws, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:1")
     text = refusal(Finder(region=REGION, static=Keys("AKIABASE", "secret/of/base"), role=FULL))

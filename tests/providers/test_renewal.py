@@ -177,6 +177,18 @@ async def test_failures_are_not_hammered(service):
     assert await service.key() == "ASIA2"
 
 
+async def test_a_request_waits_for_so_long_and_no_longer(service, monkeypatch):
+    monkeypatch.setattr("aibridge.providers.renewal.PATIENCE", 0.01)
+    service.may_answer.clear()
+    for _ in range(3):
+        with pytest.raises(CredentialsError, match="no AWS credentials came in 0 s"):
+            await service.key()
+    assert service.asked == 1
+    service.may_answer.set()
+    await service.settle()
+    assert await service.key() == "ASIA1"
+
+
 async def test_new_ones_that_have_expired_already_are_refused(service):
     service.lives = -10
     with pytest.raises(CredentialsError, match="have expired"):
