@@ -1,6 +1,6 @@
 """The contract of a provider: how a client's request becomes the upstream's, and how the upstream's answer reads.
 
-A provider does no network I/O on the event loop; `prepare` may wait for a credential to be refreshed elsewhere.
+A provider does no network I/O on the event loop; `prepare` may wait for a credential that is looked for elsewhere.
 """
 
 from dataclasses import dataclass
