@@ -21,7 +21,12 @@ SLACK = 1.5
 ACCOUNT = "123456789012"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/bedrock"
 START_URL = "https://example.awsapps.com/start"
-SECRETS = {"sso": "sso-access-token-secret", "web": "web-identity-token-secret", "container": "container-token-secret"}
+SECRETS = {
+    "sso": "sso-access-token-secret",
+    "refresh": "sso-refresh-token-secret",
+    "web": "web-identity-token-secret",
+    "container": "container-token-secret",
+}
 """What the stand-ins ask for, and no text may hold."""
 
 _CREDENTIALS = re.compile(r"Credential=([^/]+)/\d+/([^/]+)/sts/")
@@ -80,6 +85,7 @@ class AWS:
             "AWS_EC2_METADATA_SERVICE_ENDPOINT": self.url,
             "AWS_ENDPOINT_URL_STS": self.url,
             "AWS_ENDPOINT_URL_SSO": self.url,
+            "AWS_ENDPOINT_URL_SSO_OIDC": self.url,
         }
 
 
@@ -129,8 +135,12 @@ def write_sso_token(home, *, expires_in=3600.0):
     token = {
         "startUrl": START_URL,
         "region": "us-east-1",
-        "accessToken": SECRETS["sso"],
+        "accessToken": SECRETS["sso"] if expires_in > 0 else "stale",
         "expiresAt": expires.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "refreshToken": SECRETS["refresh"],
+        "clientId": "client",
+        "clientSecret": SECRETS["refresh"],
+        "registrationExpiresAt": "2099-01-01T00:00:00Z",
     }
     for name in (START_URL, "work"):
         (folder / f"{hashlib.sha1(name.encode()).hexdigest()}.json").write_text(json.dumps(token))
@@ -185,6 +195,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"])).decode()
+        if self.path == "/token":
+            self._sso_token(json.loads(body))
+            return
         asked = {name: values[0] for name, values in parse_qs(body).items()}
         action = asked.pop("Action")
         found = _CREDENTIALS.search(self.headers.get("authorization", ""))
@@ -244,6 +257,14 @@ class _Handler(BaseHTTPRequestHandler):
         key, session, expires = self.aws.issue("sso", asked["role_name"][0])
         given = {"accessKeyId": key, "secretAccessKey": session.secret, "sessionToken": session.token}
         self._answer_json({"roleCredentials": {**given, "expiration": int(expires * 1000)}})
+
+    def _sso_token(self, asked):
+        refusal = self.aws.note("sso-token", asked=asked["grantType"])
+        if refusal or asked["refreshToken"] != SECRETS["refresh"]:
+            self._answer(400, b'{"error":"invalid_grant"}', error_type="InvalidGrantException")
+            return
+        given = {"accessToken": SECRETS["sso"], "expiresIn": 28800, "refreshToken": SECRETS["refresh"]}
+        self._answer_json({**given, "tokenType": "Bearer"})
 
     def _document(self, action, token):
         key, session, expires = self.aws.issue(action, action)

@@ -106,6 +106,22 @@ def test_sso(profiles, profile, role):
     assert profiles.asks("sso")[0]["asked"] == {"role_name": [role], "account_id": [aws_kit.ACCOUNT]}
 
 
+def test_an_sso_session_renews_its_login(profiles, tmp_path):
+    aws_kit.write_sso_token(tmp_path, expires_in=-10)
+    finder = Finder(region=REGION, profile="sso-session")
+    check(profiles, finder.find(), "sso")
+    check(profiles, finder.find(), "sso")
+    assert [one["asked"] for one in profiles.asks("sso-token")] == ["refresh_token"]  # and kept
+
+
+def test_an_sso_session_whose_login_is_over(profiles, tmp_path):
+    aws_kit.write_sso_token(tmp_path, expires_in=-10)
+    profiles.refusals["sso-token"] = (400, "", "")
+    line = last_line(Finder(region=REGION, profile="sso-session"))
+    assert line == "sso: Error when retrieving token from sso: Token has expired and refresh failed"
+    assert profiles.asks("sso") == []
+
+
 def test_web_identity(aws, monkeypatch, tmp_path):
     for name, value in aws_kit.web_identity_environment(tmp_path).items():
         monkeypatch.setenv(name, value)
