@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 
 from aibridge import __version__, jsontext
 from aibridge.auth import Authenticator
@@ -12,14 +12,16 @@ from aibridge.config import BedrockProvider as BedrockSettings
 from aibridge.config import Config, Secret
 from aibridge.credentials import hint
 from aibridge.deadlines import Wheel
-from aibridge.errors import RequestRejected
+from aibridge.errors import CredentialsError, RequestRejected
 from aibridge.gateway import Bounds, Gateway
 from aibridge.headers import JSON
 from aibridge.listeners import Listeners
 from aibridge.providers.anthropic import AnthropicProvider
-from aibridge.providers.aws import CredentialSource
+from aibridge.providers.aws import Finder, Role
 from aibridge.providers.base import Provider
 from aibridge.providers.bedrock import BedrockProvider
+from aibridge.providers.renewal import CredentialSource
+from aibridge.providers.sigv4 import Keys
 from aibridge.recorder import Recorder
 from aibridge.routing import RouteTable
 from aibridge.server import Server
@@ -59,6 +61,7 @@ class App:
         books: list[Listener | None] = [self.recorder, self.metrics, self.log, tracing, *extra]
         listener = Listeners([book for book in books if book is not None])
         providers = [_build_provider(name, config) for name in config.providers]
+        self._signing = [one for one in providers if isinstance(one, BedrockProvider) and one.bearer_token is None]
         self._pools = {provider.name: Pool(_pool_settings(config, provider.name)) for provider in providers}
         self.gateway = Gateway(
             RouteTable(providers),
@@ -78,9 +81,20 @@ class App:
         self.admin_port = 0
 
     async def start(self) -> None:
-        """Listen. Raises `OSError` where an address cannot be had."""
+        """Find the upstreams' credentials, then listen.
+
+        Raises:
+            CredentialsError: a provider's credentials cannot be found.
+            OSError: an address cannot be had.
+        """
+        await _find_credentials(self._signing)
         self.port = await self._data.listen(self._config.listen.host, self._config.listen.port)
         self.admin_port = await self._admin.listen(self._config.admin.host, self._config.admin.port)
+
+    @property
+    def credential_sources(self) -> dict[str, str]:
+        """Where the keys were found, of each provider that signs."""
+        return {provider.name: provider.credentials.source for provider in self._signing}
 
     async def stop(self) -> None:
         """Refuse new requests, let those under way end within the drain deadline, then end them and close all."""
@@ -161,6 +175,18 @@ _SERVER_ERROR = 500
 _HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
 
 
+async def _find_credentials(providers: Sequence[BedrockProvider]) -> None:
+    """Find keys before anyone asks for them, and tell of all that are missing at once."""
+    results = await asyncio.gather(*(one.credentials.current() for one in providers), return_exceptions=True)
+    missing = [
+        f"providers.{provider.name}: {result}"
+        for provider, result in zip(providers, results, strict=True)
+        if isinstance(result, CredentialsError) and not provider.byok  # with keys of its clients it can do without
+    ]
+    if missing:
+        raise CredentialsError("\n".join(missing))
+
+
 def _deadlines(config: Config, provider: str) -> Deadlines:
     timeouts = config.timeouts_for(provider)
     return Deadlines(
@@ -186,7 +212,7 @@ def _pool_settings(config: Config, provider: str) -> PoolSettings:
 def _build_provider(name: str, config: Config) -> Provider:
     settings = config.providers[name]
     if isinstance(settings, BedrockSettings):
-        return _build_bedrock(name, settings, config.limits.max_frame_bytes)
+        return _build_bedrock(name, settings, config)
     return _build_anthropic(name, settings, config.limits.max_event_bytes)
 
 
@@ -202,27 +228,53 @@ def _build_anthropic(name: str, settings: AnthropicSettings, max_event_bytes: in
     )
 
 
-def _build_bedrock(name: str, settings: BedrockSettings, max_frame_bytes: int) -> Provider:
+def _build_bedrock(name: str, settings: BedrockSettings, config: Config) -> Provider:
     base_url = settings.base_url or f"https://bedrock-runtime.{settings.region}.amazonaws.com"
-    secret = _told(settings.secret_access_key)
-    static = None
-    if settings.access_key_id is not None and secret is not None:
-        static = (settings.access_key_id, secret, _told(settings.session_token))
     token = _told(settings.bearer_token)
     return BedrockProvider(
         name=name,
         base_url=base_url,
         authority=Origin.of(base_url).authority,
         region=settings.region,
-        credentials=CredentialSource(static, settings.profile),
+        credentials=CredentialSource(name, _finder(settings, config).find),
         credential_hint=hint(settings.access_key_id or token or "") or "<aws chain>",
         bearer_token=token,
         byok=settings.byok,
         model_map=settings.model_map,
         default_model=settings.default_model,
         send_actor_headers=settings.send_actor_headers,
-        max_frame_bytes=max_frame_bytes,
+        max_frame_bytes=config.limits.max_frame_bytes,
     )
+
+
+def _finder(settings: BedrockSettings, config: Config) -> Finder:
+    secret = _told(settings.secret_access_key)
+    static = None
+    if settings.access_key_id is not None and secret is not None:
+        static = Keys(settings.access_key_id, secret, _told(settings.session_token))
+    role = None
+    if settings.role_arn is not None:
+        role = Role(
+            arn=settings.role_arn,
+            session_name=settings.session_name,
+            external_id=_told(settings.external_id),
+            session_tags=settings.session_tags,
+        )
+    return Finder(
+        region=settings.region,
+        static=static,
+        profile=settings.profile,
+        role=role,
+        proxies=_proxies(config),
+        ca_file=str(config.tls.ca_file) if config.tls.ca_file else None,
+    )
+
+
+def _proxies(config: Config) -> Mapping[str, str] | None:
+    url = _told(config.proxy.url)
+    if url is not None:
+        return {"http": url, "https": url}
+    return None if config.proxy.from_environment else {}
 
 
 def _told(secret: Secret | None) -> str | None:

@@ -152,6 +152,7 @@ def _start_fields(loaded: Config, app: App) -> dict[str, Any]:
         "data": f"http://{shown}:{app.port}",
         "admin": f"http://{loaded.admin.host}:{app.admin_port}",
         "providers": sorted(loaded.providers),
+        "aws_credentials": app.credential_sources,
         "records": str(loaded.records.path) if loaded.records.enabled else "off",
         "gateway_keys": len(loaded.auth.keys),
     }

@@ -124,6 +124,8 @@ _Port = Annotated[int, Field(ge=0, le=65535)]
 _Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Size = Annotated[ByteSize, Field(gt=0)]
 _Text = Annotated[str, Field(min_length=1)]
+_TagKey = Annotated[str, Field(min_length=1, max_length=128)]
+_TagValue = Annotated[str, Field(max_length=256)]
 
 
 class _Section(BaseModel):
@@ -206,6 +208,11 @@ class BedrockProvider(_Provider):
     secret_access_key: _Secret | None = None
     session_token: _Secret | None = None
     profile: _Text | None = None
+    role_arn: Annotated[str, Field(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/\S+$")] | None = None
+    """Assumed with whichever credentials are found; the next three go along."""
+    external_id: _Secret | None = None
+    session_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_+=,.@-]{2,64}$")] = "aibridge"
+    session_tags: Annotated[dict[_TagKey, _TagValue], Field(max_length=50)] = {}
     bearer_token: _Secret | None = None
     byok: bool = False
     model_map: dict[str, _Text] = {}
@@ -229,6 +236,10 @@ class BedrockProvider(_Provider):
         ways = [self.access_key_id, self.profile, self.bearer_token]
         if sum(way is not None for way in ways) > 1:
             raise _error("give one of access_key_id, profile and bearer_token")
+        if self.role_arn is None and {"external_id", "session_name", "session_tags"} & self.model_fields_set:
+            raise _error("external_id, session_name and session_tags are of no use without role_arn")
+        if self.role_arn is not None and self.bearer_token is not None:
+            raise _error("role_arn is of no use with bearer_token")
         return self
 
 

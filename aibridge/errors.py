@@ -2,6 +2,7 @@
 
 AibridgeError
 ├── ConfigError            the configuration cannot be used; the text names the key
+├── CredentialsError       no AWS keys can be had; the text names what was tried
 ├── RequestRejected        refused before it became an interception (outcomes.md, G8)
 ├── UpstreamFailure        the upstream could not be reached or spoke badly, before an answer came
 ├── PayloadError           text that is not the JSON promised
@@ -21,6 +22,10 @@ class AibridgeError(Exception):
 
 class ConfigError(AibridgeError):
     """The configuration cannot be used; the text says where and why."""
+
+
+class CredentialsError(AibridgeError):
+    """No AWS keys can be had; the text names each source that was tried, and holds no secret."""
 
 
 class RequestRejected(AibridgeError):

@@ -35,7 +35,7 @@ FLOORS = [
 INNER_FLOORS = {
     "wire/": [["eventstream", "template", "jsonscan"], ["sse"], ["transcode"], ["__init__"]],
     "dialects/": [["base"], ["messages"], ["__init__"]],
-    "providers/": [["__init__", "base", "reading", "aws"], ["anthropic", "bedrock"]],
+    "providers/": [["__init__", "base", "reading", "sigv4"], ["renewal"], ["aws", "anthropic", "bedrock"]],
     "stores/": [["__init__", "base"], ["sqlite"]],
     "telemetry/": [["__init__", "log", "metrics", "tracing"]],
     "simulator/": [
@@ -73,8 +73,8 @@ DOORS = {
     "ssl": {"aibridge.upstream"},
     "urllib.request": {"aibridge.upstream"},
     "http.client": {"aibridge.demo"},
-    "threading": {"aibridge.recorder", "aibridge.telemetry.metrics"},
-    "os": {"aibridge.cli", "aibridge.config", "aibridge.wire"},
+    "threading": {"aibridge.providers.renewal", "aibridge.recorder", "aibridge.telemetry.metrics"},
+    "os": {"aibridge.cli", "aibridge.config", "aibridge.providers.aws", "aibridge.wire"},
 }
 """Each library, and the files that may import it. Third-party libraries that are not here may not be imported."""
 

@@ -10,6 +10,7 @@ import pytest
 from aibridge import config
 from aibridge.errors import ConfigError
 
+ROLE = "arn:aws:iam::123456789012:role/bedrock"
 SECRET = "sk-ant-do-not-tell"
 
 
@@ -69,6 +70,10 @@ def test_everything_can_be_said(load, tmp_path):
             access_key_id: AKIA
             secret_access_key: hush
             session_token: hush-hush
+            role_arn: arn:aws-us-gov:iam::123456789012:role/path/bedrock
+            external_id: hush-partner
+            session_name: gateway@host
+            session_tags: {{team: a b}}
             model_map: {{claude: eu.anthropic.claude-v1:0}}
             default_model: eu.anthropic.claude-v2:0
             timeouts: {{response: 900}}
@@ -153,6 +158,12 @@ def test_a_mistake_is_named(mistakes, text, line):
         ("bedrock: {region: r, secret_access_key: a}", "access_key_id and secret_access_key are given together"),
         ("bedrock: {region: r, session_token: a}", "session_token is of no use without access_key_id"),
         ("bedrock: {region: r, profile: p, bearer_token: b}", "give one of access_key_id, profile and bearer_token"),
+        ("bedrock: {region: r, external_id: e}", "session_tags are of no use without role_arn"),
+        ("bedrock: {region: r, session_name: aibridge}", "session_tags are of no use without role_arn"),
+        (f"bedrock: {{region: r, bearer_token: b, role_arn: '{ROLE}'}}", "role_arn is of no use with bearer_token"),
+        ("bedrock: {region: r, role_arn: role/x}", "providers.bedrock.role_arn: String should match pattern"),
+        (f"bedrock: {{region: r, role_arn: '{ROLE}', session_name: a b}}", "session_name: String should match"),
+        (f"bedrock: {{region: r, role_arn: '{ROLE}', session_tags: {{'': b}}}}", "session_tags.: String should have"),
         ("a--b: {kind: anthropic}", "a provider's name holds only"),
         ("-a: {kind: anthropic}", "a provider's name holds only"),
     ],

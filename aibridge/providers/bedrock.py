@@ -5,6 +5,7 @@ the betas leave the headers for the body; all else goes on as the client wrote i
 """
 
 import re
+import time
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,12 +14,13 @@ from urllib.parse import quote, urlsplit
 from aibridge import jsontext
 from aibridge.credentials import client_credential, hint
 from aibridge.dialects import DIALECTS, Dialect, Telling, words_of
-from aibridge.errors import AibridgeError, RequestRejected
+from aibridge.errors import CredentialsError, RequestRejected
 from aibridge.faults import ErrorKind, kind_of_status
 from aibridge.headers import to_client, to_upstream
-from aibridge.providers.aws import CredentialSource, sign
 from aibridge.providers.base import Reading, actor_headers
 from aibridge.providers.reading import Body, read_body, splice
+from aibridge.providers.renewal import CredentialSource
+from aibridge.providers.sigv4 import sign
 from aibridge.values import (
     ClientRequest,
     Credential,
@@ -158,11 +160,10 @@ class BedrockProvider:
         token = self._token(request)
         if token is not None:
             return (*headers, (b"authorization", f"Bearer {token}".encode("latin-1")))
-        credentials = self.credentials.ready()
-        if credentials is None:
-            raise AibridgeError("no AWS credentials found")
-        url = f"{urlsplit(self.base_url).scheme}://{self.authority}{target}"
-        return sign(url, headers, body, credentials=credentials, region=self.region)
+        keys = self.credentials.held()
+        if keys is None:
+            raise CredentialsError("the AWS credentials ran out")
+        return sign(target, headers, body, keys=keys, region=self.region, now=time.time())
 
 
 def takes_new_version(model: str) -> bool:

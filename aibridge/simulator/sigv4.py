@@ -38,16 +38,27 @@ _MISMATCH = (
 
 
 @dataclass(frozen=True, slots=True)
+class Session:
+    """Temporary credentials: good only with their token, and until `expires_at`, in seconds since the epoch."""
+
+    secret: str = field(repr=False)
+    token: str = field(repr=False)
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Credentials:
-    """Who may come in.
+    """Who may come in. The mappings are read at each request: who holds them may put more in.
 
     Attributes:
         secrets: secret keys by access key.
         bearer_tokens: Bedrock API keys that are good; none refuses all.
+        sessions: temporary credentials by access key.
     """
 
     secrets: Mapping[str, str] = field(default_factory=lambda: {TEST_ACCESS_KEY: TEST_SECRET_KEY})
     bearer_tokens: Collection[str] = ()
+    sessions: Mapping[str, Session] = field(default_factory=dict)
 
 
 def verify(request: Received, credentials: Credentials, now: float) -> None:
@@ -73,10 +84,7 @@ def _verify_bearer(token: str, credentials: Credentials) -> None:
 
 
 def _verify_signature(request: Received, match: re.Match[str], credentials: Credentials, now: float) -> None:
-    secret = credentials.secrets.get(match["key"])
-    if secret is None:
-        text = "The security token included in the request is invalid."
-        raise Refusal(_FORBIDDEN, "UnrecognizedClientException", text)
+    secret = _secret(request, match["key"], credentials, now)
     if match["service"] != SERVICE:
         raise _invalid(f"Credential should be scoped to correct service: '{SERVICE}'. ")
     timestamp = request.header("x-amz-date") or ""
@@ -85,6 +93,18 @@ def _verify_signature(request: Received, match: re.Match[str], credentials: Cred
     expected = _signature(request, match, secret, timestamp)
     if not hmac.compare_digest(expected, match["signature"]):
         raise _invalid(_MISMATCH)
+
+
+def _secret(request: Received, key: str, credentials: Credentials, now: float) -> str:
+    session = credentials.sessions.get(key)
+    secret = credentials.secrets.get(key) if session is None else session.secret
+    token = request.header("x-amz-security-token")
+    if secret is None or token != (None if session is None else session.token):
+        text = "The security token included in the request is invalid."
+        raise Refusal(_FORBIDDEN, "UnrecognizedClientException", text)
+    if session is not None and now >= session.expires_at:
+        raise Refusal(_FORBIDDEN, "ExpiredTokenException", "The security token included in the request is expired")
+    return secret
 
 
 def _check_time(timestamp: str, date: str, now: float) -> None:

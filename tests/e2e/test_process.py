@@ -2,57 +2,18 @@
 
 import asyncio
 import json
-import os
 import signal
 import sys
 import urllib.request
-from contextlib import asynccontextmanager
 
 import pytest
-
-PATIENCE = 30.0
-ENVIRONMENT = {"PATH": os.environ["PATH"], "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+from process_kit import ENVIRONMENT, PATIENCE, line_with, run, serving
 
 
 @pytest.fixture
 def environment(tmp_path):
-    wire = {"AIBRIDGE_SPEEDUPS": os.environ["AIBRIDGE_SPEEDUPS"]} if "AIBRIDGE_SPEEDUPS" in os.environ else {}
     ports = {"AIBRIDGE_PORT": "0", "AIBRIDGE_ADMIN_PORT": "0"}
-    return {**ENVIRONMENT, **ports, **wire, "XDG_STATE_HOME": str(tmp_path), "HOME": str(tmp_path)}
-
-
-async def run(*arguments, environment):
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "aibridge", *arguments,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=environment,
-    )  # fmt: skip
-    async with asyncio.timeout(PATIENCE):
-        out, err = await process.communicate()
-    return process.returncode, out.decode(), err.decode()
-
-
-@asynccontextmanager
-async def serving(*arguments, environment):
-    """Run `aibridge serve`, and give the process and the fields of its start line."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "aibridge", "serve", *arguments,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=environment,
-    )  # fmt: skip
-    try:
-        async with asyncio.timeout(PATIENCE):
-            yield process, await line_with(process.stderr, "aibridge started")
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
-
-
-async def line_with(stream, message):
-    while raw := await stream.readline():
-        line = json.loads(raw)
-        if line["message"] == message:
-            return line
-    raise AssertionError(f"{message!r} was never said")
+    return {**ENVIRONMENT, **ports, "XDG_STATE_HOME": str(tmp_path), "HOME": str(tmp_path)}
 
 
 def get(url):

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aibridge.errors import AibridgeError, RequestRejected
-from aibridge.providers.aws import CredentialSource
+from aibridge.errors import CredentialsError, RequestRejected
 from aibridge.providers.bedrock import DEFAULT_VERSION, NEW_VERSION, BedrockProvider, takes_new_version
+from aibridge.providers.renewal import CredentialSource, Found
+from aibridge.providers.sigv4 import Keys
 from aibridge.simulator import sigv4
 from aibridge.simulator.values import Received
 from aibridge.values import Actor, ClientRequest, Credential, CredentialKind, Interception, ResponseHead
@@ -26,7 +27,7 @@ def build(**more):
         "base_url": f"https://{HOST}",
         "authority": HOST,
         "region": "eu-west-1",
-        "credentials": CredentialSource(("AKIA6", "sesame", "session"), None),
+        "credentials": CredentialSource("bedrock", lambda: Found(Keys("AKIA6", "sesame", "session"), "test")),
         "credential_hint": "AK...A6",
         "bearer_token": None,
         "byok": True,
@@ -64,8 +65,15 @@ def interception(model=MODEL, *, streaming=True, actor="alice"):
     )
 
 
+async def prepared(provider, request, interception):
+    missing = provider.missing(request)
+    if missing is not None:
+        await missing
+    return provider.prepare(request, interception)
+
+
 async def body_sent(body, *headers, model=MODEL):
-    return (build().prepare(request(body, *headers), interception(model))).body
+    return (await prepared(build(), request(body, *headers), interception(model))).body
 
 
 # the body
@@ -213,7 +221,7 @@ async def test_a_long_list_of_betas_costs_no_more_than_its_length():
 )
 @pytest.mark.parametrize(("streaming", "action"), [(True, "invoke-with-response-stream"), (False, "invoke")])
 async def test_paths(model, encoded, streaming, action):
-    sent = build().prepare(request(), interception(model, streaming=streaming))
+    sent = await prepared(build(), request(), interception(model, streaming=streaming))
     assert (sent.method, sent.origin, sent.target) == ("POST", f"https://{HOST}", f"/model/{encoded}/{action}")
     accept = b"application/vnd.amazon.eventstream" if streaming else b"application/json"
     assert (b"accept", accept) in sent.headers
@@ -256,7 +264,8 @@ def verify(sent, *, secret="sesame", bearer=()):
     """Verify a request as AWS does; raises what AWS would answer."""
     headers = tuple((name.decode(), value.decode("latin-1")) for name, value in sent.headers)
     received = Received(method=sent.method, target=sent.target, headers=headers, body=sent.body)
-    sigv4.verify(received, sigv4.Credentials({"AKIA6": secret}, bearer), time.time())
+    sessions = {"AKIA6": sigv4.Session(secret, "session", time.time() + 60)}
+    sigv4.verify(received, sigv4.Credentials(bearer_tokens=bearer, sessions=sessions), time.time())
 
 
 CLIENT_HEADERS = (
@@ -280,14 +289,14 @@ CLIENT_HEADERS = (
     "model", [MODEL, "arn:aws:bedrock:eu-west-1:1:application-inference-profile/abc", "modèle ~ x", "a%2fb"]
 )
 async def test_aws_takes_the_signature(model):
-    sent = build().prepare(request(b'{"model":"x","s":"\xc3\xa9"}', *CLIENT_HEADERS), interception(model))
+    sent = await prepared(build(), request(b'{"model":"x","s":"\xc3\xa9"}', *CLIENT_HEADERS), interception(model))
     verify(sent)
     with pytest.raises(sigv4.Refusal):
         verify(sent, secret="another")
 
 
 async def test_headers_each_once_and_none_of_amazons_from_the_client():
-    sent = build().prepare(request(b"{}", *CLIENT_HEADERS), interception())
+    sent = await prepared(build(), request(b"{}", *CLIENT_HEADERS), interception())
     names = [name for name, _ in sent.headers]
     assert len(names) == len(set(names))
     got = dict(sent.headers)
@@ -304,7 +313,7 @@ async def test_headers_each_once_and_none_of_amazons_from_the_client():
 
 async def test_behind_a_base_url_with_a_path_and_a_port():
     provider = build(base_url="http://127.0.0.1:9000/aws", authority="127.0.0.1:9000")
-    sent = provider.prepare(request(), interception())
+    sent = await prepared(provider, request(), interception())
     assert sent.target.startswith("/aws/model/")
     verify(sent)
 
@@ -313,7 +322,7 @@ async def test_behind_a_base_url_with_a_path_and_a_port():
 async def test_a_key_of_the_client_goes_as_a_bearer_token(header):
     asked = request(b'{"model":"m"}', header)
     assert build().read(asked).credential.kind is CredentialKind.BYOK
-    sent = build(bearer_token="central").prepare(asked, interception())
+    sent = await prepared(build(bearer_token="central"), asked, interception())
     assert [value for name, value in sent.headers if name == b"authorization"] == [b"Bearer bedrock-key"]
     assert not {b"x-api-key", b"x-amz-date", b"x-amz-security-token"} & {name for name, _ in sent.headers}
     verify(sent, bearer=("bedrock-key",))
@@ -323,27 +332,28 @@ async def test_without_byok_the_clients_key_stays():
     asked = request(b'{"model":"m"}', (b"x-api-key", b"own-key"))
     provider = build(byok=False)
     assert provider.read(asked).credential == Credential(CredentialKind.CENTRALIZED, "AK...A6")
-    sent = provider.prepare(asked, interception())
+    sent = await prepared(provider, asked, interception())
     verify(sent)
     assert b"own-key" not in b"".join(value for _, value in sent.headers)
 
 
 async def test_a_bearer_token_of_ours_stands_in_for_the_signature():
-    sent = build(bearer_token="central").prepare(request(), interception())
+    sent = await prepared(build(bearer_token="central"), request(), interception())
     verify(sent, bearer=("central",))
 
 
-async def test_no_credentials_are_told_clearly(monkeypatch):
-    source = CredentialSource(None, None)
-    monkeypatch.setattr(source, "_fetch", lambda: None)
-    with pytest.raises(AibridgeError, match="no AWS credentials found"):
-        build(credentials=source).prepare(request(), interception())
+async def test_no_credentials_are_told_clearly():
+    def find():
+        raise CredentialsError("no AWS credentials")
+
+    with pytest.raises(CredentialsError, match="no AWS credentials"):
+        await build(credentials=CredentialSource("bedrock", find)).missing(request())
 
 
 async def test_the_actor_is_told_only_where_asked_for():
     forged = (b"x-ai-bridge-actor-id", b"root")
     for told in (True, False):
-        sent = build(send_actor_headers=told).prepare(request(b"{}", forged), interception())
+        sent = await prepared(build(send_actor_headers=told), request(b"{}", forged), interception())
         verify(sent)
         actors = [value for name, value in sent.headers if name == b"x-ai-bridge-actor-id"]
         assert actors == ([b"alice"] if told else [])

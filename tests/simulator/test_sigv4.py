@@ -9,7 +9,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotocoreCredentials
 
 from aibridge.simulator.faces import Refusal
-from aibridge.simulator.sigv4 import TEST_ACCESS_KEY, TEST_SECRET_KEY, Credentials, verify
+from aibridge.simulator.sigv4 import TEST_ACCESS_KEY, TEST_SECRET_KEY, Credentials, Session, verify
 from aibridge.simulator.values import Received
 
 BODY = b'{"max_tokens": 5}'
@@ -17,9 +17,11 @@ TARGET = "/model/anthropic.claude-v1:0/invoke"
 URL = "http://127.0.0.1:8900"
 
 
-def signed(target=TARGET, body=BODY, key=TEST_ACCESS_KEY, secret=TEST_SECRET_KEY, service="bedrock", headers=()):
+def signed(
+    target=TARGET, body=BODY, key=TEST_ACCESS_KEY, secret=TEST_SECRET_KEY, service="bedrock", headers=(), token=None
+):
     request = AWSRequest("POST", URL + target, headers={"host": "127.0.0.1:8900", **dict(headers)}, data=body)
-    SigV4Auth(BotocoreCredentials(key, secret), service, "eu-central-1").add_auth(request)
+    SigV4Auth(BotocoreCredentials(key, secret, token), service, "eu-central-1").add_auth(request)
     return Received(
         method="POST",
         target=target,
@@ -97,6 +99,39 @@ def test_an_unknown_key():
         "UnrecognizedClientException",
         "The security token included in the request is invalid.",
     )
+
+
+SESSION = Credentials(sessions={"ASIA1": Session("sesame", "open", 2_000_000_000.0)})
+
+
+def test_a_session_is_good_with_its_token_until_it_expires():
+    request = signed(key="ASIA1", secret="sesame", token="open")
+    verify(request, SESSION, time.time())
+    over = Credentials(sessions={"ASIA1": Session("sesame", "open", time.time() - 1)})
+    assert refusal(request, credentials=over) == (
+        "ExpiredTokenException",
+        "The security token included in the request is expired",
+    )
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        signed(key="ASIA1", secret="sesame"),
+        signed(key="ASIA1", secret="sesame", token="another"),
+        signed(token="for keys that need none"),
+    ],
+    ids=["none", "another", "too much"],
+)
+def test_a_session_without_its_token(request_):
+    assert refusal(request_, credentials=SESSION if "ASIA1" in str(request_.headers) else None) == (
+        "UnrecognizedClientException",
+        "The security token included in the request is invalid.",
+    )
+
+
+def test_a_session_shows_no_secret():
+    assert repr(Session("sesame", "open", 1.0)) == "Session(expires_at=1.0)"
 
 
 def test_another_service():
