@@ -134,6 +134,9 @@ async def serve(loaded: Config, *, demo: bool = False) -> None:
 
 
 async def _demonstrate(app: App, loaded: Config) -> None:
+    if loaded.auth.keys and not loaded.auth.keys[0].clear:
+        logger.warning("no demonstration: of the first gateway key only the hash is known")
+        return
     try:
         interception_id = await show_one_stream(app.port, loaded)
     except OSError:
@@ -153,6 +156,7 @@ def _start_fields(loaded: Config, app: App) -> dict[str, Any]:
         "admin": f"http://{loaded.admin.host}:{app.admin_port}",
         "providers": sorted(loaded.providers),
         "records": str(loaded.records.path) if loaded.records.enabled else "off",
+        "auth": loaded.auth.effective_mode.value,
         "gateway_keys": len(loaded.auth.keys),
     }
 

@@ -1,8 +1,11 @@
 """Credentials in headers: finding them, and the little that is told of them. Pure.
 
-The rules are those of the field: `x-api-key` wins over `Authorization`; a bearer token is exactly two words.
+The rules are those of the field: `x-api-key` wins over `Authorization`; a bearer token is exactly two words; a blank
+value is the same as no header. One is ours: an `Authorization` that holds no token is a mistake, and not as good as
+none, since that would be answered at somebody else's cost.
 """
 
+from aibridge.errors import RequestRejected
 from aibridge.values import Headers, first_header
 
 _BEARER_WORDS = 2
@@ -19,13 +22,25 @@ def bearer_of(value: bytes | None) -> str:
     return words[1] if len(words) == _BEARER_WORDS and words[0].lower() == "bearer" else ""
 
 
+def api_key_of(value: bytes | None) -> str:
+    """Return the key of an `x-api-key` value, or the empty string."""
+    return (value or b"").decode("latin-1").strip()
+
+
 def client_credential(headers: Headers) -> tuple[bytes, str] | None:
-    """Return the header and the secret that a client sent as its own, or None."""
-    api_key = (first_header(headers, b"x-api-key") or b"").decode("latin-1").strip()
-    if api_key:
+    """Return the header and the secret that a client sent as its own, or None.
+
+    Raises:
+        RequestRejected: `Authorization` is all there is, and holds no bearer token.
+    """
+    if api_key := api_key_of(first_header(headers, b"x-api-key")):
         return b"x-api-key", api_key
-    token = bearer_of(first_header(headers, b"authorization"))
-    return (b"authorization", token) if token else None
+    authorization = first_header(headers, b"authorization")
+    if authorization is None or not authorization.strip():
+        return None
+    if token := bearer_of(authorization):
+        return b"authorization", token
+    raise RequestRejected("bad_credential", 401, "Authorization should be `Bearer` and one token")
 
 
 def secrets_of(headers: Headers) -> tuple[str, ...]:
@@ -44,6 +59,22 @@ def redact(text: str, secrets: tuple[str, ...]) -> str:
         if secret in text:
             text = text.replace(secret, hint(secret))
     return text
+
+
+def redact_bytes(data: bytes, secrets: tuple[str, ...]) -> bytes:
+    """Return the bytes with every secret in them cut to its hint. Without one in them they are the same bytes."""
+    for secret in secrets:
+        raw = secret.encode("latin-1")  # as it went out, in a header
+        if raw in data:
+            data = data.replace(raw, hint(secret).encode("latin-1"))
+    return data
+
+
+def redact_headers(headers: Headers, secrets: tuple[str, ...]) -> Headers:
+    """Return the headers with every secret in their values cut to its hint."""
+    if not any(secret.encode("latin-1") in value for secret in secrets for _, value in headers):
+        return headers
+    return tuple([(name, redact_bytes(value, secrets)) for name, value in headers])
 
 
 def hint(secret: str) -> str:

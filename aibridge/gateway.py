@@ -32,6 +32,10 @@ _FINAL_STATUSES = frozenset({401, 403, 501})
 """Refusals that trying again cannot mend: the SDKs are told so, or they would try for minutes."""
 
 
+_NOT_LET_IN = frozenset({401, 403})
+"""Not told to a HEAD: agents ask so, without their key, whether somebody is there."""
+
+
 _FAREWELL = 1.0
 """Seconds for the last words of what a drain has ended."""
 
@@ -137,7 +141,7 @@ class Gateway:
                 raise _draining()
             route = self._routes.resolve(client.method, client.path)
             dialect = route.provider.dialect
-            actor, headers = self._authenticator.authenticate(client.headers)
+            actor, headers = self._authenticator.authenticate(client)
             request = await self._read(client, headers)
             if self._drained:
                 raise _draining()
@@ -145,6 +149,9 @@ class Gateway:
                 return await self._intercept(route, actor, request, client)
             await self._pass_through(route, request, client)
         except RequestRejected as rejection:
+            if client.method == "HEAD" and rejection.status in _NOT_LET_IN:
+                client.respond(200, JSON, b"")
+                return None
             body = self.refuse(rejection, dialect)
             if not client.lost:
                 client.respond(rejection.status, _refusal_headers(rejection), body)

@@ -67,6 +67,12 @@ class ClientStream:
         return first_header(self.headers, name)
 
     @property
+    def peer(self) -> str:
+        """The client's IP address as text; empty where it has gone."""
+        name = self._transport.get_extra_info("peername") if self._transport is not None else None
+        return str(name[0]) if name else ""
+
+    @property
     def body_complete(self) -> bool:
         """Whether the whole request body has come; reading it then needs no waiting."""
         return self._request.content.is_eof() or not self._request.can_read_body

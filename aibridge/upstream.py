@@ -315,7 +315,7 @@ class PoolSettings:
     max_idle: int = 256
     ca_file: str | None = None
     verify: bool = True
-    proxy: str | None = None
+    proxy: str | None = field(default=None, repr=False)
     proxy_from_environment: bool = True
 
 

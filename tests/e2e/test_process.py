@@ -118,7 +118,7 @@ async def test_sigterm_ends_what_does_not_end(environment, new_client, request_b
 
 async def test_check(environment, tmp_path):
     good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
-    good.write_text("providers: {anthropic: {api_key: '${KEY}'}}\n")
+    good.write_text("providers: {anthropic: {api_key: '${KEY}'}}\nauth: {mode: open}\n")
     bad.write_text("providers: {bedrock: {regoin: us-east-1}}\nlisten: {port: 99999}\n")
     status, out, _ = await run("check", str(good), environment={**environment, "KEY": "sk-ant-very-secret"})
     assert status == 0
