@@ -50,7 +50,12 @@ def secrets_of(headers: Headers) -> tuple[str, ...]:
         for name, value in headers
         if name in _SECRET_HEADERS
     ]
-    return tuple(secret for secret in found if len(secret) >= _SHORTEST_SECRET)
+    return worth_hiding(*found)
+
+
+def worth_hiding(*secrets: str) -> tuple[str, ...]:
+    """Return those that are long enough to open something."""
+    return tuple(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET)
 
 
 def redact(text: str, secrets: tuple[str, ...]) -> str:

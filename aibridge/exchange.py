@@ -14,7 +14,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from aibridge.credentials import redact, secrets_of
+from aibridge.credentials import redact_bytes, redact_headers, secrets_of
 from aibridge.dialects import words_of
 from aibridge.errors import AibridgeError, UpstreamFailure
 from aibridge.headers import JSON, RETRY_SOON
@@ -292,6 +292,8 @@ class Exchange:
         if self._request is None:
             raise RuntimeError("nothing to send")
         self._connection = connection
+        if connection.secrets:
+            self._relay.secrets += connection.secrets
         self._sent_at = self._around.loop.time()
         connection.send(self._request, self)
 
@@ -355,6 +357,8 @@ class Exchange:
             relay.last_words = body[-_HELD_BACK:]
             self._finish(body[:-_HELD_BACK])
         else:
+            if signal is not Signal.LAST_WORD:
+                body = redact_bytes(body, relay.secrets)
             self._whole = (head.status, self._headers(head), body)
             self._finish(b"")
 
@@ -363,8 +367,7 @@ class Exchange:
         head = self._good_head()
         body = b"".join(self._body)
         shown = self._provider.error_body(head, body)
-        # Latin-1 gives every byte back as it was.
-        shown = redact(shown.decode("latin-1"), self._relay.secrets).encode("latin-1")
+        shown = redact_bytes(shown, self._relay.secrets)
         headers = self._headers(head)
         if shown != body:
             headers = tuple(pair for pair in headers if pair[0] not in _OF_THEIR_BODY) + JSON
@@ -377,7 +380,7 @@ class Exchange:
         return self._head
 
     def _headers(self, head: ResponseHead) -> Headers:
-        return self._provider.response_headers(head) + self._id_header
+        return redact_headers(self._provider.response_headers(head), self._relay.secrets) + self._id_header
 
     @property
     def _id_header(self) -> Headers:
