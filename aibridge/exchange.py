@@ -308,7 +308,8 @@ class Exchange:
 
     def _take_head(self, head: ResponseHead) -> None:
         relay = self._relay
-        self._head = head
+        # Before anything of it is cut short or told: of a secret cut in two no half would be known again.
+        self._head = head = ResponseHead(head.status, redact_headers(head.headers, relay.secrets))
         self._request = None  # nobody will need its bytes again
         relay.http_status = head.status
         relay.upstream_request_id = self._provider.upstream_request_id(head)
@@ -380,7 +381,7 @@ class Exchange:
         return self._head
 
     def _headers(self, head: ResponseHead) -> Headers:
-        return redact_headers(self._provider.response_headers(head), self._relay.secrets) + self._id_header
+        return self._provider.response_headers(head) + self._id_header
 
     @property
     def _id_header(self) -> Headers:

@@ -29,11 +29,8 @@ from aibridge.surroundings import Surroundings
 from aibridge.values import Actor, ClientRequest, Headers, Interception
 
 _FINAL_STATUSES = frozenset({401, 403, 501})
-"""Refusals that trying again cannot mend: the SDKs are told so, or they would try for minutes."""
-
-
-_NOT_LET_IN = frozenset({401, 403})
-"""Not told to a HEAD: agents ask so, without their key, whether somebody is there."""
+"""Refusals that trying again cannot mend: the SDKs are told so, or they would try for minutes. A HEAD is not told them:
+agents ask so, without their key, whether somebody is there."""
 
 
 _FAREWELL = 1.0
@@ -149,7 +146,7 @@ class Gateway:
                 return await self._intercept(route, actor, request, client)
             await self._pass_through(route, request, client)
         except RequestRejected as rejection:
-            if client.method == "HEAD" and rejection.status in _NOT_LET_IN:
+            if client.method == "HEAD" and rejection.status in _FINAL_STATUSES:
                 client.respond(200, JSON, b"")
                 return None
             body = self.refuse(rejection, dialect)

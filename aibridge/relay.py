@@ -177,7 +177,7 @@ class Relay:
             bytes_in=self.bytes_in,
             bytes_out=self.bytes_out,
             http_status=self.http_status,
-            upstream_request_id=redact(self.upstream_request_id, self.secrets),
+            upstream_request_id=self.upstream_request_id,
             time_to_first_event=None if self.first_event_at is None else self.first_event_at - started,
         )
 

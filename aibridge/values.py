@@ -90,7 +90,7 @@ class ClientRequest:
 
     method: str
     path: str
-    query: str
+    query: str = field(repr=False)
     headers: Headers = field(repr=False)
     body: bytes = field(repr=False)
 
@@ -105,7 +105,7 @@ class UpstreamRequest:
 
     method: str
     origin: str
-    target: str
+    target: str = field(repr=False)
     headers: Headers = field(repr=False)
     body: bytes = field(repr=False)
     credential: Credential
