@@ -114,6 +114,7 @@ async def serve(loaded: Config, *, demo: bool = False) -> None:
     """Serve until SIGTERM or SIGINT; a simulated configuration starts its simulator too."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_log_unheard)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     async with contextlib.AsyncExitStack() as stack:
@@ -131,6 +132,11 @@ async def serve(loaded: Config, *, demo: bool = False) -> None:
         logger.info("draining", extra={"fields": {"live": app.gateway.live, "deadline_s": loaded.drain_deadline}})
         await app.stop()
     logger.info("aibridge stopped")
+
+
+def _log_unheard(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log an error that nobody waited for. asyncio's own words would show the objects at hand, with all they hold."""
+    logger.error(context["message"], exc_info=context.get("exception"))
 
 
 async def _demonstrate(app: App, loaded: Config) -> None:

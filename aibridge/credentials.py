@@ -5,11 +5,15 @@ value is the same as no header. One is ours: an `Authorization` that holds no to
 none, since that would be answered at somebody else's cost.
 """
 
+import re
+from urllib.parse import unquote_to_bytes
+
 from aibridge.errors import RequestRejected
 from aibridge.values import Headers, first_header
 
 _BEARER_WORDS = 2
 _SECRET_HEADERS = frozenset({b"authorization", b"x-api-key", b"x-amz-security-token"})
+_SECRET_PARAMETER = re.compile(r"(?i)[?&][^=&]*(?:key|token|secret|passw|auth|credential|signature)[^=&]*=([^&]+)")
 _SHORTEST_SECRET = 8
 """Characters. What is shorter opens nothing, and would be found in any text."""
 _REVEALED = ((20, 4), (10, 2), (5, 1))
@@ -43,13 +47,20 @@ def client_credential(headers: Headers) -> tuple[bytes, str] | None:
     raise RequestRejected("bad_credential", 401, "Authorization should be `Bearer` and one token")
 
 
-def secrets_of(headers: Headers) -> tuple[str, ...]:
-    """Return the secrets that a request carries, so that they can be taken out of what comes back."""
+def secrets_of(headers: Headers, target: str = "") -> tuple[str, ...]:
+    """Return the secrets that a request carries, so that they can be taken out of what comes back.
+
+    Args:
+        headers: the request's.
+        target: its path and query: of the latter, what is called as a secret is.
+    """
     found = [
         bearer_of(value) if name == b"authorization" else value.decode("latin-1")
         for name, value in headers
         if name in _SECRET_HEADERS
     ]
+    for value in _SECRET_PARAMETER.findall(target) if "?" in target else ():
+        found += [value, unquote_to_bytes(value).decode("latin-1")]
     return worth_hiding(*found)
 
 

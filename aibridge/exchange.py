@@ -98,7 +98,7 @@ class Exchange:
         self._request = request
         self._sent_to = request.origin
         self._origin = _origin_of(request.origin)
-        self._relay.secrets = secrets_of(request.headers)
+        self._relay.secrets = secrets_of(request.headers, request.target)
         connection = self._around.pool.take(self._origin)
         if connection is not None:
             self._begin(connection)

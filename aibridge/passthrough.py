@@ -82,7 +82,7 @@ class Passthrough:
             self._settle(None)
             return
         self._connection = connection
-        self._secrets = secrets_of(request.headers) + connection.secrets
+        self._secrets = secrets_of(request.headers, request.target) + connection.secrets
         connection.send(request, self)
 
     def head_received(self, head: ResponseHead) -> None:

@@ -87,7 +87,7 @@ PURE = {
 
 PURE_LIBRARIES = {
     "binascii", "collections.abc", "dataclasses", "enum", "functools", "hashlib", "hmac", "ipaddress", "json", "re",
-    "struct", "typing", "uuid", "zlib",
+    "struct", "typing", "urllib.parse", "uuid", "zlib",
 }  # fmt: skip
 
 PURE_EXCEPTIONS = {
