@@ -496,6 +496,7 @@ def check_controls(upstream, gateway, told):
     """Assert that the secrets were there to be told, and that much was told."""
     heard = "".join(upstream.heard)
     assert all(secret in heard for secret in (API_KEY, AWS_SESSION, BEARER))
+    assert not any(secret in heard for secret in (GATEWAY_CLEAR, GATEWAY_HASHED, AWS_SECRET))
     assert b"aibridge_interceptions_total" in told
     for termination in (b"completed", b"upstream_error", b"client_gone", b"gateway_error"):
         assert b'termination="%b"' % termination in told or b'"termination":"%b"' % termination in gateway.printed
@@ -523,7 +524,7 @@ async def test_a_proxy_that_refuses_a_tunnel_tells_no_password(tmp_path, new_cli
     async def refuse(reader, writer):
         head = await reader.readuntil(b"\r\n\r\n")
         heard.append(head)
-        writer.write(b"HTTP/1.1 407 " + b"x" * 60 + head.replace(b"\r\n", b" ") + b"\r\n\r\n" + head)
+        writer.write(f"HTTP/1.1 407 {PROXY_PASSWORD} {PROXY_PAIR}\r\n\r\n".encode() + head)
         writer.close()
 
     heard = []
@@ -606,6 +607,7 @@ async def test_no_object_shows_a_secret_and_no_book_tells_one(
     more = {"auth": AUTH[mode], "drain_deadline": 0.2, "timeouts": {"response": 20.0, "idle": 20.0}}
     async with EchoingUpstream() as upstream:
         url = f"http://127.0.0.1:{upstream.port}"
+        more["proxy"] = {"url": f"http://proxy-user:{PROXY_PASSWORD}@127.0.0.1:{upstream.port}"}
         async with build_house(base_url=url, provider=providers_at(url), **more) as house:
             traffic = Traffic(house.port, new_client, request_body)
             hanging = [
@@ -623,9 +625,11 @@ async def test_no_object_shows_a_secret_and_no_book_tells_one(
             await traffic.ask("anthropic", "completed", headers, path="/v1/messages/count_tokens")
             monkeypatch.undo()
             shown_later = shown_objects()
+            heard = "".join(upstream.heard)
             loaded = config.load(tmp_path / "aibridge.yaml", {})
         await asyncio.gather(*hanging)
         house.tracing.flush()
+    assert PROXY_PAIR in heard
     needed = {"AnthropicProvider", "BedrockProvider", "Exchange", "Connection", "UpstreamRequest", "PoolSettings"}
     assert needed | {"Interception", "ResponseHead", "Relay", "ClientStream", "App"} <= shown.keys()
     spans = "".join(span.to_json() for span in house.spans.get_finished_spans())

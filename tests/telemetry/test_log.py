@@ -132,6 +132,9 @@ def test_an_exception_is_a_field(lines):
     assert line["exception"] == "Traceback (most recent call last):\nRuntimeError\n"
 
 
+HUSH = "hush-hush"
+
+
 def raise_behind(error, behind):
     try:
         raise behind
@@ -149,7 +152,7 @@ def raise_behind(error, behind):
 )
 def test_of_foreign_errors_the_words_are_not_told(lines, error, told):
     with pytest.raises(type(error)) as caught:
-        raise_behind(error, KeyError("a secret"))
+        raise_behind(error, KeyError(HUSH))
     logging.getLogger("aibridge").error("failed", exc_info=caught.value)
     text = lines()[0]["exception"]
     first, _, behind = text.partition("behind it:\n")
@@ -157,7 +160,7 @@ def test_of_foreign_errors_the_words_are_not_told(lines, error, told):
     assert behind.endswith("KeyError\n")
     assert "in raise_behind" in first
     assert "in raise_behind" in behind
-    assert "a secret" not in text
+    assert HUSH not in text
 
 
 def test_errors_that_are_behind_each_other_end_somewhere(lines):
