@@ -26,6 +26,8 @@ MAX_ERROR_BYTES = 1024
 MAX_USER_AGENT_BYTES = 256
 MAX_NAME_BYTES = 256
 _MAX_CHAIN = 8
+_QUOTES_SECRETS = "opentelemetry.util.re"
+"""A library's logger that quotes whatever it cannot read of `OTEL_EXPORTER_OTLP_HEADERS`, which hold a key."""
 
 _ENDS = {
     Termination.COMPLETED: (logging.INFO, "interception ended"),
@@ -55,8 +57,14 @@ def setup(level: str = "info", stream: TextIO | None = None) -> None:
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
     logging.getLogger(LOGGER).setLevel(level.upper())
+    logging.getLogger(_QUOTES_SECRETS).addFilter(_without_quotes)
     # What no line shows need not be found out for each (see "Optimization" in the library's documentation).
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+
+
+def _without_quotes(record: logging.LogRecord) -> bool:
+    record.args = ("...",)
+    return True
 
 
 class LineHandler(logging.Handler):

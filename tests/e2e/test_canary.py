@@ -11,6 +11,7 @@ import contextlib
 import gc
 import hashlib
 import json
+import logging
 import os
 import re
 import signal
@@ -23,6 +24,7 @@ import pytest
 
 from aibridge import cli, config
 from aibridge.simulator.encodings import build_frame, chunk_payload
+from aibridge.telemetry import log
 
 PATIENCE = 30.0
 WORD = "KANARI"
@@ -39,6 +41,7 @@ API_KEY, AWS_SECRET, AWS_SESSION = secret("anthropic", "sk-ant-"), secret("aws-s
 BEARER = secret("bedrock-bearer")
 OWN_KEY, OWN_TOKEN, WRONG = secret("own-key"), secret("own-token"), secret("wrong")
 PROXY_PASSWORD = secret("proxy-password")
+OTLP_KEY = secret("otlp")
 PROXY_PAIR = base64.b64encode(f"proxy-user:{PROXY_PASSWORD}".encode()).decode()
 
 MARKS = {
@@ -582,6 +585,39 @@ async def test_what_is_said_of_a_configuration_tells_no_secret(tmp_path, capfd):
     assert found_in(checked=checked.printed, refused=refused.printed, broken=out + err) == {}
 
 
+async def test_a_mistake_in_the_exporters_headers_is_told_without_the_key(tmp_path):
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
+    exporter = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_HEADERS": f"Bearer {OTLP_KEY}"}
+    file = write_config(tmp_path, "http://127.0.0.1:1", AUTH["open"])
+    async with running("serve", "--config", str(file), cwd=tmp_path, **exporter) as gateway:
+        await gateway.started()
+        gateway.process.send_signal(signal.SIGTERM)
+        assert await gateway.ended() == 0
+    assert b"Header format invalid" in gateway.printed
+    assert found_in(printed=gateway.printed) == {}
+
+
+def test_an_error_that_nobody_waits_for_is_told_without_what_was_at_hand(capfd):
+    before = logging.getLogger().handlers[:], logging.getLogger().level, logging.getLogger("aibridge").level
+    log.setup("debug", sys.stderr)
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(cli._log_unheard)
+    try:
+        context = {"message": "Task exception was never retrieved", "exception": Broken(API_KEY), "protocol": API_KEY}
+        loop.call_exception_handler(context)
+        loop.call_exception_handler({"message": "socket.send() raised exception.", "transport": API_KEY})
+    finally:
+        loop.close()
+        logging.getLogger().handlers[:], root_level, level = before
+        logging.getLogger().setLevel(root_level)
+        logging.getLogger("aibridge").setLevel(level)
+    told = capfd.readouterr().err
+    assert "never retrieved" in told
+    assert "test_canary.Broken" in told
+    assert "socket.send()" in told
+    assert found_in(told=told) == {}
+
+
 # --- inside ----------------------------------------------------------------------------------------------------------
 
 
@@ -633,8 +669,8 @@ async def test_no_object_shows_a_secret_and_no_book_tells_one(
     needed = {"AnthropicProvider", "BedrockProvider", "Exchange", "Connection", "UpstreamRequest", "PoolSettings"}
     assert needed | {"Interception", "ResponseHead", "Relay", "ClientStream", "App"} <= shown.keys()
     spans = "".join(span.to_json() for span in house.spans.get_finished_spans())
-    log = house.log.getvalue()
-    assert "test_canary.Broken" in log
+    lines = house.log.getvalue()
+    assert "test_canary.Broken" in lines
     assert "Intercept" in spans
     out, err = capfd.readouterr()
     texts = [
@@ -645,7 +681,7 @@ async def test_no_object_shows_a_secret_and_no_book_tells_one(
         str(config.describe(loaded)),
     ]
     assert found_in(
-        shown=str(shown) + str(shown_later), spans=spans, log=log, metrics=house.app.metrics.render()[0],
+        shown=str(shown) + str(shown_later), spans=spans, log=lines, metrics=house.app.metrics.render()[0],
         config="".join(texts), kept=contents_of_records(house), answered=b"\n".join(traffic.answers), printed=out + err,
         outcomes=repr(house.outcomes),
     ) == {}  # fmt: skip
