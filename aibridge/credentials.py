@@ -88,7 +88,8 @@ def redact_bytes(data: bytes, secrets: tuple[str, ...]) -> bytes:
 
 def redact_headers(headers: Headers, secrets: tuple[str, ...]) -> Headers:
     """Return the headers with every secret in their values cut to its hint."""
-    if not any(secret.encode("latin-1") in value for secret in secrets for _, value in headers):
+    values = b"\n".join([value for _, value in headers])
+    if redact_bytes(values, secrets) is values:
         return headers
     return tuple([(name, redact_bytes(value, secrets)) for name, value in headers])
 
