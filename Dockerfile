@@ -12,7 +12,8 @@ RUN pip install --no-cache-dir /tmp/*.whl && rm /tmp/*.whl \
 USER aibridge
 WORKDIR /var/lib/aibridge
 # Records are /var/lib/aibridge/aibridge.db. The admin port stays on the container's loopback unless AIBRIDGE_ADMIN_HOST
-# says otherwise: nothing on it asks for a key.
+# says otherwise: nothing on it asks for a key. The data port is reached from outside, so the gateway does not start before
+# it is told who may ask: AIBRIDGE_GATEWAY_KEYS=name:key, or AIBRIDGE_AUTH_MODE=open, or a file (CMD serve --config FILE).
 ENV AIBRIDGE_HOST=0.0.0.0 AIBRIDGE_PORT=8080 AIBRIDGE_SPEEDUPS=1 XDG_STATE_HOME=/var/lib PYTHONUNBUFFERED=1
 VOLUME /var/lib/aibridge
 EXPOSE 8080

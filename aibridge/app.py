@@ -5,16 +5,16 @@ import logging
 from collections.abc import Coroutine, Mapping, Sequence
 
 from aibridge import __version__, jsontext
-from aibridge.auth import Authenticator
+from aibridge.auth import Authenticator, HeaderAuthenticator, KeyAuthenticator, OpenAuthenticator
 from aibridge.clientstream import ClientStream
+from aibridge.config import ActorHeaders, AuthMode, Config, FrontProxy, Secret
 from aibridge.config import AnthropicProvider as AnthropicSettings
 from aibridge.config import BedrockProvider as BedrockSettings
-from aibridge.config import Config, Secret
 from aibridge.credentials import hint
 from aibridge.deadlines import Wheel
 from aibridge.errors import CredentialsError, RequestRejected
 from aibridge.gateway import Bounds, Gateway
-from aibridge.headers import JSON
+from aibridge.headers import JSON, OURS, ActorHeaderNames
 from aibridge.listeners import Listeners
 from aibridge.providers.anthropic import AnthropicProvider
 from aibridge.providers.aws import Finder, Role
@@ -65,7 +65,7 @@ class App:
         self._pools = {provider.name: Pool(_pool_settings(config, provider.name)) for provider in providers}
         self.gateway = Gateway(
             RouteTable(providers),
-            Authenticator((key.name, key.key.get_secret_value()) for key in config.auth.keys),
+            _build_authenticator(config),
             self._surroundings(providers, listener),
             self.metrics,
             Bounds(max_request_bytes=limits.max_request_bytes, request_body=config.timeouts.request_body),
@@ -187,6 +187,22 @@ async def _find_credentials(providers: Sequence[BedrockProvider]) -> None:
         raise CredentialsError("\n".join(missing))
 
 
+def _build_authenticator(config: Config) -> Authenticator:
+    auth = config.auth
+    ours = _names_only_ours(config)
+    if auth.effective_mode is AuthMode.KEYS:
+        key_headers = [name.encode() for name in auth.key_headers]
+        return KeyAuthenticator([(key.name, key.digest) for key in auth.keys], key_headers, ours)
+    if auth.header is not None:
+        return HeaderAuthenticator(_header_names(auth.header), auth.header.networks, ours)
+    return OpenAuthenticator(ours)
+
+
+def _names_only_ours(config: Config) -> frozenset[bytes]:
+    """Return the headers of actors that `headers.OURS` does not hold back already."""
+    return frozenset(name for name in _header_names(config.actor_headers) if name and not name.startswith(OURS))
+
+
 def _deadlines(config: Config, provider: str) -> Deadlines:
     timeouts = config.timeouts_for(provider)
     return Deadlines(
@@ -213,10 +229,10 @@ def _build_provider(name: str, config: Config) -> Provider:
     settings = config.providers[name]
     if isinstance(settings, BedrockSettings):
         return _build_bedrock(name, settings, config)
-    return _build_anthropic(name, settings, config.limits.max_event_bytes)
+    return _build_anthropic(name, settings, config)
 
 
-def _build_anthropic(name: str, settings: AnthropicSettings, max_event_bytes: int) -> Provider:
+def _build_anthropic(name: str, settings: AnthropicSettings, config: Config) -> Provider:
     return AnthropicProvider(
         name=name,
         base_url=settings.base_url,
@@ -224,7 +240,8 @@ def _build_anthropic(name: str, settings: AnthropicSettings, max_event_bytes: in
         api_key=_told(settings.api_key),
         byok=settings.byok,
         send_actor_headers=settings.send_actor_headers,
-        max_event_bytes=max_event_bytes,
+        max_event_bytes=config.limits.max_event_bytes,
+        actor_header_names=_header_names(config.actor_headers),
     )
 
 
@@ -244,6 +261,7 @@ def _build_bedrock(name: str, settings: BedrockSettings, config: Config) -> Prov
         default_model=settings.default_model,
         send_actor_headers=settings.send_actor_headers,
         max_frame_bytes=config.limits.max_frame_bytes,
+        actor_header_names=_header_names(config.actor_headers),
     )
 
 
@@ -275,6 +293,10 @@ def _proxies(config: Config) -> Mapping[str, str] | None:
     if url is not None:
         return {"http": url, "https": url}
     return None if config.proxy.from_environment else {}
+
+
+def _header_names(said: ActorHeaders | FrontProxy) -> ActorHeaderNames:
+    return ActorHeaderNames(*((name or "").encode("ascii") for name in (said.id, said.name, said.teams)))
 
 
 def _told(secret: Secret | None) -> str | None:

@@ -114,6 +114,7 @@ async def serve(loaded: Config, *, demo: bool = False) -> None:
     """Serve until SIGTERM or SIGINT; a simulated configuration starts its simulator too."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_log_unheard)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     async with contextlib.AsyncExitStack() as stack:
@@ -133,7 +134,15 @@ async def serve(loaded: Config, *, demo: bool = False) -> None:
     logger.info("aibridge stopped")
 
 
+def _log_unheard(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log an error that nobody waited for. asyncio's own words would show the objects at hand, with all they hold."""
+    logger.error(context["message"], exc_info=context.get("exception"))
+
+
 async def _demonstrate(app: App, loaded: Config) -> None:
+    if loaded.auth.keys and not loaded.auth.keys[0].clear:
+        logger.warning("no demonstration: of the first gateway key only the hash is known")
+        return
     try:
         interception_id = await show_one_stream(app.port, loaded)
     except OSError:
@@ -154,6 +163,7 @@ def _start_fields(loaded: Config, app: App) -> dict[str, Any]:
         "providers": sorted(loaded.providers),
         "aws_credentials": app.credential_sources,
         "records": str(loaded.records.path) if loaded.records.enabled else "off",
+        "auth": loaded.auth.effective_mode.value,
         "gateway_keys": len(loaded.auth.keys),
     }
 

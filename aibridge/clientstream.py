@@ -87,6 +87,12 @@ class ClientStream:
         """Return the first value of a header, by its lower-case name."""
         return self.first.get(name)
 
+    @property
+    def peer(self) -> str:
+        """The client's IP address as text; empty where it has gone."""
+        name = self._line.transport.get_extra_info("peername")
+        return str(name[0]) if name else ""
+
     # the body
 
     def body(self, limit: int) -> bytes:

@@ -15,6 +15,7 @@ Variables that are read where there is no file:
 | `AIBRIDGE_ANTHROPIC_BASE_URL`, `AIBRIDGE_BEDROCK_BASE_URL` | their `base_url` |
 | `AIBRIDGE_HOST`, `AIBRIDGE_PORT`, `AIBRIDGE_ADMIN_HOST`, `AIBRIDGE_ADMIN_PORT` | `listen`, `admin` |
 | `AIBRIDGE_RECORDS` | `records.path`, or `off` |
+| `AIBRIDGE_AUTH_MODE` | `auth.mode` |
 | `AIBRIDGE_GATEWAY_KEYS` | `auth.keys`: `name:key` or `key`, separated by commas |
 | `AIBRIDGE_LOG_LEVEL`, `AIBRIDGE_DRAIN_DEADLINE`, `AIBRIDGE_CA_FILE` | `log.level`, `drain_deadline`, `tls.ca_file` |
 
@@ -22,10 +23,14 @@ Variables that are read where there is no file:
 """
 
 import difflib
+import hashlib
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
+from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
+from types import NoneType
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 from urllib.parse import urlsplit
 
@@ -118,6 +123,37 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
+_FIELD_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
+_TAKEN_NAMES = re.compile(
+    "host|cookie|expect|te|trailer|upgrade|user-agent|authorization|x-api-key|x-aibridge-(key|id)|traceparent|tracestate"
+    "|connection|keep-alive|transfer-encoding|forwarded|x-forwarded-(for|host|port|proto)|x-real-ip"
+    "|(proxy|content|accept|anthropic|x-amz|x-amzn)-.*|accept"
+)
+"""Headers that mean something else already, to HTTP, to the APIs or to us."""
+
+
+def _clean_header_name(text: str) -> str:
+    name = text.lower()
+    if not _FIELD_NAME.fullmatch(name):
+        raise _error("should be the name of a header")
+    if _TAKEN_NAMES.fullmatch(name):
+        raise _error(f"should be another header: {name} has a meaning of its own")
+    return name
+
+
+def _check_distinct(*names: str | None) -> None:
+    said = [name for name in names if name is not None]
+    if len(set(said)) < len(said):
+        raise _error("two of the headers are the same")
+
+
+def _read_network(value: object) -> object:
+    try:
+        return ip_network(value) if isinstance(value, str) else None
+    except ValueError:
+        raise _error("should be a network, like 10.0.0.0/8 or fd00::/8, or one address") from None
+
+
 _Secret = Annotated[SecretStr, AfterValidator(_clean_secret)]
 _BaseURL = Annotated[str, AfterValidator(_clean_base_url)]
 _Port = Annotated[int, Field(ge=0, le=65535)]
@@ -126,6 +162,8 @@ _Size = Annotated[ByteSize, Field(gt=0)]
 _Text = Annotated[str, Field(min_length=1)]
 _TagKey = Annotated[str, Field(min_length=1, max_length=128)]
 _TagValue = Annotated[str, Field(max_length=256)]
+_HeaderName = Annotated[str, AfterValidator(_clean_header_name)]
+_Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_read_network)]
 
 
 class _Section(BaseModel):
@@ -267,24 +305,113 @@ def _check_providers(providers: dict[str, Provider]) -> dict[str, Provider]:
     return providers
 
 
+HASHED = "sha256:"
+"""What a gateway key begins with that is written down as its hash: 64 hexadecimal digits follow."""
+
+
+def _check_hash(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
+    if text.startswith(HASHED) and not re.fullmatch("[0-9A-Fa-f]{64}", text.removeprefix(HASHED)):
+        raise _error(f"should have 64 hexadecimal digits behind {HASHED}")
+    return secret
+
+
 class GatewayKey(_Section):
-    """A key that opens the gateway; `name` is who it stands for."""
+    """A key that opens the gateway; `name` is who it stands for. `key` is the key, or `sha256:` and its hash."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$")]
-    key: _Secret
+    key: Annotated[_Secret, AfterValidator(_check_hash)]
+
+    @property
+    def clear(self) -> str | None:
+        """The key itself; None where only its hash is known."""
+        text = self.key.get_secret_value()
+        return None if text.startswith(HASHED) else text
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the key."""
+        text = self.key.get_secret_value()
+        if text.startswith(HASHED):
+            return bytes.fromhex(text.removeprefix(HASHED))
+        return hashlib.sha256(text.encode()).digest()
+
+
+class FrontProxy(_Section):
+    """The proxy that knows who asks, and says so in headers; `networks` are the addresses that it calls from."""
+
+    id: _HeaderName
+    name: _HeaderName | None = None
+    teams: _HeaderName | None = None
+    """Holds names that are separated by commas."""
+    networks: Annotated[tuple[_Network, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _are_distinct(self) -> Self:
+        _check_distinct(self.id, self.name, self.teams)
+        return self
+
+
+class AuthMode(StrEnum):
+    """How the gateway learns who asks."""
+
+    OPEN = "open"
+    """Not at all."""
+    KEYS = "keys"
+    """By gateway keys."""
+    HEADER = "header"
+    """By what a front proxy says."""
 
 
 class Auth(_Section):
-    """Who may ask. Without keys the gateway is open."""
+    """Who may ask. Where no `mode` is said, keys ask for keys, and without any the gateway is open."""
 
+    mode: Annotated[AuthMode, BeforeValidator(_lower)] | None = None
     keys: tuple[GatewayKey, ...] = ()
+    key_headers: Annotated[tuple[Literal["x-api-key", "authorization"], ...], Field(min_length=1)] = (
+        "x-api-key",
+        "authorization",
+    )
+    """Where a gateway key may stand, besides `x-aibridge-key`."""
+    header: FrontProxy | None = None
+
+    @property
+    def effective_mode(self) -> AuthMode:
+        """The mode that was said, or else that follows."""
+        return self.mode or (AuthMode.KEYS if self.keys else AuthMode.OPEN)
 
     @model_validator(mode="after")
     def _are_distinct(self) -> Self:
         if len({key.name for key in self.keys}) < len(self.keys):
             raise _error("two keys have the same name")
-        if len({key.key for key in self.keys}) < len(self.keys):
+        if len({key.digest for key in self.keys}) < len(self.keys):
             raise _error("two names have the same key")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_its_mode(self) -> Self:
+        mode = self.effective_mode
+        if mode is AuthMode.KEYS and not self.keys:
+            raise _error("keys are needed in mode keys")
+        if mode is not AuthMode.KEYS and self.keys:
+            raise _error(f"keys would not be asked for in mode {mode}: leave out the keys or the mode")
+        if mode is AuthMode.HEADER and self.header is None:
+            raise _error("header is needed in mode header, with id and networks (a file alone can say it)")
+        if mode is not AuthMode.HEADER and self.header is not None:
+            raise _error("header is only for `mode: header`")
+        return self
+
+
+class ActorHeaders(_Section):
+    """In which headers a provider with `send_actor_headers` is told who asked. No client can send them."""
+
+    id: _HeaderName = "x-ai-bridge-actor-id"
+    name: _HeaderName | None = None
+    teams: _HeaderName | None = None
+
+    @model_validator(mode="after")
+    def _are_distinct(self) -> Self:
+        _check_distinct(self.id, self.name, self.teams)
         return self
 
 
@@ -352,6 +479,7 @@ class Settings(_Section):
     admin: Admin = Admin()
     providers: Annotated[dict[_ProviderName, Provider], AfterValidator(_check_providers)]
     auth: Auth = Auth()
+    actor_headers: ActorHeaders = ActorHeaders()
     limits: Limits = Limits()
     timeouts: Timeouts = Timeouts()
     drain_deadline: _Seconds = 30.0
@@ -368,6 +496,24 @@ class Settings(_Section):
         if self.listen.port == self.admin.port != 0:
             raise _error("listen.port and admin.port should differ")
         return self
+
+    @model_validator(mode="after")
+    def _open_is_meant(self) -> Self:
+        if self.auth.mode is None and not self.auth.keys and not _is_loopback(self.listen.host):
+            raise _error(
+                f"auth: listen.host is {self.listen.host}, and whoever reaches it would be let in. "
+                "Give gateway keys (auth.keys; without a file AIBRIDGE_GATEWAY_KEYS=name:key), "
+                "or say that this is meant (auth: {mode: open}; without a file AIBRIDGE_AUTH_MODE=open), "
+                "or listen on 127.0.0.1 (listen.host; without a file AIBRIDGE_HOST)"
+            )
+        return self
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class Config(Settings):
@@ -555,6 +701,7 @@ _ENVIRONMENT_KEYS = {
     "AIBRIDGE_ADMIN_HOST": "admin.host",
     "AIBRIDGE_ADMIN_PORT": "admin.port",
     "AIBRIDGE_RECORDS": "records.path",
+    "AIBRIDGE_AUTH_MODE": "auth.mode",
     "AIBRIDGE_GATEWAY_KEYS": "auth.keys",
     "AIBRIDGE_LOG_LEVEL": "log.level",
     "AIBRIDGE_DRAIN_DEADLINE": "drain_deadline",
@@ -617,7 +764,9 @@ def _environment_value(variable: str, value: str) -> object:
 
 def _gateway_key(number: int, text: str) -> dict[str, str]:
     name, colon, key = text.partition(":")
-    return {"name": name.strip(), "key": key.strip()} if colon else {"name": f"key-{number}", "key": text}
+    if not colon or text.startswith(HASHED):
+        return {"name": f"key-{number}", "key": text}
+    return {"name": name.strip(), "key": key.strip()}
 
 
 def _is_service_link(variable: str, value: str) -> bool:
@@ -690,8 +839,9 @@ def _misspelt_variables(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def _config(settings: Settings, notes: list[str], *, simulated: bool = False) -> Config:
-    if settings.listen.host not in {"127.0.0.1", "::1", "localhost"} and not settings.auth.keys and not simulated:
-        notes.append(f"no gateway key is set: whoever reaches {settings.listen.host} may use the credentials here")
+    is_open = settings.auth.effective_mode is AuthMode.OPEN
+    if is_open and not simulated and not _is_loopback(settings.listen.host):
+        notes.append(f"the gateway is open: whoever reaches {settings.listen.host} may use the credentials here")
     return Config.model_construct(**dict(settings), simulated=simulated, notes=tuple(notes))
 
 
@@ -757,6 +907,8 @@ def _keys_beside(location: list[str | int]) -> list[str]:
         else:  # dict[str, X], tuple[X, ...]
             arguments = get_args(here)
             here = arguments[1] if get_origin(here) is dict else arguments[0]
+        if NoneType in get_args(here):
+            here = get_args(here)[0]
         if get_origin(here) is Annotated:
             here = get_args(here)[0]
     return list(here.model_fields)

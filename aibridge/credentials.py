@@ -1,12 +1,19 @@
 """Credentials in headers: finding them, and the little that is told of them. Pure.
 
-The rules are those of the field: `x-api-key` wins over `Authorization`; a bearer token is exactly two words.
+The rules are those of the field: `x-api-key` wins over `Authorization`; a bearer token is exactly two words; a blank
+value is the same as no header. One is ours: an `Authorization` that holds no token is a mistake, and not as good as
+none, since that would be answered at somebody else's cost.
 """
 
+import re
+from urllib.parse import unquote_to_bytes
+
+from aibridge.errors import RequestRejected
 from aibridge.values import Headers, first_header
 
 _BEARER_WORDS = 2
 _SECRET_HEADERS = frozenset({b"authorization", b"x-api-key", b"x-amz-security-token"})
+_SECRET_PARAMETER = re.compile(r"(?i)[?&][^=&]*(?:key|token|secret|passw|auth|credential|signature)[^=&]*=([^&]+)")
 _SHORTEST_SECRET = 8
 """Characters. What is shorter opens nothing, and would be found in any text."""
 _REVEALED = ((20, 4), (10, 2), (5, 1))
@@ -19,23 +26,47 @@ def bearer_of(value: bytes | None) -> str:
     return words[1] if len(words) == _BEARER_WORDS and words[0].lower() == "bearer" else ""
 
 
+def api_key_of(value: bytes | None) -> str:
+    """Return the key of an `x-api-key` value, or the empty string."""
+    return (value or b"").decode("latin-1").strip()
+
+
 def client_credential(headers: Headers) -> tuple[bytes, str] | None:
-    """Return the header and the secret that a client sent as its own, or None."""
-    api_key = (first_header(headers, b"x-api-key") or b"").decode("latin-1").strip()
-    if api_key:
+    """Return the header and the secret that a client sent as its own, or None.
+
+    Raises:
+        RequestRejected: `Authorization` is all there is, and holds no bearer token.
+    """
+    if api_key := api_key_of(first_header(headers, b"x-api-key")):
         return b"x-api-key", api_key
-    token = bearer_of(first_header(headers, b"authorization"))
-    return (b"authorization", token) if token else None
+    authorization = first_header(headers, b"authorization")
+    if authorization is None or not authorization.strip():
+        return None
+    if token := bearer_of(authorization):
+        return b"authorization", token
+    raise RequestRejected("bad_credential", 401, "Authorization should be `Bearer` and one token")
 
 
-def secrets_of(headers: Headers) -> tuple[str, ...]:
-    """Return the secrets that a request carries, so that they can be taken out of what comes back."""
+def secrets_of(headers: Headers, target: str = "") -> tuple[str, ...]:
+    """Return the secrets that a request carries, so that they can be taken out of what comes back.
+
+    Args:
+        headers: the request's.
+        target: its path and query: of the latter, what is called as a secret is.
+    """
     found = [
         bearer_of(value) if name == b"authorization" else value.decode("latin-1")
         for name, value in headers
         if name in _SECRET_HEADERS
     ]
-    return tuple(secret for secret in found if len(secret) >= _SHORTEST_SECRET)
+    for value in _SECRET_PARAMETER.findall(target) if "?" in target else ():
+        found += [value, unquote_to_bytes(value).decode("latin-1")]
+    return worth_hiding(*found)
+
+
+def worth_hiding(*secrets: str) -> tuple[str, ...]:
+    """Return those that are long enough to open something."""
+    return tuple(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET)
 
 
 def redact(text: str, secrets: tuple[str, ...]) -> str:
@@ -44,6 +75,23 @@ def redact(text: str, secrets: tuple[str, ...]) -> str:
         if secret in text:
             text = text.replace(secret, hint(secret))
     return text
+
+
+def redact_bytes(data: bytes, secrets: tuple[str, ...]) -> bytes:
+    """Return the bytes with every secret in them cut to its hint. Without one in them they are the same bytes."""
+    for secret in secrets:
+        raw = secret.encode("latin-1")  # as it went out, in a header
+        if raw in data:
+            data = data.replace(raw, hint(secret).encode("latin-1"))
+    return data
+
+
+def redact_headers(headers: Headers, secrets: tuple[str, ...]) -> Headers:
+    """Return the headers with every secret in their values cut to its hint."""
+    values = b"\n".join([value for _, value in headers])
+    if redact_bytes(values, secrets) is values:
+        return headers
+    return tuple([(name, redact_bytes(value, secrets)) for name, value in headers])
 
 
 def hint(secret: str) -> str:

@@ -19,7 +19,7 @@ async def show_one_stream(port: int, config: Config) -> str:
     """Stream one answer through the gateway, print its text, and return its interception's id."""
     provider = "bedrock" if "bedrock" in config.providers else next(iter(config.providers))
     print(f"\nPOST /{provider}/v1/messages, streaming:\n", flush=True)
-    key = config.auth.keys[0].key.get_secret_value() if config.auth.keys else ""
+    key = (config.auth.keys[0].clear or "") if config.auth.keys else ""
     host = "127.0.0.1" if config.listen.host in _EVERYWHERE else config.listen.host
     return await asyncio.to_thread(_stream, host, port, provider, key)
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 
 from aibridge.clientstream import ClientStream
-from aibridge.credentials import redact, secrets_of
+from aibridge.credentials import redact_bytes, redact_headers, secrets_of
 from aibridge.dialects import words_of
 from aibridge.errors import AibridgeError, UpstreamFailure
 from aibridge.headers import JSON, RETRY_SOON
@@ -105,7 +105,7 @@ class Exchange:
         self._request = request
         self._sent_to = request.origin
         self._origin = _origin_of(request.origin)
-        self._relay.secrets = secrets_of(request.headers)
+        self._relay.secrets = secrets_of(request.headers, request.target)
         connection = self._around.pool.take(self._origin)
         if connection is not None:
             self._begin(connection)
@@ -297,6 +297,8 @@ class Exchange:
         if self._request is None:
             raise RuntimeError("nothing to send")
         self._connection = connection
+        if connection.secrets:
+            self._relay.secrets += connection.secrets
         self._sent_at = self._around.loop.time()
         connection.send(self._request, self)
 
@@ -311,7 +313,8 @@ class Exchange:
 
     def _take_head(self, head: ResponseHead) -> None:
         relay = self._relay
-        self._head = head
+        # Before anything of it is cut short or told: of a secret cut in two no half would be known again.
+        self._head = head = ResponseHead(head.status, redact_headers(head.headers, relay.secrets))
         self._request = None  # nobody will need its bytes again
         relay.http_status = head.status
         relay.upstream_request_id = self._provider.upstream_request_id(head)
@@ -360,6 +363,8 @@ class Exchange:
             relay.last_words = body[-_HELD_BACK:]
             self._finish(body[:-_HELD_BACK])
         else:
+            if signal is not Signal.LAST_WORD:
+                body = redact_bytes(body, relay.secrets)
             self._whole = (head.status, self._headers(head), body)
             self._finish(b"")
 
@@ -368,8 +373,7 @@ class Exchange:
         head = self._good_head()
         body = b"".join(self._body)
         shown = self._provider.error_body(head, body)
-        # Latin-1 gives every byte back as it was.
-        shown = redact(shown.decode("latin-1"), self._relay.secrets).encode("latin-1")
+        shown = redact_bytes(shown, self._relay.secrets)
         headers = self._headers(head)
         if shown != body:
             headers = tuple(pair for pair in headers if pair[0] not in _OF_THEIR_BODY) + JSON

@@ -29,7 +29,8 @@ from aibridge.surroundings import Surroundings
 from aibridge.values import Actor, ClientRequest, Headers, Interception
 
 _FINAL_STATUSES = frozenset({401, 403, 501})
-"""Refusals that trying again cannot mend: the SDKs are told so, or they would try for minutes."""
+"""Refusals that trying again cannot mend: the SDKs are told so, or they would try for minutes. A HEAD is not told them:
+agents ask so, without their key, whether somebody is there."""
 
 
 _FAREWELL = 1.0
@@ -96,7 +97,7 @@ class Gateway:
                 raise _draining()
             route = self._routes.resolve(client.method, client.path)
             dialect = route.provider.dialect
-            actor, headers = self._authenticator.authenticate(client.headers)
+            actor, headers = self._authenticator.authenticate(client)
             if client.body_complete and route.action is Action.INTERCEPT:
                 return self._intercept(route, actor, self._request(client, headers), client)
         except RequestRejected as rejection:
@@ -151,6 +152,9 @@ class Gateway:
             self._idle.set()
 
     def _answer_refused(self, client: ClientStream, rejection: RequestRejected, dialect: Dialect) -> None:
+        if client.method == "HEAD" and rejection.status in _FINAL_STATUSES:
+            client.respond(200, JSON, b"")
+            return
         client.respond(rejection.status, _refusal_headers(rejection), self.refuse(rejection, dialect))
 
     async def _read(self, client: ClientStream, headers: Headers) -> ClientRequest:

@@ -3,6 +3,8 @@
 Source: RFC 9110 section 7.6.1 (hop-by-hop), and what each side must not say for another.
 """
 
+from typing import NamedTuple
+
 from aibridge.values import Headers
 
 HOP_BY_HOP = frozenset({
@@ -20,6 +22,18 @@ _FORWARDED = frozenset({
 
 OURS = (b"x-aibridge-", b"x-ai-bridge-actor")
 """Prefixes of headers that only we may set, towards either side."""
+
+
+class ActorHeaderNames(NamedTuple):
+    """The headers in which somebody says who asks; an empty name is one that is not said."""
+
+    id: bytes
+    name: bytes = b""
+    teams: bytes = b""
+
+
+TOLD_ACTOR = ActorHeaderNames(b"x-ai-bridge-actor-id")
+"""What an upstream is told of the actor, unless the configuration says otherwise."""
 
 _OF_THEIR_HOST = frozenset({b"content-length", b"set-cookie", b"strict-transport-security", b"alt-svc"})
 """They speak of the upstream's host or connection, and the client would take them as ours."""
@@ -48,6 +62,11 @@ def to_upstream(headers: Headers) -> Headers:
 def to_client(headers: Headers) -> Headers:
     """Return what of an upstream's headers goes on: all but hop-by-hop, framing and what speaks of its host."""
     return _less(headers, _NOT_FOR_CLIENTS)
+
+
+def without(headers: Headers, names: frozenset[bytes]) -> Headers:
+    """Return the headers less those of these names."""
+    return tuple([pair for pair in headers if pair[0] not in names])
 
 
 def _less(headers: Headers, dropped: frozenset[bytes]) -> Headers:

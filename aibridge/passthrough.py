@@ -6,6 +6,7 @@ The answers are small: each is gathered, within bounds, and passed on whole.
 import asyncio
 
 from aibridge.clientstream import ClientStream
+from aibridge.credentials import redact_bytes, redact_headers, secrets_of
 from aibridge.errors import RequestRejected, UpstreamFailure
 from aibridge.headers import to_client
 from aibridge.lifecycle import Signal
@@ -32,6 +33,7 @@ class Passthrough:
         self._size = 0
         self._connection: Connection | None = None
         self._was_stale = False
+        self._secrets: tuple[str, ...] = ()
         self._answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         client.listener = self
         if client.lost:
@@ -55,7 +57,9 @@ class Passthrough:
             if self._connection is not None:
                 self._connection.close()
         if not self._client.lost and self._head is not None:
-            self._client.respond(self._head.status, to_client(self._head.headers), b"".join(self._parts))
+            # The upstream may echo what it was sent.
+            headers = redact_headers(to_client(self._head.headers), self._secrets)
+            self._client.respond(self._head.status, headers, redact_bytes(b"".join(self._parts), self._secrets))
 
     async def _ask(self, request: UpstreamRequest, connect: float) -> None:
         origin = Origin.of(request.origin)
@@ -78,6 +82,7 @@ class Passthrough:
             self._settle(None)
             return
         self._connection = connection
+        self._secrets = secrets_of(request.headers, request.target) + connection.secrets
         connection.send(request, self)
 
     def head_received(self, head: ResponseHead) -> None:

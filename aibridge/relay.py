@@ -8,7 +8,7 @@ client's socket, once that has taken all before it, and says `DELIVERED`. Where 
 what the client still gets: the upstream's own error event, or an error event of ours.
 """
 
-from aibridge.credentials import redact
+from aibridge.credentials import redact, redact_bytes
 from aibridge.dialects import Dialect, Observer, Telling, words_of
 from aibridge.errors import CorruptFrame, CorruptPayload, TruncatedEvent, TruncatedFrame, WireError
 from aibridge.faults import FAULT_OF, kind_of_exception, kind_of_status
@@ -163,16 +163,16 @@ class Relay:
             health=health_of(cause, self.http_status, self.error_type),
             usage=observer.usage,
             usage_source=source,
-            message_id=observer.message_id,
-            response_model=observer.response_model,
-            stop_reason=observer.stop_reason,
+            message_id=redact(observer.message_id, self.secrets),
+            response_model=redact(observer.response_model, self.secrets),
+            stop_reason=redact(observer.stop_reason, self.secrets),
         )
 
     def evidence(self, started: float) -> Evidence:
         """Return what the decision was made from. `started` and the relay's times share one monotonic clock."""
         return Evidence(
             terminal_event_seen=self.terminal_event_seen,
-            last_event=self.last_event,
+            last_event=redact(self.last_event, self.secrets),
             events=self.events,
             bytes_in=self.bytes_in,
             bytes_out=self.bytes_out,
@@ -211,7 +211,7 @@ class Relay:
         return text
 
     def _meet_end(self, signal: Signal, text: bytes, start: int, end: int) -> bytes:
-        """The last word, or an error event: it is relayed byte for byte, and nothing behind it.
+        """The last word, or an error event: it is relayed byte for byte, less secrets of ours, and nothing behind it.
 
         What stands between the event before it and its end are the last words; the text before that is returned.
         """
@@ -219,7 +219,8 @@ class Relay:
         self.trailing_bytes += len(text) - end + held
         self.terminal_event_seen = signal is Signal.LAST_WORD
         self.on(signal, self.observer.error)
-        self.last_words = text[start:end]
+        last = text[start:end]
+        self.last_words = last if signal is Signal.LAST_WORD else redact_bytes(last, self.secrets)
         return text[:start]
 
     def _meet_frame(self, frame: Frame) -> None:

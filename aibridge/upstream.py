@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 import aiohappyeyeballs
 import httptools
 
+from aibridge.credentials import redact, worth_hiding
 from aibridge.errors import ConfigError, UpstreamFailure
 from aibridge.lifecycle import Signal
 from aibridge.values import ResponseHead, UpstreamRequest
@@ -82,7 +83,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_body", "_complete", "_head", "_head_bytes", "_headers", "_parser", "_paused", "_pool", "_reusable",
         "_sends_no_body", "_silent", "_sink", "_told_head", "_transport", "_unasked", "counted", "idle_since", "lost",
-        "origin", "proxy_headers", "requests", "through_proxy",
+        "origin", "proxy_headers", "requests", "secrets", "through_proxy",
     )  # fmt: skip
 
     def __init__(self, pool: "Pool", origin: Origin) -> None:
@@ -90,6 +91,8 @@ class Connection(asyncio.Protocol):
         self.origin = origin
         self.through_proxy = ""
         self.proxy_headers = b""
+        self.secrets: tuple[str, ...] = ()
+        """What a proxy is sent with every request, and may echo."""
         self.counted = False
         self.requests = 0
         self.idle_since = 0.0
@@ -315,7 +318,7 @@ class PoolSettings:
     max_idle: int = 256
     ca_file: str | None = None
     verify: bool = True
-    proxy: str | None = None
+    proxy: str | None = field(default=None, repr=False)
     proxy_from_environment: bool = True
 
 
@@ -461,6 +464,7 @@ class Pool:
             elif proxy:
                 connection.through_proxy = f"http://{origin.authority}"
                 connection.proxy_headers = _proxy_authorization(proxy)
+                connection.secrets = _proxy_secrets(proxy)
             tls = self._tls_context() if origin.scheme == "https" else None
             await loop.create_connection(
                 lambda: connection, sock=sock, ssl=tls, server_hostname=origin.host if tls else None
@@ -533,15 +537,28 @@ async def _tunnel(loop: asyncio.AbstractEventLoop, sock: socket.socket, origin: 
             raise UpstreamFailure(f"the proxy sent a head over {MAX_HEAD_BYTES} bytes")
     version, _, status = bytes(answer.partition(b"\r\n")[0]).partition(b" ")
     if not version.startswith(b"HTTP/") or not status.startswith(b"2"):
-        raise UpstreamFailure(f"the proxy refused: {(status or version).decode('latin-1')[:100]}")
+        words = redact((status or version).decode("latin-1"), _proxy_secrets(proxy))
+        raise UpstreamFailure(f"the proxy refused: {words[:100]}")
 
 
 def _proxy_authorization(proxy: str) -> bytes:
+    pair = _proxy_credentials(proxy)
+    return b"Proxy-Authorization: Basic %b\r\n" % base64.b64encode(pair.encode()) if pair else b""
+
+
+def _proxy_credentials(proxy: str) -> str:
+    """Return name and password of a proxy's URL, with a colon between them, or the empty string."""
     parts = urlsplit(proxy)
-    if parts.username is None:
-        return b""
-    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-    return b"Proxy-Authorization: Basic %b\r\n" % base64.b64encode(pair.encode())
+    return "" if parts.username is None else f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+
+
+def _proxy_secrets(proxy: str) -> tuple[str, ...]:
+    """Return what must not be heard again of what a proxy is sent: the pair as it goes out, and the password.
+
+    Bytes as Latin-1, like all that is read from a header.
+    """
+    pair = _proxy_credentials(proxy).encode()
+    return worth_hiding(base64.b64encode(pair).decode(), pair.partition(b":")[2].decode("latin-1"))
 
 
 def _words(error: BaseException) -> str:

@@ -66,6 +66,7 @@ class Actor(NamedTuple):
 
     id: str
     name: str = ""
+    teams: tuple[str, ...] = ()
 
 
 class CredentialKind(StrEnum):
@@ -118,6 +119,9 @@ class ResponseHead(NamedTuple):
 
     status: int
     headers: Headers
+
+    def __repr__(self) -> str:
+        return f"ResponseHead(status={self.status})"  # an upstream may echo what it was sent
 
     def header(self, name: bytes) -> bytes:
         """Return the first value of a header, by its lower-case name, or the empty string."""

@@ -85,8 +85,8 @@ PURE = {
 """Rooms that do no I/O and read no clock: bytes and times come in as arguments. They import only each other."""
 
 PURE_LIBRARIES = {
-    "binascii", "collections.abc", "dataclasses", "enum", "hashlib", "hmac", "json", "re", "struct", "typing", "uuid",
-    "zlib",
+    "binascii", "collections.abc", "dataclasses", "enum", "functools", "hashlib", "hmac", "ipaddress", "json", "re",
+    "struct", "typing", "urllib.parse", "uuid", "zlib",
 }  # fmt: skip
 
 PURE_EXCEPTIONS = {

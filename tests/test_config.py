@@ -1,5 +1,6 @@
 """The configuration: what it takes, what it refuses and in which words, and that it keeps secrets."""
 
+import hashlib
 import json
 import logging
 import traceback
@@ -9,6 +10,7 @@ import pytest
 
 from aibridge import config
 from aibridge.errors import ConfigError
+from aibridge.headers import CREDENTIALS, HOP_BY_HOP
 
 ROLE = "arn:aws:iam::123456789012:role/bedrock"
 SECRET = "sk-ant-do-not-tell"
@@ -18,10 +20,25 @@ SECRET = "sk-ant-do-not-tell"
 def load(tmp_path):
     def load(text, **environ):
         path = tmp_path / "aibridge.yaml"
+        # That an open gateway on all addresses must be meant is tested with `raw_load`; other tests need not say it.
+        if text.startswith(("providers", "listen")) and "auth:" not in text and "host:" not in text:
+            text += "\nauth: {mode: open}\n"
         path.write_text(text, encoding="utf-8")
         return config.load(path, environ)
 
     return load
+
+
+@pytest.fixture
+def raw_load(tmp_path):
+    """Load a file as it is."""
+
+    def raw_load(text):
+        path = tmp_path / "raw.yaml"
+        path.write_text(text, encoding="utf-8")
+        return config.load(path, {})
+
+    return raw_load
 
 
 @pytest.fixture
@@ -344,7 +361,7 @@ def test_an_anthropic_key():
 def test_a_base_url_alone_is_for_clients_with_keys_of_their_own(load):
     for built in (
         config.from_environment({"AIBRIDGE_ANTHROPIC_BASE_URL": "http://a"}),
-        load("", AIBRIDGE_ANTHROPIC_BASE_URL="http://a"),
+        load("auth: {mode: open}", AIBRIDGE_ANTHROPIC_BASE_URL="http://a"),
     ):
         provider = built.providers["anthropic"]
         assert (list(built.providers), provider.base_url) == (["anthropic"], "http://a")
@@ -401,6 +418,7 @@ def test_every_variable(tmp_path):
             "AIBRIDGE_ADMIN_HOST": "::1",
             "AIBRIDGE_ADMIN_PORT": "2",
             "AIBRIDGE_RECORDS": "/tmp/r.db",
+            "AIBRIDGE_AUTH_MODE": "keys",
             "AIBRIDGE_GATEWAY_KEYS": "alice:k:1, k2",
             "AIBRIDGE_LOG_LEVEL": "Warning",
             "AIBRIDGE_DRAIN_DEADLINE": "7",
@@ -455,9 +473,138 @@ def test_a_misspelt_variable_is_noted():
     )
 
 
-def test_an_open_gateway_on_all_addresses_is_noted(load):
-    assert "no gateway key" in load(MINIMAL).notes[0]
-    assert load(MINIMAL + "auth: {keys: [{name: a, key: b}]}").notes == ()
+# --- who may ask ----------------------------------------------------------------------------------------------------
+
+LOOPBACKS = ["127.0.0.1", "127.8.8.8", "::1", "localhost"]
+ELSEWHERE = ["0.0.0.0", "::", "10.0.0.1", "fd00::1", "gateway.internal"]
+
+
+@pytest.mark.parametrize("host", LOOPBACKS)
+def test_open_is_the_default_on_loopback(raw_load, host):
+    assert raw_load(f"{MINIMAL}listen: {{host: '{host}'}}").auth.effective_mode == "open"
+    assert config.from_environment({"AIBRIDGE_HOST": host}).auth.effective_mode == "open"
+
+
+@pytest.mark.parametrize("host", ELSEWHERE)
+def test_elsewhere_open_must_be_meant_and_the_error_says_what_to_write(raw_load, host):
+    for build in (
+        lambda: raw_load(f"{MINIMAL}listen: {{host: '{host}'}}"),
+        lambda: config.from_environment({"AIBRIDGE_HOST": host}),  # on the simulator too
+        lambda: config.from_environment({"AIBRIDGE_HOST": host, "ANTHROPIC_API_KEY": SECRET}),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            build()
+        told = str(caught.value)
+        assert host in told
+        for way in ("auth.keys", "AIBRIDGE_GATEWAY_KEYS=", "auth: {mode: open}", "AIBRIDGE_AUTH_MODE=open"):
+            assert way in told
+
+
+def test_a_file_that_says_nothing_of_it_is_refused(raw_load):
+    with pytest.raises(ConfigError, match=r"listen.host is 0\.0\.0\.0"):
+        raw_load(MINIMAL)
+
+
+@pytest.mark.parametrize("host", ELSEWHERE)
+def test_elsewhere_it_can_be_said(raw_load, host):
+    listen = f"listen: {{host: '{host}'}}\n"
+    meant = raw_load(f"{MINIMAL}{listen}auth: {{mode: open}}")
+    assert meant.auth.effective_mode == "open"
+    assert "the gateway is open" in meant.notes[0]
+    assert raw_load(f"{MINIMAL}{listen}auth: {{keys: [{{name: a, key: b}}]}}").notes == ()
+    environ = {"AIBRIDGE_HOST": host, "AIBRIDGE_AUTH_MODE": "Open"}
+    assert config.from_environment(environ).auth.effective_mode == "open"
+    assert config.from_environment(environ).notes == ()  # the simulator's credentials guard nothing
+    keyed = config.from_environment({"AIBRIDGE_HOST": host, "AIBRIDGE_GATEWAY_KEYS": "a:b"})
+    assert keyed.auth.effective_mode == "keys"
+
+
+def test_keys_ask_for_keys(load):
+    assert load(MINIMAL + "auth: {keys: [{name: a, key: b}]}").auth.effective_mode == "keys"
+
+
+HASH = "sha256:" + hashlib.sha256(b"open-sesame").hexdigest()
+
+
+def test_a_key_may_be_written_as_its_hash(load):
+    (key, other) = load(f"{MINIMAL}auth: {{keys: [{{name: a, key: '{HASH}'}}, {{name: b, key: x}}]}}").auth.keys
+    assert key.digest == hashlib.sha256(b"open-sesame").digest()
+    assert key.clear is None
+    assert (other.clear, other.digest) == ("x", hashlib.sha256(b"x").digest())
+    (key,) = config.from_environment({"AIBRIDGE_GATEWAY_KEYS": HASH}).auth.keys
+    assert (key.name, key.clear) == ("key-1", None)
+    (key,) = config.from_environment({"AIBRIDGE_GATEWAY_KEYS": f"ann:{HASH}"}).auth.keys
+    assert (key.name, key.digest) == ("ann", hashlib.sha256(b"open-sesame").digest())
+
+
+def test_a_hash_is_not_shown(load):
+    loaded = load(f"{MINIMAL}auth: {{keys: [{{name: a, key: '{HASH}'}}]}}")
+    shown = repr(loaded) + json.dumps(config.describe(loaded)) + str(loaded.model_dump())
+    assert HASH.removeprefix("sha256:") not in shown
+
+
+PROXY = "id: X-Forwarded-User, networks: [10.0.0.0/8, 'fd00::/8', 192.0.2.7]"
+
+
+def test_a_front_proxy(load):
+    auth = load(f"{MINIMAL}auth: {{mode: header, header: {{{PROXY}, teams: x-groups}}}}").auth
+    assert auth.effective_mode == "header"
+    assert (auth.header.id, auth.header.name, auth.header.teams) == ("x-forwarded-user", None, "x-groups")
+    assert [str(network) for network in auth.header.networks] == ["10.0.0.0/8", "fd00::/8", "192.0.2.7/32"]
+
+
+@pytest.mark.parametrize(
+    ("auth", "line"),
+    [
+        ("mode: no", "auth.mode: should be 'open', 'keys' or 'header'"),
+        ("mode: keys", "auth: keys are needed in mode keys"),
+        ("mode: open, keys: [{name: a, key: b}]", "auth: keys would not be asked for in mode open"),
+        (f"mode: header, header: {{{PROXY}}}, keys: [{{name: a, key: b}}]", "auth: keys would not be asked for"),
+        ("mode: header", "auth: header is needed in mode header"),
+        (f"header: {{{PROXY}}}", "auth: header is only for `mode: header`"),
+        ("keys: [{name: a, key: 'sha256:12'}]", "auth.keys.0.key: should have 64 hexadecimal digits behind sha256:"),
+        (f"keys: [{{name: a, key: '{HASH}'}}, {{name: b, key: open-sesame}}]", "auth: two names have the same key"),
+        ("keys: [{name: a, key: b}], key_headers: []", "auth.key_headers: "),
+        ("keys: [{name: a, key: b}], key_headers: [cookie]", "auth.key_headers.0: should be 'x-api-key' or 'auth"),
+        ("mode: header, header: {networks: [10.0.0.0/8]}", "auth.header.id: is needed"),
+        ("mode: header, header: {id: x-user}", "auth.header.networks: is needed"),
+        ("mode: header, header: {id: x-user, networks: []}", "auth.header.networks: "),
+        ("mode: header, header: {id: x-user, networks: [10.0.0.1/8]}", "auth.header.networks.0: should be a network"),
+        ("mode: header, header: {id: x-user, networks: [proxy]}", "auth.header.networks.0: should be a network"),
+        ("mode: header, header: {id: x-user, networks: [10]}", "auth.header.networks.0"),
+        (f"mode: header, header: {{{PROXY}, name: x-forwarded-user}}", "auth.header: two of the headers are the same"),
+        (f"mode: header, header: {{{PROXY}, naem: x}}", "auth.header.naem: unknown key; did you mean 'name'?"),
+        ("mode: header, header: {id: 'x user', networks: ['::1']}", "auth.header.id: should be the name of a header"),
+    ],
+)
+def test_mistakes_in_who_may_ask(mistakes, auth, line):
+    assert mistakes(f"{MINIMAL}auth: {{{auth}}}")[0].startswith(line)
+
+
+TAKEN = HOP_BY_HOP | CREDENTIALS | {b"host", b"content-length", b"cookie", b"x-aibridge-key", b"x-amz-date"} | {
+    b"anthropic-version", b"content-type", b"accept", b"x-forwarded-for", b"forwarded", b"traceparent", b"user-agent"
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(name.decode() for name in TAKEN))
+def test_no_header_with_a_meaning_can_name_an_actor(mistakes, name):
+    for text in (
+        f"auth: {{mode: header, header: {{id: {name}, networks: ['::1']}}}}",
+        f"actor_headers: {{id: {name}}}",
+    ):
+        assert "has a meaning of its own" in mistakes(f"{MINIMAL}{text}")[0]
+
+
+def test_how_upstreams_are_told_of_the_actor(load, mistakes):
+    assert load(MINIMAL).actor_headers.id == "x-ai-bridge-actor-id"
+    told = load(MINIMAL + "actor_headers: {id: X-User, name: x-name, teams: x-teams}").actor_headers
+    assert (told.id, told.name, told.teams) == ("x-user", "x-name", "x-teams")
+    assert mistakes(MINIMAL + "actor_headers: {id: x-a, name: X-A}") == [
+        "actor_headers: two of the headers are the same"
+    ]
+
+
+# --- both, again ----------------------------------------------------------------------------------------------------
 
 
 def test_variables_beside_a_file_are_noted(load):

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aibridge.credentials import bearer_of, client_credential, hint
+from aibridge.credentials import bearer_of, client_credential, hint, redact_bytes, redact_headers
+from aibridge.errors import RequestRejected
 
 
 @pytest.mark.parametrize(
@@ -32,17 +33,51 @@ def test_bearer_is_two_words(value, token):
     ("headers", "found"),
     [
         ((), None),
+        (((b"x-api-key", b""),), None),
+        (((b"authorization", b" "), (b"x-api-key", b" ")), None),
+        (((b"authorization", b"Basic t"), (b"x-api-key", b"k")), (b"x-api-key", "k")),
         (((b"x-api-key", b"k"),), (b"x-api-key", "k")),
         (((b"x-api-key", b" k "),), (b"x-api-key", "k")),
         (((b"authorization", b"Bearer t"),), (b"authorization", "t")),
         (((b"authorization", b"Bearer t"), (b"x-api-key", b"k")), (b"x-api-key", "k")),
         (((b"x-api-key", b" "), (b"authorization", b"Bearer t")), (b"authorization", "t")),
-        (((b"authorization", b"Basic t"),), None),
         (((b"x-api-key", b"first"), (b"x-api-key", b"second")), (b"x-api-key", "first")),
     ],
 )
 def test_the_key_wins_over_the_token(headers, found):
     assert client_credential(headers) == found
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ((b"authorization", b"Basic t"),),
+        ((b"authorization", b"Bearer"),),
+        ((b"authorization", b"Bearer a b"),),
+        ((b"authorization", b"t"),),
+        ((b"x-api-key", b" "), (b"authorization", b"t")),
+    ],
+)
+def test_an_authorization_without_a_token_is_a_mistake(headers):
+    with pytest.raises(RequestRejected) as refused:
+        client_credential(headers)
+    assert (refused.value.reason, refused.value.status) == ("bad_credential", 401)
+
+
+SECRETS = ("sk-ant-api03-abcdefgh", "é/secret+12")
+
+
+def test_secrets_are_taken_out_of_what_an_upstream_echoes():
+    data = "you sent sk-ant-api03-abcdefgh and é/secret+12".encode("latin-1")
+    assert redact_bytes(data, SECRETS) == "you sent sk-a...efgh and é/...12".encode("latin-1")
+    headers = ((b"request-id", data), (b"content-type", b"text/plain"))
+    assert redact_headers(headers, SECRETS) == ((b"request-id", redact_bytes(data, SECRETS)), headers[1])
+
+
+def test_what_holds_no_secret_stays_the_same():
+    data, headers = b"\xff\x00 nothing", ((b"a", b"b"),)
+    assert redact_bytes(data, SECRETS) is data
+    assert redact_headers(headers, SECRETS) is headers
 
 
 @pytest.mark.parametrize(

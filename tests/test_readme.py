@@ -136,6 +136,9 @@ def keys_of(model, prefix=""):
         elif key == "auth.keys":
             yield key, shown(field.default)
             yield from keys_of(config.GatewayKey, "auth.keys[].")
+        elif key == "auth.header":
+            yield key, shown(field.default)
+            yield from keys_of(config.FrontProxy, "auth.header.")
         elif isinstance(field.default, BaseModel) and type(field.default).model_fields:
             yield from keys_of(type(field.default), f"{key}.")
         elif not isinstance(field.default, BaseModel):
@@ -149,6 +152,8 @@ def shown(default):
         return "true" if default else "false"
     if isinstance(default, ByteSize):
         return default.human_readable(separator="").replace(".0", "")
+    if isinstance(default, tuple):
+        return ", ".join(map(str, default))
     if isinstance(default, float):
         return f"{default:g}"
     return str(default)

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from aibridge.credentials import client_credential, hint
 from aibridge.dialects import DIALECTS, Dialect
 from aibridge.errors import RequestRejected
-from aibridge.headers import to_client, to_upstream
+from aibridge.headers import TOLD_ACTOR, ActorHeaderNames, to_client, to_upstream
 from aibridge.providers.base import Reading, actor_headers
 from aibridge.providers.reading import read_body
 from aibridge.values import (
@@ -38,6 +38,7 @@ class AnthropicProvider:
     byok: bool
     send_actor_headers: bool
     max_event_bytes: int
+    actor_header_names: ActorHeaderNames = TOLD_ACTOR
 
     kind = "anthropic"
     dialect: Dialect = DIALECTS["messages"]
@@ -60,7 +61,7 @@ class AnthropicProvider:
 
     def prepare(self, request: ClientRequest, interception: Interception) -> UpstreamRequest:
         """Send the body on as it came; see `Provider`."""
-        extra = actor_headers(interception.actor) if self.send_actor_headers else ()
+        extra = actor_headers(interception.actor, self.actor_header_names) if self.send_actor_headers else ()
         return self._request(request, "/v1/messages", extra)
 
     async def prepare_passthrough(self, request: ClientRequest, path: str) -> UpstreamRequest:

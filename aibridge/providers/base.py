@@ -6,8 +6,10 @@ A provider does no network I/O on the event loop; a credential that is fetched e
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Protocol
+from urllib.parse import quote
 
 from aibridge.dialects import Dialect
+from aibridge.headers import ActorHeaderNames
 from aibridge.values import (
     Actor,
     ClientRequest,
@@ -74,6 +76,15 @@ class Provider(Protocol):
         """Return the id that the upstream gave the request, or the empty string."""
 
 
-def actor_headers(actor: Actor) -> Headers:
-    """Return the headers that tell an upstream who asked; only sent where the configuration says so."""
-    return ((b"x-ai-bridge-actor-id", actor.id.encode("latin-1", "replace")),)
+_AS_IT_IS = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
+
+
+def actor_headers(actor: Actor, names: ActorHeaderNames) -> Headers:
+    """Return the headers that tell an upstream who asked; only sent where the configuration says so.
+
+    What is not printable ASCII, and the percent sign, goes percent-encoded (RFC 3986, as UTF-8).
+    """
+    said = ((names.id, actor.id), (names.name, actor.name), (names.teams, ",".join(actor.teams)))
+    return tuple(
+        (name, quote(value, safe=_AS_IT_IS, errors="replace").encode("ascii")) for name, value in said if name and value
+    )

@@ -16,7 +16,7 @@ from aibridge.credentials import client_credential, hint
 from aibridge.dialects import DIALECTS, Dialect, Telling, words_of
 from aibridge.errors import CredentialsError, RequestRejected
 from aibridge.faults import ErrorKind, kind_of_status
-from aibridge.headers import to_client, to_upstream
+from aibridge.headers import TOLD_ACTOR, ActorHeaderNames, to_client, to_upstream
 from aibridge.providers.base import Reading, actor_headers
 from aibridge.providers.reading import Body, read_body, splice
 from aibridge.providers.renewal import CredentialSource
@@ -62,6 +62,7 @@ class BedrockProvider:
     default_model: str | None
     send_actor_headers: bool
     max_frame_bytes: int
+    actor_header_names: ActorHeaderNames = TOLD_ACTOR
 
     kind = "bedrock"
     dialect: Dialect = DIALECTS["messages"]
@@ -99,7 +100,7 @@ class BedrockProvider:
             headers=(
                 *self._authorize(request, target, signed, body),
                 *_unsigned(request.headers),
-                *(actor_headers(interception.actor) if self.send_actor_headers else ()),
+                *(actor_headers(interception.actor, self.actor_header_names) if self.send_actor_headers else ()),
                 (b"content-length", b"%d" % len(body)),
             ),
             body=body,

@@ -13,6 +13,7 @@ import time
 import traceback
 from typing import Any, TextIO
 
+from aibridge.errors import AibridgeError
 from aibridge.jsontext import dumps
 from aibridge.lifecycle import Termination
 from aibridge.text import bounded
@@ -24,6 +25,9 @@ LOGGER = "aibridge"
 MAX_ERROR_BYTES = 1024
 MAX_USER_AGENT_BYTES = 256
 MAX_NAME_BYTES = 256
+_MAX_CHAIN = 8
+_QUOTES_SECRETS = "opentelemetry.util.re"
+"""A library's logger that quotes whatever it cannot read of `OTEL_EXPORTER_OTLP_HEADERS`, which hold a key."""
 
 _ENDS = {
     Termination.COMPLETED: (logging.INFO, "interception ended"),
@@ -53,8 +57,14 @@ def setup(level: str = "info", stream: TextIO | None = None) -> None:
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
     logging.getLogger(LOGGER).setLevel(level.upper())
+    logging.getLogger(_QUOTES_SECRETS).addFilter(_without_quotes)
     # What no line shows need not be found out for each (see "Optimization" in the library's documentation).
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+
+
+def _without_quotes(record: logging.LogRecord) -> bool:
+    record.args = ("...",)
+    return True
 
 
 class LineHandler(logging.Handler):
@@ -115,9 +125,24 @@ class JSONFormatter(logging.Formatter):
         }
         line.update(getattr(record, "fields", {}))
         if record.exc_info:
-            line["exception"] = "".join(traceback.format_exception(*record.exc_info))
+            line["exception"] = _traceback(record.exc_info[1])
         text = dumps(line).decode()
         return text if text.isascii() and "\x7f" not in text else text.translate(_ESCAPES)
+
+
+def _traceback(error: BaseException | None) -> str:
+    """Return where an error was raised, then where those behind it were: an account without foreign words.
+
+    The text of an error that is not ours may hold anything it was given, secrets too: of such a one only its kind is
+    told, and of the system's errors what the system calls them.
+    """
+    told: list[str] = []
+    while error is not None and len(told) < _MAX_CHAIN:
+        words = str(error) if isinstance(error, AibridgeError) else (getattr(error, "strerror", None) or "")
+        kind = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
+        told.append("".join(traceback.format_tb(error.__traceback__)) + (f"{kind}: {words}" if words else kind) + "\n")
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return "behind it:\n".join(f"Traceback (most recent call last):\n{one}" for one in told)
 
 
 def _utc(seconds: float) -> str:

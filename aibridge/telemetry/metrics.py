@@ -128,7 +128,7 @@ class Metrics:
             buckets=_FIRST_EVENT_BUCKETS,
             registry=registry,
         )
-        # The reasons of `RequestRejected`, a closed set: 14.
+        # The reasons of `RequestRejected`, a closed set: 20.
         self.rejections = Counter(
             "aibridge_rejections",
             "Requests refused before they became an interception.",

@@ -94,7 +94,9 @@ async def test_headers_both_ways(house, new_client, request_body):
         ([("x-api-key", "sk-ant-api03-abcdefgh")], "byok", "x-api-key"),
         ([("authorization", "Bearer sk-ant-api03-abcdefgh")], "byok", "authorization"),
         ([("x-api-key", "sk-ant-api03-abcdefgh"), ("authorization", "Bearer other")], "byok", "x-api-key"),
-        ([("authorization", "Bearer a b")], "centralized", "x-api-key"),
+        ([("x-api-key", ""), ("authorization", "Bearer sk-ant-api03-abcdefgh")], "byok", "authorization"),
+        ([("x-api-key", "sk-ant-api03-abcdefgh"), ("authorization", "Basic b")], "byok", "x-api-key"),
+        ([("x-api-key", "")], "centralized", "x-api-key"),
     ],
 )
 async def test_credentials(house, ask, headers, kind, header):

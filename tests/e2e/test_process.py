@@ -79,7 +79,7 @@ async def test_sigterm_ends_what_does_not_end(environment, new_client, request_b
 
 async def test_check(environment, tmp_path):
     good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
-    good.write_text("providers: {anthropic: {api_key: '${KEY}'}}\n")
+    good.write_text("providers: {anthropic: {api_key: '${KEY}'}}\nauth: {mode: open}\n")
     bad.write_text("providers: {bedrock: {regoin: us-east-1}}\nlisten: {port: 99999}\n")
     status, out, _ = await run("check", str(good), environment={**environment, "KEY": "sk-ant-very-secret"})
     assert status == 0
@@ -92,6 +92,41 @@ async def test_check(environment, tmp_path):
     status, _, err = await run("check", str(tmp_path / "none.yaml"), environment=environment)
     assert status == 2
     assert "none.yaml" in err
+
+
+EVERYWHERE = {"AIBRIDGE_HOST": "0.0.0.0"}
+
+
+@pytest.mark.parametrize("more", [{}, {"ANTHROPIC_API_KEY": "sk-ant-very-secret"}], ids=["simulated", "true"])
+async def test_an_open_gateway_beyond_loopback_is_not_started_by_chance(environment, more):
+    status, _, err = await run("serve", environment={**environment, **EVERYWHERE, **more})
+    assert status == 2
+    assert "listen.host is 0.0.0.0" in err
+    assert "AIBRIDGE_GATEWAY_KEYS=name:key" in err
+    assert "AIBRIDGE_AUTH_MODE=open" in err
+    assert "Traceback" not in err
+    assert "very-secret" not in err
+
+
+@pytest.mark.parametrize(
+    ("more", "mode", "status"),
+    [({"AIBRIDGE_AUTH_MODE": "open"}, "open", 200), ({"AIBRIDGE_GATEWAY_KEYS": "ann:key-of-ann"}, "keys", 401)],
+)
+async def test_beyond_loopback_it_starts_where_it_is_told_who_may_ask(
+    environment, new_client, request_body, more, mode, status
+):
+    async with serving(environment={**environment, **EVERYWHERE, **more}) as (_, started):
+        assert started["auth"] == mode
+        async with new_client(int(started["data"].rpartition(":")[2])) as client:
+            await client.ask("/anthropic/v1/messages", request_body(), headers=[("anthropic-version", "2023-06-01")])
+            assert (await client.answer()).status == status
+
+
+async def test_the_demonstration_needs_a_key_in_clear(environment):
+    hashed = {"AIBRIDGE_GATEWAY_KEYS": "ann:sha256:" + "0" * 64}
+    async with serving("--demo", environment={**environment, **hashed}) as (process, _):
+        line = await line_with(process.stderr, "no demonstration: of the first gateway key only the hash is known")
+        assert line["level"] == "warning"
 
 
 async def test_a_taken_port_is_said_in_one_line(environment):

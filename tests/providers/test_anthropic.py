@@ -132,8 +132,9 @@ def test_no_credential_at_all(provider):
 
 async def test_the_actor_is_told_only_where_asked_for_and_cannot_be_forged(provider):
     forged = (b"x-ai-bridge-actor-id", b"root")
-    sent = provider(send_actor_headers=True).prepare(request(forged), interception("ålice"))
-    assert [value for name, value in sent.headers if name == b"x-ai-bridge-actor-id"] == ["ålice".encode("latin-1")]
+    sent = provider(send_actor_headers=True).prepare(request(forged), interception("ålice 100%\r\nx: y"))
+    told = [value for name, value in sent.headers if name == b"x-ai-bridge-actor-id"]
+    assert told == [b"%C3%A5lice 100%25%0D%0Ax: y"]
     sent = provider().prepare(request(forged), interception())
     assert not [value for name, value in sent.headers if name.startswith(b"x-ai-bridge")]
 

@@ -7,6 +7,7 @@ import logging
 
 import pytest
 
+from aibridge.errors import AibridgeError
 from aibridge.lifecycle import TERMINATION_OF, Cause, Termination
 from aibridge.telemetry.log import JSONFormatter, LineHandler, Log, setup
 
@@ -128,7 +129,45 @@ def test_an_exception_is_a_field(lines):
     [line] = lines()
     assert line["message"] == "failed so"
     assert line["interception_id"] == "1"
-    assert "RuntimeError: boom" in line["exception"]
+    assert line["exception"] == "Traceback (most recent call last):\nRuntimeError\n"
+
+
+HUSH = "hush-hush"
+
+
+def raise_behind(error, behind):
+    try:
+        raise behind
+    except type(behind) as caught:
+        raise error from caught
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ValueError("boom"), "ValueError\n"),
+        (AibridgeError("boom"), "aibridge.errors.AibridgeError: boom\n"),
+        (OSError(111, "Connection refused", "boom"), "ConnectionRefusedError: Connection refused\n"),
+    ],
+)
+def test_of_foreign_errors_the_words_are_not_told(lines, error, told):
+    with pytest.raises(type(error)) as caught:
+        raise_behind(error, KeyError(HUSH))
+    logging.getLogger("aibridge").error("failed", exc_info=caught.value)
+    text = lines()[0]["exception"]
+    first, _, behind = text.partition("behind it:\n")
+    assert first.endswith(told)
+    assert behind.endswith("KeyError\n")
+    assert "in raise_behind" in first
+    assert "in raise_behind" in behind
+    assert HUSH not in text
+
+
+def test_errors_that_are_behind_each_other_end_somewhere(lines):
+    error, other = ValueError("x"), KeyError("y")
+    error.__cause__, other.__cause__ = other, error
+    logging.getLogger("aibridge").error("failed", exc_info=error)
+    assert lines()[0]["exception"].count("Traceback") < 20
 
 
 def test_other_libraries_only_warn(lines):
