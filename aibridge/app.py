@@ -19,6 +19,8 @@ from aibridge.providers.anthropic import AnthropicProvider
 from aibridge.providers.aws import CredentialSource
 from aibridge.providers.base import Provider
 from aibridge.providers.bedrock import BedrockProvider
+from aibridge.providers.bedrock_features import FeatureTable, Override, Thinking
+from aibridge.providers.bedrock_models import ModelNames, Routing
 from aibridge.recorder import Recorder
 from aibridge.routing import RouteTable
 from aibridge.server import ClientStream, Server
@@ -56,7 +58,7 @@ class App:
         self.recorder = self._build_recorder()
         books: list[Listener | None] = [self.recorder, self.metrics, Log(), tracing, *extra]
         listener = Listeners([book for book in books if book is not None])
-        providers = [_build_provider(name, config) for name in config.providers]
+        providers = [_build_provider(name, config, self.metrics) for name in config.providers]
         self._pools = {provider.name: Pool(_pool_settings(config, provider.name)) for provider in providers}
         self.gateway = Gateway(
             RouteTable(providers),
@@ -179,10 +181,10 @@ def _pool_settings(config: Config, provider: str) -> PoolSettings:
     )
 
 
-def _build_provider(name: str, config: Config) -> Provider:
+def _build_provider(name: str, config: Config, metrics: Metrics) -> Provider:
     settings = config.providers[name]
     if isinstance(settings, BedrockSettings):
-        return _build_bedrock(name, settings, config.limits.max_frame_bytes)
+        return _build_bedrock(name, settings, config.limits.max_frame_bytes, metrics)
     return _build_anthropic(name, settings, config.limits.max_event_bytes)
 
 
@@ -198,7 +200,7 @@ def _build_anthropic(name: str, settings: AnthropicSettings, max_event_bytes: in
     )
 
 
-def _build_bedrock(name: str, settings: BedrockSettings, max_frame_bytes: int) -> Provider:
+def _build_bedrock(name: str, settings: BedrockSettings, max_frame_bytes: int, metrics: Metrics) -> Provider:
     base_url = settings.base_url or f"https://bedrock-runtime.{settings.region}.amazonaws.com"
     secret = _told(settings.secret_access_key)
     static = None
@@ -214,8 +216,17 @@ def _build_bedrock(name: str, settings: BedrockSettings, max_frame_bytes: int) -
         credential_hint=hint(settings.access_key_id or token or "") or "<aws chain>",
         bearer_token=token,
         byok=settings.byok,
-        model_map=settings.model_map,
-        default_model=settings.default_model,
+        names=ModelNames(
+            region=settings.region,
+            model_map=settings.model_map,
+            default_model=settings.default_model,
+            routing=Routing(settings.inference_profile),
+        ),
+        features=FeatureTable(
+            Override(models, Thinking(said.thinking) if said.thinking else None, said.betas, said.fields)
+            for models, said in settings.features.items()
+        ),
+        on_stripped=metrics.stripped,
         send_actor_headers=settings.send_actor_headers,
         max_frame_bytes=max_frame_bytes,
     )

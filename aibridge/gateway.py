@@ -173,9 +173,13 @@ class Gateway:
     async def _pass_through(self, route: Route, request: ClientRequest, client: ClientStream) -> None:
         provider = route.provider
         around = self._around[provider.name]
-        outgoing = await provider.prepare_passthrough(request, route.path)
         self._counters.passed_through(provider.name, route.pattern, request.method)
-        relayed = Passthrough(client, around.pool, around.max_response_bytes)
+        answer = provider.answer(request, route.path)
+        if answer is not None:
+            client.respond(answer.status, answer.headers, answer.body)
+            return
+        outgoing = await provider.prepare_passthrough(request, route.path)
+        relayed = Passthrough(client, around.pool, provider.passthrough_answer, around.max_response_bytes)
         await relayed.run(outgoing, around.deadlines)
 
     async def _intercept(self, route: Route, actor: Actor, request: ClientRequest, client: ClientStream) -> Exchange:

@@ -7,13 +7,19 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from aibridge.errors import RequestRejected
+from aibridge.headers import to_client
 from aibridge.passthrough import Passthrough
+from aibridge.providers.base import Answer
 from aibridge.surroundings import Deadlines
 from aibridge.upstream import Pool, PoolSettings
 from aibridge.values import Credential, CredentialKind, UpstreamRequest
 
 PATIENCE = 20.0
 SHORT = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+
+
+def as_it_came(head, body):
+    return Answer(head.status, to_client(head.headers), body)
 
 
 class Client:
@@ -104,7 +110,7 @@ def deadlines(response):
 
 
 async def relay(client, pool, request, *, max_bytes=1000, timeout=PATIENCE):  # noqa: ASYNC109 - of the code under test
-    await Passthrough(client, pool, max_bytes).run(request, deadlines(timeout))
+    await Passthrough(client, pool, as_it_came, max_bytes).run(request, deadlines(timeout))
 
 
 @pytest.mark.parametrize("status", [200, 404, 429, 529])

@@ -48,6 +48,11 @@ class CredentialSource:
             raise AibridgeError("no AWS credentials found")
         return self._frozen
 
+    @property
+    def held(self) -> ReadOnlyCredentials | None:
+        """The credentials that `current` gave last, or None before that."""
+        return self._frozen
+
     def _expires_within(self, seconds: int | None) -> bool:
         credentials = self._credentials
         return isinstance(credentials, RefreshableCredentials) and credentials.refresh_needed(seconds)

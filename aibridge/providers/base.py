@@ -3,8 +3,9 @@
 A provider does no network I/O on the event loop; `prepare` may wait for a credential to be refreshed elsewhere.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from aibridge.dialects import Dialect
 from aibridge.values import (
@@ -27,6 +28,14 @@ class Reading:
     upstream_model: str
     streaming: bool
     credential: Credential
+
+
+class Answer(NamedTuple):
+    """An answer to a client, whole."""
+
+    status: int
+    headers: Headers
+    body: bytes
 
 
 class Provider(Protocol):
@@ -54,8 +63,22 @@ class Provider(Protocol):
     async def prepare(self, request: ClientRequest, interception: Interception) -> UpstreamRequest:
         """Rewrite and sign. Raises `AibridgeError` where no credential can be had."""
 
+    def mend(
+        self, head: ResponseHead, body: bytes, request: UpstreamRequest, interception: Interception
+    ) -> UpstreamRequest | None:
+        """Return the request to send instead of one that was refused, or None where the refusal stands.
+
+        Asked once in an interception, of an answer with an error status, before the client was sent anything.
+        """
+
+    def answer(self, request: ClientRequest, path: str) -> Answer | None:
+        """Answer a request that is relayed only, where no upstream is needed. `path` as in `prepare_passthrough`."""
+
     async def prepare_passthrough(self, request: ClientRequest, path: str) -> UpstreamRequest:
         """Rewrite and sign a request that is relayed only. `path` is the part behind the provider's name."""
+
+    def passthrough_answer(self, head: ResponseHead, body: bytes) -> Answer:
+        """Return the upstream's answer to a request that is relayed only, as the client gets it."""
 
     def decoder(self) -> StreamDecoder:
         """Return a new decoder for one streaming answer."""
@@ -63,8 +86,11 @@ class Provider(Protocol):
     def response_headers(self, head: ResponseHead) -> Headers:
         """Return the headers of a good answer as the client gets them; framing is not among them."""
 
-    def error_body(self, head: ResponseHead, body: bytes) -> bytes:
-        """Return the body of an answer with an error status, in the client's API."""
+    def error_answer(self, head: ResponseHead, body: bytes) -> tuple[int, bytes]:
+        """Return status and body of an answer with an error status, in the client's API."""
+
+    def metrics_in(self, head: ResponseHead) -> Mapping[str, Any]:
+        """Return what the head of an answer that is not streamed tells of usage and time; see `Observer`."""
 
     def upstream_request_id(self, head: ResponseHead) -> str:
         """Return the id that the upstream gave the request, or the empty string."""

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from aibridge.errors import AibridgeError, RequestRejected
 from aibridge.providers.aws import CredentialSource
 from aibridge.providers.bedrock import DEFAULT_VERSION, NEW_VERSION, BedrockProvider, takes_new_version
+from aibridge.providers.bedrock_features import FeatureTable
+from aibridge.providers.bedrock_models import ModelNames
 from aibridge.simulator import sigv4
 from aibridge.simulator.values import Received
 from aibridge.values import Actor, ClientRequest, Credential, CredentialKind, Interception, ResponseHead
@@ -30,8 +32,9 @@ def build(**more):
         "credential_hint": "AK...A6",
         "bearer_token": None,
         "byok": True,
-        "model_map": {},
-        "default_model": None,
+        "names": ModelNames(region="eu-west-1"),
+        "features": FeatureTable(),
+        "on_stripped": lambda _provider, _field: None,
         "send_actor_headers": False,
         "max_frame_bytes": 1 << 20,
     }
@@ -92,7 +95,8 @@ async def test_all_but_the_moved_members_stays_byte_for_byte(raw, kept):
 
 TEXT = st.text(st.characters(codec="utf-8"))
 FIELDS = st.dictionaries(
-    st.sampled_from(["messages", "system", "tools", "metadata", "é", "x"]) | TEXT.filter(lambda key: key not in MOVED),
+    st.sampled_from(["messages", "system", "tools", "stop_sequences", "é", "x"])
+    | TEXT.filter(lambda key: key not in MOVED),
     st.recursive(
         st.none() | st.booleans() | st.integers() | TEXT, lambda inner: st.lists(inner, max_size=3), max_leaves=5
     ),
@@ -220,7 +224,11 @@ async def test_paths(model, encoded, streaming, action):
 
 
 MAPPED = build(
-    model_map={"claude-sonnet-4-5": MODEL, "anthropic.old": "anthropic.new"}, default_model="anthropic.default"
+    names=ModelNames(
+        region="eu-west-1",
+        model_map={"claude-sonnet-4-5": MODEL, "anthropic.old": "anthropic.new"},
+        default_model="anthropic.default",
+    )
 )
 
 
@@ -349,12 +357,6 @@ async def test_the_actor_is_told_only_where_asked_for():
         assert actors == ([b"alice"] if told else [])
 
 
-async def test_what_bedrock_does_not_have_is_refused():
-    with pytest.raises(RequestRejected) as refused:
-        await build().prepare_passthrough(request(), "/v1/models")
-    assert (refused.value.reason, refused.value.status) == ("not_supported", 501)
-
-
 def test_no_secret_is_shown():
     shown = repr(build(bearer_token="very-secret"))
     assert "very-secret" not in shown
@@ -387,41 +389,6 @@ def test_headers_of_answers():
 
 def test_an_answer_that_says_nothing_of_itself():
     assert build().response_headers(ResponseHead(200, ())) == ((b"content-type", b"application/json"),)
-
-
-@pytest.mark.parametrize(
-    ("status", "name", "kind"),
-    [
-        (429, b"ThrottlingException", "rate_limit_error"),
-        (400, b"ServiceQuotaExceededException", "rate_limit_error"),
-        (400, b"ValidationException:http://internal.amazon.com/x/", "invalid_request_error"),
-        (403, b"AccessDeniedException", "permission_error"),
-        (403, b"UnrecognizedClientException", "authentication_error"),
-        (403, b"ExpiredTokenException", "authentication_error"),
-        (403, b"InvalidSignatureException", "authentication_error"),
-        (404, b"ResourceNotFoundException", "not_found_error"),
-        (408, b"ModelTimeoutException", "timeout_error"),
-        (424, b"ModelErrorException", "api_error"),
-        (429, b"ModelNotReadyException", "overloaded_error"),
-        (500, b"InternalServerException", "api_error"),
-        (503, b"ServiceUnavailableException", "overloaded_error"),
-        (429, b"SomethingNew", "rate_limit_error"),
-        (403, b"", "permission_error"),
-        (502, b"", "api_error"),
-    ],
-)
-def test_errors_of_aws_in_the_clients_api(status, name, kind):
-    head = ResponseHead(status, ((b"x-amzn-errortype", name), (b"x-amzn-requestid", b"aws-1")))
-    body = json.loads(build().error_body(head, b'{"message":"word for word"}'))
-    assert body == {"type": "error", "error": {"type": kind, "message": "word for word"}, "request_id": "aws-1"}
-
-
-def test_an_error_without_words():
-    body = json.loads(build().error_body(ResponseHead(503, ()), b"<html>"))
-    assert body == {
-        "type": "error",
-        "error": {"type": "overloaded_error", "message": "the upstream answered with status 503"},
-    }
 
 
 def test_the_decoder():
