@@ -1,5 +1,6 @@
 """Messages to Bedrock: where model, version and betas go, and that every other byte stays."""
 
+import gzip
 import json
 import time
 
@@ -339,6 +340,73 @@ async def test_without_byok_the_clients_key_stays():
 async def test_a_bearer_token_of_ours_stands_in_for_the_signature():
     sent = await build(bearer_token="central").prepare(request(), interception())
     verify(sent, bearer=("central",))
+
+
+REFUSED = ResponseHead(400, ((b"x-amzn-errortype", b"ValidationException"),))
+WORDS = b'{"message":"novelty: Extra inputs are not permitted"}'
+
+
+@pytest.mark.parametrize(
+    ("settings", "headers", "bearer"),
+    [
+        ({}, (), ()),
+        ({"bearer_token": "central-token"}, (), ("central-token",)),
+        ({}, ((b"x-api-key", b"bedrock-key"),), ("bedrock-key",)),
+        ({"base_url": "http://127.0.0.1:9000/aws", "authority": "127.0.0.1:9000"}, (), ()),
+    ],
+)
+async def test_a_mended_request_is_signed_anew(settings, headers, bearer):
+    counted = []
+    provider = build(**settings, on_stripped=lambda *what: counted.append(what))
+    asked = request(b'{"model":"m","novelty":1,"b":2}', *CLIENT_HEADERS, *headers)
+    sent = await provider.prepare(asked, interception())
+    mended = provider.mend(REFUSED, WORDS, sent, interception())
+    verify(mended, bearer=bearer)
+    assert mended.body == b'{"b":2,' + VERSION + b',"anthropic_beta":["a"]}'
+    assert sorted(name for name, _ in mended.headers) == sorted(name for name, _ in sent.headers)
+    assert dict(mended.headers)[b"content-length"] == b"%d" % len(mended.body)
+    assert (mended.target, mended.origin, mended.credential) == (sent.target, sent.origin, sent.credential)
+    assert counted == [("bedrock", "novelty")]
+    assert (await provider.prepare(asked, interception())).body == mended.body, "the next one knows it"
+    assert counted == [("bedrock", "novelty")] * 2
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        (ResponseHead(403, REFUSED.headers), WORDS),
+        (ResponseHead(500, REFUSED.headers), WORDS),
+        (REFUSED, b""),
+        (REFUSED, b"<html>novelty: Extra inputs are not permitted</html>"),
+        (REFUSED, b'{"message":"another: Extra inputs are not permitted"}'),
+    ],
+)
+async def test_other_refusals_are_not_mended(head, body):
+    provider = build()
+    sent = await provider.prepare(request(b'{"model":"m","novelty":1}'), interception())
+    assert provider.mend(head, body, sent, interception()) is None
+
+
+async def test_a_compressed_refusal_is_mended_too():
+    provider = build()
+    sent = await provider.prepare(request(b'{"model":"m","novelty":1}'), interception())
+    head = ResponseHead(400, (*REFUSED.headers, (b"content-encoding", b"gzip")))
+    assert provider.mend(head, gzip.compress(WORDS), sent, interception()) is not None
+
+
+@pytest.mark.parametrize(
+    ("coding", "body"),
+    [
+        (b"gzip", b"not gzip"),
+        (b"br", b"whatever"),
+        (b"gzip", gzip.compress(b" " * (1 << 22))),
+    ],
+)
+def test_bodies_that_cannot_be_unpacked_are_without_words(coding, body):
+    head = ResponseHead(503, ((b"content-encoding", coding),))
+    status, told = build().error_answer(head, body)
+    assert status == 503
+    assert json.loads(told)["error"]["message"] == "the upstream answered with status 503"
 
 
 async def test_no_credentials_are_told_clearly(monkeypatch):

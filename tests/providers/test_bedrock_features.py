@@ -186,7 +186,7 @@ def test_a_profile_of_an_application_is_known_by_the_name_that_the_client_used()
 
 
 OVERRIDES = FeatureTable([
-    Override("*sonnet-4-5*", None, {"mine-2027-01-01": False, EFFORT: True}, {"metadata": True, "something_new": False}),
+    Override("*sonnet-4-5*", None, {"mine-2027-01-01": False, EFFORT: True}, {"metadata": True, "something_new": 0}),
     Override("arn:*", Thinking.BUDGET, {}, {}),
     Override("*", None, {"skills-2025-10-02": True}, {"thinking.display": False}),
 ])  # fmt: skip
