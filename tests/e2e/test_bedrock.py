@@ -100,9 +100,11 @@ FIXTURE = (
         (
             "us.anthropic.claude-opus-4-8",
             b"context-management-2025-06-27,request-tags-2026-08-21",
-            b'"thinking":{"type":"adaptive"},"output_config":{"effort":"medium"},'
-            b'"context_management":{"edits":[{"type":"clear_thinking_20251015","keep":"all"}]},"top_k" : 5,'
-            b'"anthropic_version":"bedrock-2023-05-31","anthropic_beta":["context-management-2025-06-27"]',
+            (
+                b'"thinking":{"type":"adaptive"},"output_config":{"effort":"medium"},'
+                b'"context_management":{"edits":[{"type":"clear_thinking_20251015","keep":"all"}]},"top_k" : 5,'
+                b'"anthropic_version":"bedrock-2023-05-31","anthropic_beta":["context-management-2025-06-27"]'
+            ),
         ),
     ],
 )
