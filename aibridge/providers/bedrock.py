@@ -20,7 +20,7 @@ from aibridge.headers import JSON, to_client, to_upstream
 from aibridge.providers.aws import CredentialSource, sign
 from aibridge.providers.base import Answer, Reading, actor_headers
 from aibridge.providers.bedrock_errors import is_final, refusal_of, unpacked
-from aibridge.providers.bedrock_features import FeatureTable, fit, less_of, list_of, version_of
+from aibridge.providers.bedrock_features import FeatureTable, less_of, list_of, version_of
 from aibridge.providers.bedrock_lessons import Lessons
 from aibridge.providers.bedrock_models import ModelNames
 from aibridge.providers.reading import Body, read_body, splice
@@ -249,8 +249,7 @@ class BedrockProvider:
         return f"{urlsplit(self.base_url).scheme}://{self.authority}{target}"
 
     def _bedrock_body(self, body: Body, request: ClientRequest, models: tuple[str, str]) -> bytes:
-        features = self.features.of(*models)
-        fitted = fit(body, _betas(body, request.headers), features, self.lessons.of(models[0]))
+        fitted = self.features.fit(body, _betas(body, request.headers), models, self.lessons.of(models[0]))
         self._count(fitted.stripped)
         add = {"anthropic_version": jsontext.dumps(_version(body, request, models))}
         if fitted.betas:

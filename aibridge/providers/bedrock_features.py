@@ -43,6 +43,11 @@ class Features(NamedTuple):
     unknown_fields: frozenset[str]
     gated: Mapping[str, str]
 
+    @property
+    def looked_at(self) -> frozenset[str]:
+        """The members of a body that anything is done about."""
+        return frozenset({"thinking", *self.gated, *(name.partition(".")[0] for name in self.unknown_fields)})
+
 
 class Override(NamedTuple):
     """What the configuration says otherwise. `models` is a glob over Bedrock ids; True is taken, False is left out."""
@@ -64,6 +69,8 @@ class Fit(NamedTuple):
     betas: list[Any]
     stripped: tuple[str, ...]
 
+
+_AS_IT_IS = Fit(frozenset(), {}, [], ())
 
 EFFORT = "effort-2025-11-24"
 CONTEXT_MANAGEMENT = "context-management-2025-06-27"
@@ -158,7 +165,7 @@ def version_of(*names: str) -> tuple[str, tuple[int, int]] | None:
 
 
 class FeatureTable:
-    """What each model takes, with what the configuration says otherwise.
+    """What each model takes, with what the configuration says otherwise; and how a body is made to fit that.
 
     Args:
         overrides: of the configuration, in their order; of two that fit the later one counts.
@@ -168,6 +175,13 @@ class FeatureTable:
         self._overrides = tuple(overrides)
         self.of = lru_cache(maxsize=256)(self._of)
         """Return what a model takes, by its Bedrock id; where that does not tell, by the name that the client used."""
+        self._looked_at = lru_cache(maxsize=256)(lambda bedrock_id, name: self.of(bedrock_id, name).looked_at)
+
+    def fit(self, body: Body, betas: list[Any], models: tuple[str, str], lesson: Lesson) -> Fit:
+        """Return how a body and its betas become what a model takes; `models` are the arguments of `of`."""
+        if not betas and not lesson.fields and self._looked_at(*models).isdisjoint([one.key for one in body.members]):
+            return _AS_IT_IS
+        return fit(body, betas, self.of(*models), lesson)
 
     def _of(self, bedrock_id: str, name: str) -> Features:
         features = _row_of(version_of(bedrock_id, name))

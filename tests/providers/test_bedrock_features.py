@@ -34,7 +34,8 @@ TABLE = FeatureTable()
 def fitted(model, body, *betas, name="", lesson=NOTHING, table=TABLE):
     """Return the body that is sent, its betas, and what was stripped."""
     scanned = read_body(body if isinstance(body, bytes) else json.dumps(body).encode())
-    found = fit(scanned, list(betas), table.of(model, name), lesson)
+    found = table.fit(scanned, list(betas), (model, name), lesson)
+    assert found == fit(scanned, list(betas), table.of(model, name), lesson), "with or without the short way"
     return splice(scanned, drop=found.drop, replace=found.replace), found.betas, found.stripped
 
 
