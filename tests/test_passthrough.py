@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 
 import pytest
 
@@ -217,3 +218,12 @@ async def test_a_client_that_leaves_while_connecting_leaves_the_connection_to_ot
         monkeypatch.undo()
         await relay(Client(), pool, request)
         assert far.accepted == 1
+
+
+async def test_a_secret_that_an_upstream_echoes_is_cut_to_its_hint():
+    answer = b"HTTP/1.1 403 No\r\ncontent-length: 45\r\n\r\nthis key opens nothing: sk-ant-0123456789-abcd"[:-1]
+    async with upstream(answer) as (_, request, pool):
+        client = Client()
+        sent = replace(request, headers=(*request.headers, (b"x-api-key", b"sk-ant-0123456789-abc")))
+        await relay(client, pool, sent)
+        assert client.said[0][2] == b"this key opens nothing: sk-a...-abc"

@@ -6,6 +6,7 @@ on as the client wrote it. Token counts are CountTokens'; model lists are answer
 """
 
 import base64
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -175,7 +176,7 @@ class BedrockProvider:
     def metrics_in(self, head: ResponseHead) -> Mapping[str, Any]:
         """Return what AWS tells in headers, under the names that it has for them in streams."""
         told = {name: head.header(header).decode("latin-1") for header, name in _METRICS.items()}
-        return {name: int(text) for name, text in told.items() if text.isascii() and text.isdigit()}
+        return {name: int(text) for name, text in told.items() if _SHORT_NUMBER.fullmatch(text)}
 
     def upstream_request_id(self, head: ResponseHead) -> str:
         """Return AWS's request id."""
@@ -278,6 +279,7 @@ _METRICS = {
     b"x-amzn-bedrock-cache-write-input-token-count": "cacheWriteInputTokenCount",
     b"x-amzn-bedrock-invocation-latency": "invocationLatency",
 }
+_SHORT_NUMBER = re.compile(r"[0-9]{1,18}")
 _SIGNED = frozenset({b"host", b"content-type", b"accept"})
 _OF_THEIR_BODY = frozenset({b"content-type", b"content-encoding", b"content-length"})
 

@@ -235,6 +235,10 @@ def fit(body: Body, betas: list[Any], features: Features, lesson: Lesson) -> Fit
     return Fit(frozenset(drop), replace, sent, stripped)
 
 
+_MOST_BETAS = 256
+"""Of a request that is asked again; agents send eight."""
+
+
 class Less(NamedTuple):
     """A body that is asked for again, and what AWS did not take of it."""
 
@@ -258,6 +262,8 @@ def less_of(sent: Body, words: str, features: Features) -> Less | None:
             known to be good.
     """
     betas = frozenset(beta for beta in list_of(sent.value("anthropic_beta")) if isinstance(beta, str))
+    if len(betas) > _MOST_BETAS:
+        return None
     complaint = complaint_of(words, betas)
     smaller = sent.raw
     fields = []
@@ -286,9 +292,13 @@ def list_of(text: bytes | None) -> list[Any]:
 
 def _each_once(betas: list[Any], refused: frozenset[str]) -> list[Any]:
     sent: list[Any] = []
+    done = set(refused)
     for beta in betas:
-        if not isinstance(beta, str) or not (beta in refused or beta in sent):
-            sent.append(beta)
+        if isinstance(beta, str):
+            if beta in done:
+                continue
+            done.add(beta)
+        sent.append(beta)
     return sent
 
 

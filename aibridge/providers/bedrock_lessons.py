@@ -15,17 +15,20 @@ _MOST_WORDS = 8192
 _MOST_MODELS = 256
 _MOST_THINGS = 64
 """Fields, and sets of betas, that are kept of a model: real ones are a handful."""
-_LONGEST_PATH = 200
-"""Characters."""
+_MOST_COMPLAINTS = 16
+"""Fields that one refusal may name; AWS names one or two."""
+_MOST_CHARACTERS = 2048
+"""Of the names in a path, or in a set of betas: clients choose them."""
 
-_EXTRA_INPUT = re.compile(r"([A-Za-z_][\w.-]*): Extra inputs are not permitted")
-_EXTRANEOUS_KEY = re.compile(r"#(?:/([\w/.~-]*))?: extraneous key \[([^\[\]\s]+)\] is not permitted")
+_EXTRA_INPUT = re.compile(r"([A-Za-z_][\w.-]*): Extra inputs are not permitted", re.ASCII)
+_EXTRANEOUS_KEY = re.compile(r"#(?:/([\w/.~-]*))?: extraneous key \[([\w.-]+)\] is not permitted", re.ASCII)
 _BAD_BETA = re.compile(
     r"invalid beta flag|(?:unsupported|unknown|unexpected)\b.{0,200}\b(?:anthropic-)?beta\b", re.IGNORECASE
 )
 
 _CONTENT = frozenset({"anthropic_version", "max_tokens", "messages", "system", "tools"})
-"""Fields that are the request: without one of them another question would be answered. Parts of them may go."""
+"""Fields that are the request: without one of them another question would be answered. Parts of them may go, but for
+`messages`, which are long, and hold what is signed."""
 
 Path = tuple[str, ...]
 """A member of a body, from the outside in; `*` is every item of an array."""
@@ -67,16 +70,16 @@ def complaint_of(words: str, betas: Iterable[str]) -> Complaint:
     paths += [
         (*(step for step in (found[1] or "").split("/") if step), found[2]) for found in _EXTRANEOUS_KEY.finditer(words)
     ]
-    fields = tuple(dict.fromkeys(_generalized(path) for path in paths if _may_go(path)))
+    fields = tuple(dict.fromkeys(_generalized(path) for path in paths if _may_go(path)))[:_MOST_COMPLAINTS]
     some_beta = _BAD_BETA.search(words) is not None
     named = frozenset(beta for beta in betas if beta in words) if some_beta else frozenset()
     return Complaint(fields, named, some_beta)
 
 
 def _may_go(path: Path) -> bool:
-    if sum(map(len, path)) > _LONGEST_PATH or (len(path) == 1 and path[0] in _CONTENT):
+    if path[0] == "messages" or (len(path) == 1 and path[0] in _CONTENT):
         return False
-    return path[0] != "messages" or "cache_control" in path
+    return sum(map(len, path)) <= _MOST_CHARACTERS
 
 
 def _generalized(path: Path) -> Path:
@@ -95,10 +98,11 @@ class Lessons:
         return self._of.get(model, NOTHING)
 
     def learn(self, model: str, fields: Iterable[Path], betas: frozenset[str]) -> None:
-        """Keep that a model refuses these fields, and these betas together."""
+        """Keep that a model refuses these fields, and these betas together. Past the bounds nothing new is kept."""
         known = self.of(model)
         all_fields = tuple(dict.fromkeys((*known.fields, *fields)))[:_MOST_THINGS]
-        beta_sets = tuple(dict.fromkeys((*known.beta_sets, *([betas] if betas else []))))[:_MOST_THINGS]
+        kept = [betas] if betas and sum(map(len, betas)) <= _MOST_CHARACTERS else []
+        beta_sets = tuple(dict.fromkeys((*known.beta_sets, *kept)))[:_MOST_THINGS]
         self._of[model] = Lesson(all_fields, beta_sets)
         self._of.move_to_end(model)
         if len(self._of) > _MOST_MODELS:

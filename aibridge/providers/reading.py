@@ -80,12 +80,12 @@ def _text_of(raw: bytes, member: Member, replace: Mapping[str, bytes]) -> bytes:
 
 
 def without(value: bytes, path: Sequence[str]) -> bytes:
-    """Return valid JSON text without the members that a path leads to; what does not lead there stays byte for byte.
+    """Return valid JSON text without the members that a path of ASCII names leads to; all else stays byte for byte.
 
     `*` in the path is every item of an array. A step that is no key is passed over: where a value may be of several
     kinds, validators name the kind in the path.
     """
-    if not path:
+    if not path or path[-1].encode() not in value:
         return value
     if value.startswith(b"[") and path[0] == "*":
         return b"[" + b",".join(_without_inside(item, path[1:]) for item in _items_of(value)) + b"]"

@@ -237,7 +237,7 @@ class Metrics:
     def stripped(self, provider: str, field: str) -> None:
         """Count a field or beta left out of a request. Names come from clients and upstreams: past a bound, `other`."""
         if field not in self._fields:
-            if len(self._fields) >= MAX_FIELDS or len(field) > MAX_FIELD_LENGTH:
+            if len(self._fields) >= MAX_FIELDS or not _is_plain(field):
                 field = OTHER
             else:
                 self._fields.add(field)
@@ -299,6 +299,11 @@ class _Taken:
 
     def collect(self) -> Iterator[Metric]:
         return iter(self._families)
+
+
+def _is_plain(field: str) -> bool:
+    """Whether a name that a client may have chosen can be a label."""
+    return len(field) <= MAX_FIELD_LENGTH and field.isascii() and field.isprintable()
 
 
 def _method(method: str) -> str:

@@ -461,3 +461,11 @@ def test_an_answer_that_says_nothing_of_itself():
 
 def test_the_decoder():
     assert isinstance(build().decoder(), ChunkTranscoder)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [(b"5", {"inputTokenCount": 5}), (b"", {}), (b"-1", {}), (b"9" * 5000, {}), ("٣".encode(), {})]
+)
+def test_counts_in_headers(value, told):
+    head = ResponseHead(200, ((b"x-amzn-bedrock-input-token-count", value),))
+    assert build().metrics_in(head) == told

@@ -231,6 +231,8 @@ def test_names_of_stripped_fields_are_bounded(metrics, value):
     assert value("aibridge_stripped_fields_total", provider="another", field="other") == 1
 
 
-def test_a_long_name_of_a_field_is_other(metrics, value):
-    metrics.stripped("bedrock", "x" * 200)
+@pytest.mark.parametrize("name", ["x" * 200, "\ud800", "a\nb", "é"])
+def test_an_odd_name_of_a_field_is_other(metrics, value, name):
+    metrics.stripped("bedrock", name)
     assert value("aibridge_stripped_fields_total", provider="bedrock", field="other") == 1
+    assert metrics.render()
