@@ -240,6 +240,18 @@ async def test_a_refusal_that_ends_with_its_connection_is_mended_on_another(hous
     assert house.simulator.accepted == 2
 
 
+async def test_drain_ends_the_second_attempt_too(house, new_client, request_body):
+    house.simulator.play("extra:a")
+    house.simulator.play("no_head")
+    async with new_client(house.port) as client:
+        await client.ask("/bedrock/v1/messages", request_body("bedrock", a=1), headers=[VERSION])
+        await house.simulator.ledger.wait_for_arrivals(2)
+        await house.app.gateway.drain(0.1)
+        assert (await client.answer()).status == 503
+    (await house.books()).check("gateway_error", "draining", health="neither")
+    assert [attempt.number for attempt in house.outcomes.attempts] == [1, 2]
+
+
 async def test_anthropics_refusals_stand(house, ask):
     answer = await ask(house, "anthropic", "status:400", novelty=1)
     assert answer.status == 400
