@@ -48,10 +48,9 @@ class CredentialSource:
             raise AibridgeError("no AWS credentials found")
         return self._frozen
 
-    @property
-    def held(self) -> ReadOnlyCredentials | None:
-        """The credentials that `current` gave last, or None before that."""
-        return self._frozen
+    def ready(self) -> ReadOnlyCredentials | None:
+        """Return credentials that are good now, where they are at hand."""
+        return None if self._frozen is None or self._expires_within(URGENT) else self._frozen
 
     def _expires_within(self, seconds: int | None) -> bool:
         credentials = self._credentials

@@ -234,7 +234,7 @@ class BedrockProvider:
         length = (b"content-length", b"%d" % len(body))
         if (first_header(headers, b"authorization") or b"").startswith(b"Bearer "):
             return replace(request, headers=(*headers, length), body=body)
-        credentials = self.credentials.held
+        credentials = self.credentials.ready()
         if credentials is None:
             return None
         plain = tuple(pair for pair in headers if pair[0] in _SIGNED)
