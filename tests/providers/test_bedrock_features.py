@@ -280,3 +280,37 @@ def test_other_refusals_stand(words):
 
 def test_betas_of_odd_shape_are_left_to_aws():
     assert less(SONNET_5_5, {"anthropic_beta": [{"odd": 1}, 5]}, "invalid beta flag") is None
+
+
+NAMES = st.sampled_from(
+    ["a", "b.c", "tools.0.x", "thinking.adaptive.display", "messages", "anthropic_beta", "system.0.z"]
+)
+REFUSALS = st.lists(
+    NAMES.map(lambda name: f"{name}: Extra inputs are not permitted")
+    | NAMES.map(lambda name: f"#: extraneous key [{name}] is not permitted")
+    | st.just("invalid beta flag")
+    | st.text(max_size=20),
+    max_size=4,
+).map("; ".join)
+BODIES = st.dictionaries(
+    st.sampled_from(["a", "b", "tools", "thinking", "messages", "system", "anthropic_beta", "output_config", "x"]),
+    st.recursive(
+        st.none() | st.integers() | st.text(max_size=5) | st.sampled_from(["x-1", INTERLEAVED]),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["x", "c", "display"]), inner),
+        max_leaves=8,
+    ),
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(body=BODIES, words=REFUSALS, model=st.sampled_from([SONNET_4_5, OPUS_4_7, SONNET_5_5, TEAM]))
+def test_any_body_and_any_words(body, words, model):
+    """Whatever AWS says of whatever was sent: what goes out again is JSON, smaller, and asks the same."""
+    raw = json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    found = less_of(read_body(raw), words, TABLE.of(model, ""))
+    fit(read_body(raw), [], TABLE.of(model, ""), NOTHING)
+    if found is not None:
+        left = json.loads(found.body)
+        assert set(left) <= set(body)
+        assert left.get("messages") == body.get("messages")
+        assert left != body
