@@ -479,6 +479,14 @@ async def test_other_errors_of_a_count_are_told_as_anthropic_tells_them(house, c
     assert (answer.status, json.loads(answer.body)["error"]["type"]) == (502, "api_error")
 
 
+@pytest.mark.parametrize("body", [b"{", {"messages": []}])
+async def test_a_count_of_nothing_is_refused_and_not_asked(house, call, body):
+    answer = await call(house, "/v1/messages/count_tokens", body)
+    assert (answer.status, json.loads(answer.body)["error"]["type"]) == (400, "invalid_request_error")
+    assert house.simulator.accepted == 0
+    assert house.metric("aibridge_passthrough_total") == 0
+
+
 async def test_many_counts_at_once(house, call):
     """As `/context` asks: 25 within a moment."""
     body = {"model": "claude-opus-5", "messages": [{"role": "user", "content": "x"}]}
