@@ -20,6 +20,8 @@ from aibridge.providers.anthropic import AnthropicProvider
 from aibridge.providers.aws import Finder, Role
 from aibridge.providers.base import Provider
 from aibridge.providers.bedrock import BedrockProvider
+from aibridge.providers.bedrock_features import FeatureTable, Override, Thinking
+from aibridge.providers.bedrock_models import ModelNames, Routing
 from aibridge.providers.renewal import CredentialSource
 from aibridge.providers.sigv4 import Keys
 from aibridge.recorder import Recorder
@@ -60,7 +62,7 @@ class App:
         self.log = Log(asyncio.get_running_loop())
         books: list[Listener | None] = [self.recorder, self.metrics, self.log, tracing, *extra]
         listener = Listeners([book for book in books if book is not None])
-        providers = [_build_provider(name, config) for name in config.providers]
+        providers = [_build_provider(name, config, self.metrics) for name in config.providers]
         self._signing = [one for one in providers if isinstance(one, BedrockProvider) and one.bearer_token is None]
         self._pools = {provider.name: Pool(_pool_settings(config, provider.name)) for provider in providers}
         self.gateway = Gateway(
@@ -225,10 +227,10 @@ def _pool_settings(config: Config, provider: str) -> PoolSettings:
     )
 
 
-def _build_provider(name: str, config: Config) -> Provider:
+def _build_provider(name: str, config: Config, metrics: Metrics) -> Provider:
     settings = config.providers[name]
     if isinstance(settings, BedrockSettings):
-        return _build_bedrock(name, settings, config)
+        return _build_bedrock(name, settings, config, metrics)
     return _build_anthropic(name, settings, config)
 
 
@@ -245,7 +247,7 @@ def _build_anthropic(name: str, settings: AnthropicSettings, config: Config) -> 
     )
 
 
-def _build_bedrock(name: str, settings: BedrockSettings, config: Config) -> Provider:
+def _build_bedrock(name: str, settings: BedrockSettings, config: Config, metrics: Metrics) -> Provider:
     base_url = settings.base_url or f"https://bedrock-runtime.{settings.region}.amazonaws.com"
     token = _told(settings.bearer_token)
     return BedrockProvider(
@@ -257,8 +259,17 @@ def _build_bedrock(name: str, settings: BedrockSettings, config: Config) -> Prov
         credential_hint=hint(settings.access_key_id or token or "") or "<aws chain>",
         bearer_token=token,
         byok=settings.byok,
-        model_map=settings.model_map,
-        default_model=settings.default_model,
+        names=ModelNames(
+            region=settings.region,
+            model_map=settings.model_map,
+            default_model=settings.default_model,
+            routing=Routing(settings.inference_profile),
+        ),
+        features=FeatureTable(
+            Override(models, Thinking(said.thinking) if said.thinking else None, said.betas, said.fields)
+            for models, said in settings.features.items()
+        ),
+        on_stripped=metrics.stripped,
         send_actor_headers=settings.send_actor_headers,
         max_frame_bytes=config.limits.max_frame_bytes,
         actor_header_names=_header_names(config.actor_headers),

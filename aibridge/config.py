@@ -233,6 +233,15 @@ class AnthropicProvider(_Provider):
         return self
 
 
+class ModelFeatures(_Section):
+    """What some models take otherwise than the built-in table says: true is taken, false is left out."""
+
+    thinking: Literal["any", "budget", "adaptive"] | None = None
+    betas: dict[str, bool] = {}
+    fields: dict[str, bool] = {}
+    """Names in the body, or paths of names: `output_config.format`."""
+
+
 class BedrockProvider(_Provider):
     """Claude on AWS Bedrock. Without keys, profile or token here, the AWS chain of the process is asked.
 
@@ -255,6 +264,10 @@ class BedrockProvider(_Provider):
     byok: bool = False
     model_map: dict[str, _Text] = {}
     default_model: _Text | None = None
+    inference_profile: Literal["auto", "geo", "global"] = "auto"
+    """Which profile Anthropic's names get: the geography's, else the global one; the geography's alone; the global."""
+    features: dict[_Text, ModelFeatures] = {}
+    """By globs over Bedrock's ids."""
 
     @model_validator(mode="before")
     @classmethod

@@ -55,8 +55,8 @@ class Exchange:
 
     __slots__ = (
         "_around", "_attempt", "_attempt_at", "_body", "_body_ended", "_client", "_connecting", "_connection", "_head",
-        "_heard_at", "_interception", "_late", "_on_end", "_origin", "_paused_at", "_provider", "_relay", "_request",
-        "_said_at", "_sent_at", "_sent_to", "_started", "_unsent", "_whole",
+        "_heard_at", "_interception", "_late", "_mended", "_on_end", "_origin", "_paused_at", "_provider", "_relay",
+        "_request", "_said_at", "_sent_at", "_sent_to", "_started", "_unsent", "_whole",
     )  # fmt: skip
 
     def __init__(
@@ -85,6 +85,7 @@ class Exchange:
         self._body_ended = False
         self._whole: tuple[int, Headers, bytes] | None = None
         self._late = False
+        self._mended = False
         now = around.loop.time()
         self._sent_at = self._heard_at = self._said_at = now
         # The connection may still be full of the answer before.
@@ -315,12 +316,13 @@ class Exchange:
         relay = self._relay
         # Before anything of it is cut short or told: of a secret cut in two no half would be known again.
         self._head = head = ResponseHead(head.status, redact_headers(head.headers, relay.secrets))
-        self._request = None  # nobody will need its bytes again
         relay.http_status = head.status
         relay.upstream_request_id = self._provider.upstream_request_id(head)
         if head.status >= _FIRST_ERROR_STATUS:
             relay.on(Signal.ERROR_HEAD)
-        elif (wrong := self._unexpected(head)) is not None:
+            return
+        self._request = None  # nobody will need its bytes again
+        if (wrong := self._unexpected(head)) is not None:
             self._end(Signal.UNEXPECTED_HEAD, wrong)
         elif self._interception.streaming:
             relay.begin_stream(self._provider.decoder())
@@ -356,6 +358,7 @@ class Exchange:
         body = b"".join(self._body)
         head = self._good_head()
         signal = relay.observer.observe_body(body)
+        relay.observer.observe_metrics(self._provider.metrics_in(head))
         relay.terminal_event_seen = signal is Signal.LAST_WORD
         relay.on(signal, relay.observer.error or "the answer is not the JSON promised")
         if relay.state is State.FINISHED and len(body) > _WRITTEN_AT_ONCE:
@@ -372,13 +375,32 @@ class Exchange:
         """An error status and its body came whole: passed on in the client's API."""
         head = self._good_head()
         body = b"".join(self._body)
-        shown = self._provider.error_body(head, body)
+        if self._send_mended(head, body):
+            return
+        status, shown = self._provider.error_answer(head, body)
         shown = redact_bytes(shown, self._relay.secrets)
         headers = self._headers(head)
         if shown != body:
             headers = tuple(pair for pair in headers if pair[0] not in _OF_THEIR_BODY) + JSON
-        self._whole = (head.status, headers, shown)
-        self._end(Signal.BODY_END, words_of(body) or f"status {head.status}")
+        self._whole = (status, headers, shown)
+        self._end(Signal.BODY_END, words_of(body) or words_of(shown) or f"status {head.status}")
+
+    def _send_mended(self, head: ResponseHead, body: bytes) -> bool:
+        """Ask once more, where the provider knows what the refusal is about. Returns whether it did."""
+        request, connection = self._request, self._connection
+        if request is None or connection is None or self._mended:
+            return False
+        request = self._provider.mend(head, body, request, self._interception)
+        if request is None:
+            return False
+        self._mended = True
+        self._relay.on(Signal.BODY_END, words_of(body) or f"status {head.status}")
+        self._tell_attempt(self._relay.evidence(self._started))
+        self._relay, self._head, self._body, self._body_ended = self._new_relay(), None, [], False
+        self._connection = None
+        connection.release()
+        self.send(request)
+        return True
 
     def _good_head(self) -> ResponseHead:
         if self._head is None:

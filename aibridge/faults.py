@@ -21,6 +21,7 @@ class ErrorKind(Enum):
     API = auto()
     OVERLOADED = auto()
     TIMEOUT = auto()
+    NOT_SUPPORTED = auto()
 
 
 class Fault(NamedTuple):
@@ -52,18 +53,35 @@ FAULT_OF: dict[Cause, Fault] = {
 are passed on (`http_status`, `error_event`)."""
 
 _EXCEPTION_KINDS = {
-    "throttlingException": ErrorKind.RATE_LIMIT,
-    "serviceUnavailableException": ErrorKind.OVERLOADED,
-    "modelStreamErrorException": ErrorKind.API,
-    "internalServerException": ErrorKind.API,
-    "modelTimeoutException": ErrorKind.TIMEOUT,
-    "validationException": ErrorKind.INVALID_REQUEST,
+    "accessdeniedexception": ErrorKind.PERMISSION,
+    "expiredtokenexception": ErrorKind.AUTHENTICATION,
+    "incompletesignatureexception": ErrorKind.AUTHENTICATION,
+    "internalserverexception": ErrorKind.API,
+    "invalidsignatureexception": ErrorKind.AUTHENTICATION,
+    "missingauthenticationtokenexception": ErrorKind.AUTHENTICATION,
+    "modelerrorexception": ErrorKind.API,
+    "modelnotreadyexception": ErrorKind.OVERLOADED,
+    "modelstreamerrorexception": ErrorKind.API,
+    "modeltimeoutexception": ErrorKind.TIMEOUT,
+    "optinrequired": ErrorKind.PERMISSION,
+    "requestentitytoolargeexception": ErrorKind.TOO_LARGE,
+    "requesttimeoutexception": ErrorKind.TIMEOUT,
+    "resourcenotfoundexception": ErrorKind.NOT_FOUND,
+    "servicequotaexceededexception": ErrorKind.RATE_LIMIT,
+    "serviceunavailableexception": ErrorKind.OVERLOADED,
+    "throttlingexception": ErrorKind.RATE_LIMIT,
+    "toomanyrequestsexception": ErrorKind.RATE_LIMIT,
+    "unknownoperationexception": ErrorKind.NOT_FOUND,
+    "unrecognizedclientexception": ErrorKind.AUTHENTICATION,
+    "validationexception": ErrorKind.INVALID_REQUEST,
 }
+"""AWS's names, in lower case: headers begin them with a capital, frames do not. Source: the errors of InvokeModel and
+of InvokeModelWithResponseStream, and those common to all of AWS."""
 
 
-def kind_of_exception(name: str) -> ErrorKind:
-    """Return the kind of error that an AWS exception frame means; unknown ones are `API`."""
-    return _EXCEPTION_KINDS.get(name, ErrorKind.API)
+def kind_of_exception(name: str) -> ErrorKind | None:
+    """Return the kind of error that AWS means by a name, or None where the name is not known."""
+    return _EXCEPTION_KINDS.get(name.lower())
 
 
 _STATUS_KINDS = {
@@ -75,6 +93,7 @@ _STATUS_KINDS = {
     413: ErrorKind.TOO_LARGE,
     422: ErrorKind.INVALID_REQUEST,
     429: ErrorKind.RATE_LIMIT,
+    501: ErrorKind.NOT_SUPPORTED,
     503: ErrorKind.OVERLOADED,
     504: ErrorKind.TIMEOUT,
     529: ErrorKind.OVERLOADED,

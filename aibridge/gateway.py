@@ -48,7 +48,7 @@ class Counters(Protocol):
         """A request was refused before it became an interception."""
 
     def passed_through(self, provider: str, route: str, method: str) -> None:
-        """A request was relayed only."""
+        """A request was relayed only, or needed no upstream."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,9 +175,15 @@ class Gateway:
     async def _pass_through(self, route: Route, request: ClientRequest, client: ClientStream) -> None:
         provider = route.provider
         around = self._around[provider.name]
+        answer = provider.answer(request, route.path)
+        if answer is not None:
+            self._counters.passed_through(provider.name, route.pattern, request.method)
+            if not client.lost:
+                client.respond(answer.status, answer.headers, answer.body)
+            return
         outgoing = await provider.prepare_passthrough(request, route.path)
         self._counters.passed_through(provider.name, route.pattern, request.method)
-        relayed = Passthrough(client, around.pool, around.max_response_bytes)
+        relayed = Passthrough(client, around.pool, provider.passthrough_answer, around.max_response_bytes)
         await relayed.run(outgoing, around.deadlines)
 
     def _intercept(

@@ -4,12 +4,13 @@ The answers are small: each is gathered, within bounds, and passed on whole.
 """
 
 import asyncio
+from collections.abc import Callable
 
 from aibridge.clientstream import ClientStream
 from aibridge.credentials import redact_bytes, redact_headers, secrets_of
 from aibridge.errors import RequestRejected, UpstreamFailure
-from aibridge.headers import to_client
 from aibridge.lifecycle import Signal
+from aibridge.providers.base import Answer
 from aibridge.surroundings import Deadlines
 from aibridge.upstream import CLOSINGS, Connection, Origin, Pool
 from aibridge.values import ResponseHead, UpstreamRequest
@@ -21,12 +22,16 @@ class Passthrough:
     Args:
         client: who asked.
         pool: the upstream's connections.
+        read_answer: makes the client's answer of the upstream's.
         max_bytes: bound of the answer's body.
     """
 
-    def __init__(self, client: ClientStream, pool: Pool, max_bytes: int) -> None:
+    def __init__(
+        self, client: ClientStream, pool: Pool, read_answer: Callable[[ResponseHead, bytes], Answer], max_bytes: int
+    ) -> None:
         self._client = client
         self._pool = pool
+        self._read_answer = read_answer
         self._max_bytes = max_bytes
         self._head: ResponseHead | None = None
         self._parts: list[bytes] = []
@@ -43,7 +48,8 @@ class Passthrough:
         """Send the request, and its answer to the client.
 
         Raises:
-            RequestRejected: no connection came in time, or no whole answer within the time for a response.
+            RequestRejected: no connection came in time, or no whole answer within the time for a response, or one
+                that means that the upstream cannot.
         """
         try:
             async with asyncio.timeout(deadlines.response):
@@ -57,9 +63,10 @@ class Passthrough:
             if self._connection is not None:
                 self._connection.close()
         if not self._client.lost and self._head is not None:
+            answer = self._read_answer(self._head, b"".join(self._parts))
             # The upstream may echo what it was sent.
-            headers = redact_headers(to_client(self._head.headers), self._secrets)
-            self._client.respond(self._head.status, headers, redact_bytes(b"".join(self._parts), self._secrets))
+            headers = redact_headers(answer.headers, self._secrets)
+            self._client.respond(answer.status, headers, redact_bytes(answer.body, self._secrets))
 
     async def _ask(self, request: UpstreamRequest, connect: float) -> None:
         origin = Origin.of(request.origin)

@@ -29,7 +29,7 @@ class Relay:
 
     __slots__ = (
         "_decoder", "_dialect", "_request_id", "bytes_in", "bytes_out", "cause", "error", "error_type", "events",
-        "first_event_at", "http_status", "last_event", "last_words", "observer", "secrets", "state",
+        "first_event_at", "http_status", "last_event", "last_words", "observer", "said", "secrets", "state",
         "terminal_event_seen", "trailing_bytes", "upstream_request_id",
     )  # fmt: skip
 
@@ -44,6 +44,8 @@ class Relay:
         self.cause: Cause | None = None
         self.error = ""
         self.error_type: str | None = None
+        self.said = ""
+        """The words of an exception or error frame, without its name: clients match on them, whole."""
         self.last_words = b""
         self.terminal_event_seen = False
         self.last_event = ""
@@ -111,9 +113,9 @@ class Relay:
     def telling(self) -> Telling:
         """Return what the client is told of the end. Only for a cause in `FAULT_OF`."""
         fault = FAULT_OF[self.cause or Cause.INTERNAL]
-        kind = kind_of_exception(self.error_type or "") if self.cause is Cause.EXCEPTION_FRAME else fault.kind
-        message = self.error if self.cause in _THEIR_WORDS and self.error else fault.message
-        return Telling(kind, message, self._request_id)
+        kind = kind_of_exception(self.error_type or "") if self.cause in _THEIR_WORDS else None
+        message = (self.said or self.error) if self.cause in _THEIR_WORDS else ""
+        return Telling(kind or fault.kind, message or fault.message, self._request_id)
 
     def refusal(self, *, late: bool) -> tuple[int, Telling]:
         """Return status and words of our own error, where no head was sent to the client yet.
@@ -179,6 +181,8 @@ class Relay:
             http_status=self.http_status,
             upstream_request_id=self.upstream_request_id,
             time_to_first_event=None if self.first_event_at is None else self.first_event_at - started,
+            invocation_latency=self.observer.invocation_latency,
+            first_byte_latency=self.observer.first_byte_latency,
         )
 
     def _take(self, scan: Scan, now: float) -> bytes:
@@ -230,6 +234,7 @@ class Relay:
         self.error_type = name
         self.last_event = f"{'exception' if exception else 'error'}:{name}"
         words = words_of(frame.payload) or str(frame.headers.get(":error-message", ""))
+        self.said = redact(words, self.secrets)[:MAX_ERROR_CHARACTERS]
         signal = Signal.EXCEPTION_FRAME if exception else Signal.ERROR_FRAME
         self.fail(signal, ": ".join(part for part in (name, words) if part))
 

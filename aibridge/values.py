@@ -179,6 +179,9 @@ class Evidence(NamedTuple):
     http_status: int | None = None
     upstream_request_id: str = ""
     time_to_first_event: float | None = None
+    invocation_latency: float | None = None
+    """What the provider says of the time that it took, in seconds."""
+    first_byte_latency: float | None = None
 
 
 class Attempt(NamedTuple):

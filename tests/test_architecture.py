@@ -35,13 +35,17 @@ FLOORS = [
 INNER_FLOORS = {
     "wire/": [["eventstream", "template", "jsonscan"], ["sse"], ["transcode"], ["__init__"]],
     "dialects/": [["base"], ["messages"], ["__init__"]],
-    "providers/": [["__init__", "base", "reading", "sigv4"], ["renewal"], ["aws", "anthropic", "bedrock"]],
+    "providers/": [
+        ["__init__", "base", "reading", "sigv4", "bedrock_errors", "bedrock_lessons", "bedrock_models"],
+        ["renewal", "bedrock_features"],
+        ["aws", "anthropic", "bedrock"],
+    ],
     "stores/": [["__init__", "base"], ["sqlite"]],
     "telemetry/": [["__init__", "log", "metrics", "tracing"]],
     "simulator/": [
         ["__init__", "faults", "values"],
         ["encodings", "faces", "ledger", "cutter", "delivery", "scripts"],
-        ["damage", "sigv4"],
+        ["aws_errors", "damage", "sigv4"],
         ["anthropic", "settings"],
         ["bedrock", "expected"],
         ["answers"],

@@ -615,3 +615,42 @@ def test_variables_beside_a_file_are_noted(load):
 def test_state_goes_to_the_state_folder():
     built = config.from_environment({"ANTHROPIC_API_KEY": SECRET, "XDG_STATE_HOME": "/state", "HOME": "/h"})
     assert built.records.path == Path("/state/aibridge/aibridge.db")
+
+
+FEATURES = """\
+providers:
+  bedrock:
+    region: eu-west-1
+    inference_profile: geo
+    features:
+      "*sonnet-4-5*":
+        thinking: adaptive
+        betas: {a-1: true, b-2: false}
+        fields: {metadata: true, output_config.format: false}
+      "arn:*": {}
+"""
+
+
+def test_what_models_take_otherwise(load):
+    bedrock = load(FEATURES).providers["bedrock"]
+    assert bedrock.inference_profile == "geo"
+    first, second = bedrock.features.values()
+    assert (first.thinking, first.betas, first.fields) == (
+        "adaptive",
+        {"a-1": True, "b-2": False},
+        {"metadata": True, "output_config.format": False},
+    )
+    assert (second.thinking, second.betas, second.fields) == (None, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (FEATURES.replace("geo", "near"), "providers.bedrock.inference_profile"),
+        (FEATURES.replace("adaptive", "much"), "providers.bedrock.features.*sonnet-4-5*.thinking"),
+        (FEATURES.replace("betas", "beta"), "providers.bedrock.features.*sonnet-4-5*.beta"),
+        (FEATURES.replace("a-1: true", "a-1: maybe"), "providers.bedrock.features.*sonnet-4-5*.betas.a-1"),
+    ],
+)
+def test_mistakes_in_what_models_take_are_named(mistakes, text, line):
+    assert any(line in mistake for mistake in mistakes(text))

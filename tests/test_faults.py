@@ -42,7 +42,7 @@ def test_timeouts_are_told_as_timeouts():
         (429, ErrorKind.RATE_LIMIT),
         (499, ErrorKind.INVALID_REQUEST),
         (500, ErrorKind.API),
-        (501, ErrorKind.API),
+        (501, ErrorKind.NOT_SUPPORTED),
         (502, ErrorKind.API),
         (503, ErrorKind.OVERLOADED),
         (504, ErrorKind.TIMEOUT),
@@ -63,8 +63,9 @@ def test_kinds_of_statuses(status, kind):
         ("internalServerException", ErrorKind.API),
         ("modelTimeoutException", ErrorKind.TIMEOUT),
         ("validationException", ErrorKind.INVALID_REQUEST),
-        ("somethingNewException", ErrorKind.API),
-        ("", ErrorKind.API),
+        ("ThrottlingException", ErrorKind.RATE_LIMIT),
+        ("somethingNewException", None),
+        ("", None),
     ],
 )
 def test_kinds_of_exceptions(name, kind):

@@ -7,13 +7,19 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from aibridge.errors import RequestRejected
+from aibridge.headers import to_client
 from aibridge.passthrough import Passthrough
+from aibridge.providers.base import Answer
 from aibridge.surroundings import Deadlines
 from aibridge.upstream import Pool, PoolSettings
 from aibridge.values import Credential, CredentialKind, UpstreamRequest
 
 PATIENCE = 20.0
 SHORT = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+
+
+def as_it_came(head, body):
+    return Answer(head.status, to_client(head.headers), body)
 
 
 class Client:
@@ -104,7 +110,7 @@ def deadlines(response):
 
 
 async def relay(client, pool, request, *, max_bytes=1000, timeout=PATIENCE):  # noqa: ASYNC109 - of the code under test
-    await Passthrough(client, pool, max_bytes).run(request, deadlines(timeout))
+    await Passthrough(client, pool, as_it_came, max_bytes).run(request, deadlines(timeout))
 
 
 @pytest.mark.parametrize("status", [200, 404, 429, 529])
@@ -211,3 +217,12 @@ async def test_a_client_that_leaves_while_connecting_leaves_the_connection_to_ot
         monkeypatch.undo()
         await relay(Client(), pool, request)
         assert far.accepted == 1
+
+
+async def test_a_secret_that_an_upstream_echoes_is_cut_to_its_hint():
+    answer = b"HTTP/1.1 403 No\r\ncontent-length: 45\r\n\r\nthis key opens nothing: sk-ant-0123456789-abcd"[:-1]
+    async with upstream(answer) as (_, request, pool):
+        client = Client()
+        sent = request._replace(headers=(*request.headers, (b"x-api-key", b"sk-ant-0123456789-abc")))
+        await relay(client, pool, sent)
+        assert client.said[0][2] == b"this key opens nothing: sk-a...-abc"

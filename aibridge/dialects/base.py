@@ -4,7 +4,8 @@ A dialect does no I/O, reads no clock, and does not know where the bytes come fr
 provider that speaks it.
 """
 
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
 
 from aibridge import jsontext
 from aibridge.errors import PayloadError
@@ -28,6 +29,10 @@ class Observer(Protocol):
     response_model: str
     stop_reason: str
     error: str
+    invocation_latency: float | None
+    """Seconds that the provider says it took, from the request to the last word; None where it does not say."""
+    first_byte_latency: float | None
+    """The same, to the first event."""
 
     @property
     def usage(self) -> Usage:
@@ -42,6 +47,9 @@ class Observer(Protocol):
         Returns:
             `LAST_WORD`, `ERROR_EVENT` for an error object, `BAD_PAYLOAD` where it is not the JSON promised.
         """
+
+    def observe_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Learn from what the provider tells of usage and time beside the answer. Comes after the answer."""
 
     def usage_source(self) -> UsageSource:
         """Say where `usage` comes from, as far as the answer came."""

@@ -3,6 +3,7 @@
 Source: https://docs.anthropic.com/en/docs/build-with-claude/streaming and the recorded traffic of both providers.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from aibridge import jsontext
@@ -23,19 +24,25 @@ _ERROR_TYPES = {
     ErrorKind.API: "api_error",
     ErrorKind.OVERLOADED: "overloaded_error",
     ErrorKind.TIMEOUT: "timeout_error",
+    ErrorKind.NOT_SUPPORTED: "not_supported",
 }
 
 
 class MessagesObserver:
     """Learns ids, usage, the stop reason and errors from one answer."""
 
-    __slots__ = ("_counts", "_final", "error", "message_id", "response_model", "stop_reason")
+    __slots__ = (
+        "_counts", "_final", "error", "first_byte_latency", "invocation_latency", "message_id", "response_model",
+        "stop_reason",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.message_id = ""
         self.response_model = ""
         self.stop_reason = ""
         self.error = ""
+        self.invocation_latency: float | None = None
+        self.first_byte_latency: float | None = None
         self._counts: dict[str, int] = {}
         self._final = False
 
@@ -48,7 +55,9 @@ class MessagesObserver:
         elif kind == "message_delta":
             self._learn_delta(fields)
         elif kind == "message_stop":
-            self._learn_metrics(fields.get("amazon-bedrock-invocationMetrics"))
+            metrics = fields.get("amazon-bedrock-invocationMetrics")
+            if isinstance(metrics, dict):
+                self.observe_metrics(metrics)
             return Signal.LAST_WORD
         elif kind == "error":
             self.error = words_of(event.data)
@@ -70,6 +79,24 @@ class MessagesObserver:
         self.stop_reason = _text(fields.get("stop_reason"))
         self._final = bool(self._counts)
         return Signal.LAST_WORD
+
+    def observe_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Learn from Bedrock's invocation metrics; see `Observer`.
+
+        They are what AWS meters and bills, and win over the message's own counts. Where these said otherwise they are
+        kept beside, as `message_input_tokens` and so on.
+        """
+        told = {ours: metrics[theirs] for theirs, ours in _BEDROCK_COUNTS.items() if _is_count(metrics.get(theirs))}
+        self._final = self._final or bool(told)
+        said = self._counts
+        if _is_whole_input(told, said):
+            del told["input_tokens"]
+        for name, count in told.items():
+            if said.get(name, count) != count:
+                said[f"message_{name}"] = said[name]
+            said[name] = count
+        self.invocation_latency = _seconds_of(metrics.get("invocationLatency"))
+        self.first_byte_latency = _seconds_of(metrics.get("firstByteLatency"))
 
     @property
     def usage(self) -> Usage:
@@ -110,16 +137,6 @@ class MessagesObserver:
         self._counts.update(counts)
         return bool(counts)
 
-    def _learn_metrics(self, metrics: Any) -> None:
-        # Bedrock repeats the counts at the very end; they fill what the events before did not say.
-        if not isinstance(metrics, dict):
-            return
-        for theirs, ours in _BEDROCK_COUNTS.items():
-            count = metrics.get(theirs, -1)
-            if _is_count(count):
-                self._counts.setdefault(ours, int(count))
-                self._final = True
-
 
 class MessagesDialect:
     """The Messages API."""
@@ -156,6 +173,17 @@ _BEDROCK_COUNTS = {
     "cacheReadInputTokenCount": "cache_read_input_tokens",
     "cacheWriteInputTokenCount": "cache_creation_input_tokens",
 }
+
+
+def _is_whole_input(told: dict[str, int], said: dict[str, int]) -> bool:
+    """Whether the metrics tell one number for what the message splits into fresh and cached tokens."""
+    cached = said.get("cache_read_input_tokens", 0) + said.get("cache_creation_input_tokens", 0)
+    split = "cache_read_input_tokens" in told or "cache_creation_input_tokens" in told
+    return cached > 0 and not split and told.get("input_tokens") == said.get("input_tokens", 0) + cached
+
+
+def _seconds_of(milliseconds: Any) -> float | None:
+    return milliseconds / 1000 if _is_count(milliseconds) else None
 
 
 def _flat_counts(usage: dict[str, Any]) -> list[tuple[str, int]]:

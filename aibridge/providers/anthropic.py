@@ -1,15 +1,16 @@
 """Anthropic's Messages API, direct: the body goes on untouched, the stream comes back untouched."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 from urllib.parse import urlsplit
 
 from aibridge.credentials import client_credential, hint
 from aibridge.dialects import DIALECTS, Dialect
 from aibridge.errors import RequestRejected
 from aibridge.headers import TOLD_ACTOR, ActorHeaderNames, to_client, to_upstream
-from aibridge.providers.base import Reading, actor_headers
+from aibridge.providers.base import Answer, Reading, actor_headers
 from aibridge.providers.reading import read_body
 from aibridge.values import (
     ClientRequest,
@@ -64,9 +65,19 @@ class AnthropicProvider:
         extra = actor_headers(interception.actor, self.actor_header_names) if self.send_actor_headers else ()
         return self._request(request, "/v1/messages", extra)
 
+    def mend(self, head: ResponseHead, body: bytes, request: UpstreamRequest, interception: Interception) -> None:
+        """Let every refusal stand: clients act on them."""
+
+    def answer(self, request: ClientRequest, path: str) -> None:
+        """Answer nothing: all is relayed."""
+
     async def prepare_passthrough(self, request: ClientRequest, path: str) -> UpstreamRequest:
         """Send the request on as it came; see `Provider`."""
         return self._request(request, path, ())
+
+    def passthrough_answer(self, head: ResponseHead, body: bytes) -> Answer:
+        """Return the upstream's answer as it came."""
+        return Answer(head.status, to_client(head.headers), body)
 
     def decoder(self) -> StreamDecoder:
         """Return a scanner that relays whole events, byte for byte."""
@@ -76,9 +87,13 @@ class AnthropicProvider:
         """Return the upstream's own headers; see `Provider`."""
         return to_client(head.headers)
 
-    def error_body(self, head: ResponseHead, body: bytes) -> bytes:  # noqa: ARG002 - the contract's
+    def error_answer(self, head: ResponseHead, body: bytes) -> tuple[int, bytes]:
         """Return the upstream's own words: clients match on them."""
-        return body
+        return head.status, body
+
+    def metrics_in(self, head: ResponseHead) -> Mapping[str, Any]:  # noqa: ARG002 - the contract's
+        """Return nothing: the body tells all."""
+        return {}
 
     def upstream_request_id(self, head: ResponseHead) -> str:
         """Return Anthropic's request id."""

@@ -3,9 +3,9 @@
 A provider does no network I/O on the event loop; a credential that is fetched elsewhere is waited for beforehand.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote
 
 from aibridge.dialects import Dialect
@@ -30,6 +30,14 @@ class Reading:
     upstream_model: str
     streaming: bool
     credential: Credential
+
+
+class Answer(NamedTuple):
+    """An answer to a client, whole."""
+
+    status: int
+    headers: Headers
+    body: bytes
 
 
 class Provider(Protocol):
@@ -60,8 +68,22 @@ class Provider(Protocol):
     def prepare(self, request: ClientRequest, interception: Interception) -> UpstreamRequest:
         """Rewrite and sign. Raises `AibridgeError` where no credential can be had."""
 
+    def mend(
+        self, head: ResponseHead, body: bytes, request: UpstreamRequest, interception: Interception
+    ) -> UpstreamRequest | None:
+        """Return the request to send instead of one that was refused, or None where the refusal stands.
+
+        Asked once in an interception, of an answer with an error status, before the client was sent anything.
+        """
+
+    def answer(self, request: ClientRequest, path: str) -> Answer | None:
+        """Answer a request that is relayed only, where no upstream is needed. `path` as in `prepare_passthrough`."""
+
     async def prepare_passthrough(self, request: ClientRequest, path: str) -> UpstreamRequest:
         """Rewrite and sign a request that is relayed only. `path` is the part behind the provider's name."""
+
+    def passthrough_answer(self, head: ResponseHead, body: bytes) -> Answer:
+        """Return the upstream's answer to a request that is relayed only, as the client gets it."""
 
     def decoder(self) -> StreamDecoder:
         """Return a new decoder for one streaming answer."""
@@ -69,8 +91,11 @@ class Provider(Protocol):
     def response_headers(self, head: ResponseHead) -> Headers:
         """Return the headers of a good answer as the client gets them; framing is not among them."""
 
-    def error_body(self, head: ResponseHead, body: bytes) -> bytes:
-        """Return the body of an answer with an error status, in the client's API."""
+    def error_answer(self, head: ResponseHead, body: bytes) -> tuple[int, bytes]:
+        """Return status and body of an answer with an error status, in the client's API."""
+
+    def metrics_in(self, head: ResponseHead) -> Mapping[str, Any]:
+        """Return what the head of an answer that is not streamed tells of usage and time; see `Observer`."""
 
     def upstream_request_id(self, head: ResponseHead) -> str:
         """Return the id that the upstream gave the request, or the empty string."""

@@ -1,6 +1,8 @@
 """What every provider of the Messages API learns from a request body, without building its tree."""
 
 import re
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from aibridge import jsontext
@@ -9,6 +11,9 @@ from aibridge.wire import Member, scan_object
 
 _UNFIT_FOR_NAME = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 """Control characters and lone surrogates: no path, metric or record can hold them, and no model is called so."""
+
+_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*+"|[][{},]', re.DOTALL)
+"""Texts, which may hold anything, and the marks outside of them."""
 
 
 class Body(NamedTuple):
@@ -47,14 +52,72 @@ def read_body(raw: bytes) -> Body:
         raise RequestRejected("invalid_json", 400, f"the request body is not a JSON object: {error}") from error
 
 
-def splice(body: Body, *, drop: frozenset[str], add: dict[str, bytes]) -> bytes:
+def splice(
+    body: Body,
+    *,
+    drop: frozenset[str],
+    add: Mapping[str, bytes] = MappingProxyType({}),
+    replace: Mapping[str, bytes] = MappingProxyType({}),
+) -> bytes:
     """Return the body less some top-level members, with others put before its end; every other byte stays.
 
     Args:
         body: the scanned body.
         drop: keys to leave out, every time they stand there.
         add: keys and their JSON text; keys that stand in the body too must be in `drop`.
+        replace: keys and the JSON text that takes the place of their values.
     """
-    kept = [body.raw[member.start : member.value_end] for member in body.members if member.key not in drop]
+    kept = [_text_of(body.raw, member, replace) for member in body.members if member.key not in drop]
     new = [jsontext.dumps(key) + b":" + value for key, value in add.items()]
     return b"{" + b",".join((*kept, *new)) + b"}"
+
+
+def _text_of(raw: bytes, member: Member, replace: Mapping[str, bytes]) -> bytes:
+    value = replace.get(member.key)
+    if value is None:
+        return raw[member.start : member.value_end]
+    return raw[member.start : member.value_start] + value
+
+
+def without(value: bytes, path: Sequence[str]) -> bytes:
+    """Return valid JSON text without the members that a path of ASCII names leads to; all else stays byte for byte.
+
+    `*` in the path is every item of an array. A step that is no key is passed over: where a value may be of several
+    kinds, validators name the kind in the path.
+    """
+    if not path or path[-1].encode() not in value:
+        return value
+    if value.startswith(b"[") and path[0] == "*":
+        return b"[" + b",".join(_without_inside(item, path[1:]) for item in _items_of(value)) + b"]"
+    if not value.startswith(b"{"):
+        return value
+    body = read_body(value)
+    step, rest = path[0], path[1:]
+    if not any(member.key == step for member in body.members):
+        return without(value, rest)
+    if not rest:
+        return splice(body, drop=frozenset({step}))
+    inner = body.value(step) or b""
+    smaller = without(inner, rest)
+    return value if smaller == inner else splice(body, drop=frozenset(), replace={step: smaller})
+
+
+def _without_inside(item: bytes, path: Sequence[str]) -> bytes:
+    text = item.strip()
+    smaller = without(text, path)
+    return item if smaller == text else smaller
+
+
+def _items_of(array: bytes) -> list[bytes]:
+    """Return the items of an array as they stand, blanks and all."""
+    items, depth, start = [], 0, 1
+    for token in _STRUCTURE.finditer(array):
+        mark = token[0]
+        if mark in {b"[", b"{"}:
+            depth += 1
+        elif mark in {b"]", b"}"}:
+            depth -= 1
+        if (mark == b"," and depth == 1) or depth == 0:
+            items.append(array[start : token.start()])
+            start = token.end()
+    return items

@@ -159,6 +159,8 @@ def _reply(face: Face, ask: Ask, play: Play, settings: Settings, request_id: str
         case Word.STATUS_HTML if end and end.number:
             page = _GATEWAY_PAGE % (end.number, end.number)
             reply = _with_retry_after(_html(end.number, page), end.retry_after)
+        case Word.TOO_LONG:
+            reply = face.refuse(face.too_long(), request_id)
         case Word.HTML:
             reply = _html(200, _LOGIN_PAGE)
         case Word.BROKEN_JSON:

@@ -131,6 +131,10 @@ class AnthropicFace:
         headers = (("x-should-retry", retry), *_headers(request_id))
         return json_reply(refusal.status, headers, {"type": "error", "error": error, "request_id": request_id})
 
+    def too_long(self) -> Refusal:
+        """Return what Anthropic says to a prompt that is too long."""
+        return Refusal(400, "invalid_request_error", "prompt is too long: 210001 tokens > 200000 maximum")
+
     def status_refusal(self, status: int) -> Refusal:
         """Return the error object's type and message for a status."""
         kind, message = _KINDS.get(status, _KINDS[400] if status < 500 else _KINDS[500])  # noqa: PLR2004 - server errors

@@ -1,5 +1,6 @@
 """Amazon Bedrock's InvokeModel with a Claude model, as AWS speaks it: routes, headers, errors. It knows no sockets."""
 
+import base64
 import json
 import re
 import uuid
@@ -7,15 +8,25 @@ from typing import Any
 from urllib.parse import unquote
 
 from aibridge.simulator.anthropic import error_event
+from aibridge.simulator.aws_errors import ERROR_TYPE_SUFFIX, earned, named_error
 from aibridge.simulator.damage import Stream, damage
 from aibridge.simulator.encodings import encode_chunk
 from aibridge.simulator.faces import Refusal, json_reply, missing_fields, read_document
 from aibridge.simulator.faults import Play, Word, play_in_model
-from aibridge.simulator.scripts import Message, compose, endless_events, message_document, message_events
+from aibridge.simulator.scripts import (
+    Message,
+    compose,
+    count_input,
+    endless_events,
+    latency_ms,
+    message_document,
+    message_events,
+    metered,
+)
 from aibridge.simulator.sigv4 import Credentials, verify
 from aibridge.simulator.values import Api, Ask, Event, Operation, Piece, Received, Reply, Shape
 
-_ROUTE = re.compile(r"/model/(?P<model>[^/]+)/(?P<verb>invoke|invoke-with-response-stream)")
+_ROUTE = re.compile(r"/model/(?P<model>[^/]+)/(?P<verb>invoke|invoke-with-response-stream|count-tokens)")
 _KINDS = {
     400: ("ValidationException", "The provided request is not valid."),
     401: ("UnrecognizedClientException", "The security token included in the request is invalid."),
@@ -28,12 +39,11 @@ _KINDS = {
     500: ("InternalServerException", "The system encountered an unexpected error during processing."),
     503: ("ServiceUnavailableException", "Bedrock is unable to process your request."),
 }
-_ERROR_TYPE_SUFFIX = ":http://internal.amazon.com/coral/com.amazon.bedrock/"
 _NOT_IN_BODY = ("model", "stream")
 
 
 class BedrockFace:
-    """InvokeModel and InvokeModelWithResponseStream. `check_credentials` off takes any request."""
+    """InvokeModel, InvokeModelWithResponseStream and CountTokens. `check_credentials` off takes any request."""
 
     api = Api.BEDROCK
 
@@ -60,20 +70,29 @@ class BedrockFace:
         if match is None or request.method != "POST":
             raise Refusal(404, "UnknownOperationException", "Unknown operation")
         model, words = play_in_model(unquote(match["model"]))
+        counting = match["verb"] == "count-tokens"
+        body = _counted_body(request.body) if counting else request.body
         return Ask(
-            operation=Operation.MESSAGE,
+            operation=Operation.COUNT_TOKENS if counting else Operation.MESSAGE,
             model=model,
             words=words,
             streaming=match["verb"] == "invoke-with-response-stream",
-            document=_read_body(request.body),
-            body=request.body,
+            document=_read_body(body),
+            body=body,
         )
 
     def reply(self, ask: Ask, play: Play, shape: Shape, request_id: str) -> Reply:
         """Return the answer to any request that was read."""
+        end, refusal = play.end, earned(ask, play)
+        if end is not None and end.word is Word.AWS_ERROR:
+            return named_error(end, request_id)
+        if refusal is not None:
+            return self.refuse(refusal, request_id)
+        if ask.operation is Operation.COUNT_TOKENS:
+            return json_reply(200, (("x-amzn-requestid", request_id),), {"inputTokens": count_input(ask)})
         message = compose(self.api, ask, play, shape)
         if not ask.streaming:
-            return json_reply(200, _count_headers(message, request_id), message_document(message))
+            return json_reply(200, _count_headers(message, play, request_id), message_document(message))
         headers = (
             ("content-type", "application/vnd.amazon.eventstream"),
             ("x-amzn-bedrock-content-type", "application/json"),
@@ -96,13 +115,26 @@ class BedrockFace:
         if refusal.kind == "UnknownOperationException":
             document: dict[str, Any] = {"Output": {"__type": "com.amazon.coral.service#UnknownOperationException"}}
             return json_reply(refusal.status, (("x-amzn-requestid", request_id),), document | {"Version": "1.0"})
-        headers = (("x-amzn-errortype", refusal.kind + _ERROR_TYPE_SUFFIX), ("x-amzn-requestid", request_id))
+        headers = (("x-amzn-errortype", refusal.kind + ERROR_TYPE_SUFFIX), ("x-amzn-requestid", request_id))
         return json_reply(refusal.status, headers, {"message": refusal.message})
+
+    def too_long(self) -> Refusal:
+        """Return what AWS says to a prompt that is too long."""
+        return Refusal(400, "ValidationException", "Input is too long.")
 
     def status_refusal(self, status: int) -> Refusal:
         """Return the exception's name and message for a status."""
         kind, message = _KINDS.get(status, _KINDS[400] if status < 500 else _KINDS[500])  # noqa: PLR2004 - server errors
         return Refusal(status, kind, message)
+
+
+def _counted_body(body: bytes) -> bytes:
+    """Return the body whose tokens are to be counted. Raises `Refusal` for what is no CountTokens request."""
+    try:
+        text = read_document(body)["input"]["invokeModel"]["body"]
+        return base64.b64decode(text, validate=True)
+    except (ValueError, KeyError, TypeError) as error:
+        raise Refusal(400, "ValidationException", f"Malformed input request: {error}") from error
 
 
 def _read_body(body: bytes) -> dict[str, Any]:
@@ -118,12 +150,13 @@ def _read_body(body: bytes) -> dict[str, Any]:
     return document
 
 
-def _count_headers(message: Message, request_id: str) -> tuple[tuple[str, str], ...]:
+def _count_headers(message: Message, play: Play, request_id: str) -> tuple[tuple[str, str], ...]:
+    metrics = metered(message.counts, play)
     counts = {
-        "x-amzn-bedrock-input-token-count": message.counts.input,
-        "x-amzn-bedrock-output-token-count": message.counts.output,
-        "x-amzn-bedrock-cache-read-input-token-count": message.counts.cache_read,
-        "x-amzn-bedrock-cache-write-input-token-count": message.counts.cache_creation,
-        "x-amzn-bedrock-invocation-latency": 1403,
+        "x-amzn-bedrock-input-token-count": metrics.input,
+        "x-amzn-bedrock-output-token-count": metrics.output,
+        "x-amzn-bedrock-cache-read-input-token-count": metrics.cache_read,
+        "x-amzn-bedrock-cache-write-input-token-count": metrics.cache_creation,
+        "x-amzn-bedrock-invocation-latency": latency_ms(play),
     }
     return (("x-amzn-requestid", request_id), *((name, json.dumps(value)) for name, value in counts.items()))

@@ -48,6 +48,9 @@ class Face(Protocol):
     def refuse(self, refusal: Refusal, request_id: str) -> Reply:
         """Return a refusal in the provider's words."""
 
+    def too_long(self) -> Refusal:
+        """Return what the provider says to a prompt that its model cannot take."""
+
     def status_refusal(self, status: int) -> Refusal:
         """Return what the provider says with an error status."""
 

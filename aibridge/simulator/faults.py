@@ -82,6 +82,13 @@ class Word(StrEnum):
     TOOLS = "tools"
     TOOL_LOOP = "tool_loop"
     STOP = "stop"
+    TOO_LONG = "too_long"
+    AWS_ERROR = "aws_error"
+    EXTRA = "extra"
+    BAD_BETA = "bad_beta"
+    UNCOUNTED = "uncounted"
+    LATENCY = "latency"
+    MISCOUNT = "miscount"
 
 
 class Role(Enum):
@@ -104,6 +111,8 @@ class Scope(Enum):
     """AWS event streams only."""
     BODY = auto()
     """Answers that are no stream."""
+    AWS = auto()
+    """Bedrock's answers, streams or not."""
 
 
 class Argument(Enum):
@@ -139,6 +148,7 @@ class Spec:
 
 _END, _SHAPE = Role.END, Role.SHAPE
 _ANY, _STREAM, _EVENTS, _FRAMES, _BODY = Scope.ANY, Scope.STREAM, Scope.EVENTS, Scope.FRAMES, Scope.BODY
+_AWS = Scope.AWS
 _K, _BYTE = Place.EVENT, Place.BYTE
 _NUMBER, _NUMBER_OPTIONAL = Argument.NUMBER, Argument.NUMBER_OPTIONAL
 _NAME, _NAME_OPTIONAL = Argument.NAME, Argument.NAME_OPTIONAL
@@ -208,6 +218,17 @@ SPECS: dict[Word, Spec] = {
     Word.TOOLS: Spec("U1", _SHAPE, _ANY, "N tool calls at once", _NUMBER),
     Word.TOOL_LOOP: Spec("U1", _SHAPE, _ANY, "a tool call again, whatever the tools returned"),
     Word.STOP: Spec("U1", _SHAPE, _ANY, "the stop reason so named", _NAME),
+    Word.TOO_LONG: Spec("U18", _END, _ANY, "the provider's 400 for a prompt that its model cannot take"),
+    Word.AWS_ERROR: Spec(
+        "U18 U19", _END, _AWS, "the error so named; `NAME:bare`, `:body`, `:capital`, `:empty` tell it otherwise", _NAME
+    ),
+    Word.EXTRA: Spec("U18", _END, _AWS, "a 400 that names this field (a.b), where the body has it", _NAME),
+    Word.BAD_BETA: Spec("U18", _END, _AWS, "a 400, where the body asks for this beta, or for any", _NAME_OPTIONAL),
+    Word.UNCOUNTED: Spec("U18", _END, _AWS, "a 400: tokens of this model are not counted"),
+    Word.LATENCY: Spec(
+        "U1", _SHAPE, _AWS, "so many ms are what AWS says that it took, half of it to the first", _NUMBER
+    ),
+    Word.MISCOUNT: Spec("U1", _SHAPE, _AWS, "AWS's metrics count N tokens more than the message", _NUMBER),
 }
 
 _GRAMMAR = re.compile(r"(?P<word>[a-z0-9_]+)(?::(?P<rest>[\w.:-]*))?(?:@(?P<at>\d{1,12}))?", re.ASCII)
@@ -321,9 +342,10 @@ _ARGUMENT_TEXT = {
 
 
 def _scopes_of(*, streaming: bool, frames: bool) -> frozenset[Scope]:
+    aws = {Scope.AWS} if frames else set()
     if not streaming:
-        return frozenset({Scope.ANY, Scope.BODY})
-    return frozenset({Scope.ANY, Scope.STREAM, Scope.FRAMES if frames else Scope.EVENTS})
+        return frozenset({Scope.ANY, Scope.BODY} | aws)
+    return frozenset({Scope.ANY, Scope.STREAM, Scope.FRAMES if frames else Scope.EVENTS} | aws)
 
 
 _WORDS = frozenset(word.value for word in Word)

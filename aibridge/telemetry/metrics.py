@@ -40,10 +40,17 @@ STATUS_OF = {
 MAX_MODEL_LENGTH = 128
 """Characters; a longer model name is `other`, since a client chooses it."""
 
+MAX_FIELDS = 200
+"""Names of fields that become labels, first come, first served; real ones are some twenty."""
+
+MAX_FIELD_LENGTH = 80
+"""Characters."""
+
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
 
 # The successor's dashboards keep working: 0.5, 2, 5, 15, 30, 60 and 120 are there, others between and beyond.
 _DURATION_BUCKETS = (0.1, 0.25, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800)
+_BEYOND_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30)
 _FIRST_EVENT_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 15, 30, 60, 120)
 
 # A `_created` series beside each counter would double them all and tell what nobody asks.
@@ -81,6 +88,7 @@ class Metrics:
         self._lock = threading.Lock()
         self._models = set(models)
         self._slots = max_models
+        self._fields: set[str] = set()
         self._open: dict[tuple[str, str, str], _Open] = {}
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -128,6 +136,21 @@ class Metrics:
             buckets=_FIRST_EVENT_BUCKETS,
             registry=registry,
         )
+        # P x 2 moments x (12 buckets + 3) = 3 x 2 x 15 = 90. Only Bedrock tells its own time.
+        self.beyond_provider = Histogram(
+            "aibridge_overhead_beyond_provider_seconds",
+            "What an attempt took, less what the provider says that it took itself: gateway, network, client.",
+            ("provider", "until"),
+            buckets=_BEYOND_BUCKETS,
+            registry=registry,
+        )
+        # P x (fields 200 + other) = 3 x 201 = 603, by an upstream that names fields without end; in use 3 x 10 = 30.
+        self.stripped_fields = Counter(
+            "aibridge_stripped_fields",
+            "Fields and betas left out of a request because the model does not take them.",
+            ("provider", "field"),
+            registry=registry,
+        )
         # The reasons of `RequestRejected`, a closed set: 20.
         self.rejections = Counter(
             "aibridge_rejections",
@@ -171,7 +194,17 @@ class Metrics:
             children.inflight.inc()
 
     def attempted(self, interception: Interception, attempt: Attempt) -> None:
-        """Count nothing: attempts have no metric yet."""
+        """Observe what an attempt took beyond what its provider says that it took itself."""
+        evidence = attempt.evidence
+        if evidence.invocation_latency is None:
+            return
+        beyond = {"end": attempt.duration - evidence.invocation_latency}
+        if evidence.first_byte_latency is not None and evidence.time_to_first_event is not None:
+            before = attempt.started_at - interception.started_at
+            beyond["first_event"] = evidence.time_to_first_event - before - evidence.first_byte_latency
+        for until, seconds in beyond.items():
+            # The provider's clock tells whole milliseconds: a little below nothing is nothing.
+            self.beyond_provider.labels(interception.provider, until).observe(max(0.0, seconds))
 
     def closed(self, interception: Interception, outcome: Outcome) -> None:
         """Count an interception's end."""
@@ -200,6 +233,15 @@ class Metrics:
     def trailing(self, provider: str, size: int) -> None:
         """Count bytes behind an upstream's last word."""
         self.trailing_bytes.labels(provider).inc(size)
+
+    def stripped(self, provider: str, field: str) -> None:
+        """Count a field or beta left out of a request. Names come from clients and upstreams: past a bound, `other`."""
+        if field not in self._fields:
+            if len(self._fields) >= MAX_FIELDS or not _is_plain(field):
+                field = OTHER
+            else:
+                self._fields.add(field)
+        self.stripped_fields.labels(provider, field).inc()
 
     def dropped(self, count: int) -> None:
         """Count lost records. May be called on any thread."""
@@ -257,6 +299,11 @@ class _Taken:
 
     def collect(self) -> Iterator[Metric]:
         return iter(self._families)
+
+
+def _is_plain(field: str) -> bool:
+    """Whether a name that a client may have chosen can be a label."""
+    return len(field) <= MAX_FIELD_LENGTH and field.isascii() and field.isprintable()
 
 
 def _method(method: str) -> str:

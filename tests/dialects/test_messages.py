@@ -113,10 +113,72 @@ def test_bedrock_metrics_fill_what_was_not_said():
     assert observer.usage_source() is UsageSource.PROVIDER_FINAL
 
 
-def test_bedrock_metrics_do_not_override():
+def test_bedrock_metrics_win_and_what_the_message_said_is_kept_beside():
     metrics = {"inputTokenCount": 999, "outputTokenCount": 7, "cacheReadInputTokenCount": "x"}
-    observer, _ = observe(start(input_tokens=10), {**STOP, "amazon-bedrock-invocationMetrics": metrics})
-    assert observer.usage == Usage(10, 7)
+    observer, _ = observe(
+        start(input_tokens=10, output_tokens=7), {**STOP, "amazon-bedrock-invocationMetrics": metrics}
+    )
+    assert observer.usage == Usage(999, 7, extras=(("message_input_tokens", 10),))
+
+
+def test_where_all_agree_nothing_is_kept_beside():
+    counts = {"input_tokens": 1, "cache_read_input_tokens": 3, "cache_creation_input_tokens": 4}
+    metrics = {
+        "inputTokenCount": 1,
+        "outputTokenCount": 2,
+        "cacheReadInputTokenCount": 3,
+        "cacheWriteInputTokenCount": 4,
+    }
+    observer, _ = observe(
+        start(**counts, output_tokens=1),
+        delta("end_turn", output_tokens=2),
+        {**STOP, "amazon-bedrock-invocationMetrics": metrics},
+    )
+    assert observer.usage == Usage(1, 2, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("told", "usage"),
+    [
+        ({"inputTokenCount": 111}, Usage(1, None, 100, 10)),
+        ({"inputTokenCount": 112}, Usage(112, None, 100, 10, (("message_input_tokens", 1),))),
+        (
+            {"inputTokenCount": 111, "cacheReadInputTokenCount": 0, "cacheWriteInputTokenCount": 0},
+            Usage(
+                111,
+                None,
+                0,
+                0,
+                (
+                    ("message_cache_creation_input_tokens", 10),
+                    ("message_cache_read_input_tokens", 100),
+                    ("message_input_tokens", 1),
+                ),
+            ),
+        ),
+    ],
+)
+def test_one_number_for_all_input_is_no_disagreement(told, usage):
+    """Older metrics have no counts of the cache, and may tell all input in one."""
+    said = start(input_tokens=1, cache_read_input_tokens=100, cache_creation_input_tokens=10)
+    observer, _ = observe(said, {**STOP, "amazon-bedrock-invocationMetrics": told})
+    assert observer.usage == usage
+
+
+def test_the_time_that_the_provider_took():
+    observer, _ = observe(
+        {**STOP, "amazon-bedrock-invocationMetrics": {"invocationLatency": 1234, "firstByteLatency": 5}}
+    )
+    assert (observer.invocation_latency, observer.first_byte_latency) == (1.234, 0.005)
+    assert observer.usage_source() is UsageSource.NONE
+
+
+@pytest.mark.parametrize("odd", [None, -1, "7", True, 1 << 63, [1]])
+def test_a_time_of_odd_shape_is_none(odd):
+    observer, _ = observe(
+        {**STOP, "amazon-bedrock-invocationMetrics": {"invocationLatency": odd, "firstByteLatency": odd}}
+    )
+    assert (observer.invocation_latency, observer.first_byte_latency) == (None, None)
 
 
 @pytest.mark.parametrize("metrics", [None, [], "x", {}, {"inputTokenCount": None}])
@@ -243,6 +305,7 @@ TYPES = {
     ErrorKind.API: "api_error",
     ErrorKind.OVERLOADED: "overloaded_error",
     ErrorKind.TIMEOUT: "timeout_error",
+    ErrorKind.NOT_SUPPORTED: "not_supported",
 }
 
 

@@ -122,7 +122,7 @@ REFUSALS = [
     ("invalid_json", "POST", "/bedrock/v1/messages", b'{"model":1,}', 400, "invalid_request_error"),
     ("invalid_request", "POST", "/bedrock/v1/messages", b"{}", 400, "invalid_request_error"),
     ("too_large", "POST", "/anthropic/v1/messages", b" " * 100_001, 413, "request_too_large"),
-    ("not_supported", "POST", "/bedrock/v1/messages/count_tokens", b"{}", 501, "api_error"),
+    ("invalid_request", "POST", "/bedrock/v1/messages/count_tokens", b"{}", 400, "invalid_request_error"),
 ]
 
 

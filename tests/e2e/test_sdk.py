@@ -134,3 +134,49 @@ async def test_a_cleanly_cut_stream_raises_through_the_gateway(house, connect, p
 async def test_errors_have_the_sdk_s_own_kinds(connect, provider, fault, error):
     with pytest.raises(error):
         await connect(provider, fault).messages.create(**ask(provider))
+
+
+@pytest.mark.parametrize("provider", BOTH)
+async def test_counting_tokens(house, connect, provider):
+    request = {key: value for key, value in ask(provider, tools=TOOLS).items() if key != "max_tokens"}
+    counted = await connect(provider).messages.count_tokens(**request)
+    message = await connect(provider).messages.create(**request, max_tokens=4096)
+    assert counted.input_tokens == message.usage.input_tokens
+    assert house.metric("aibridge_passthrough_total", provider=provider, route="/v1/messages/count_tokens") == 1
+
+
+@pytest.mark.parametrize("provider", BOTH)
+async def test_listing_models(connect, provider):
+    client = connect(provider)
+    models = [model async for model in client.models.list(limit=1000)]
+    assert len(models) > 1
+    assert all(model.type == "model" for model in models)
+    one = await client.models.retrieve(models[0].id)
+    assert (one.id, one.display_name, one.created_at) == (models[0].id, models[0].display_name, models[0].created_at)
+
+
+async def test_listing_models_page_by_page_ends(connect):
+    pages = [page async for page in (await connect("bedrock").models.list(limit=2)).iter_pages()]
+    assert len(pages) == 1, "all are told at once"
+
+
+async def test_a_model_that_nobody_knows(connect):
+    with pytest.raises(anthropic.NotFoundError):
+        await connect("bedrock").models.retrieve("claude-nobody")
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("AccessDeniedException", anthropic.PermissionDeniedError),
+        ("ExpiredTokenException", anthropic.AuthenticationError),
+        ("InternalServerException", anthropic.InternalServerError),
+        ("ResourceNotFoundException", anthropic.NotFoundError),
+        ("ServiceQuotaExceededException", anthropic.RateLimitError),
+        ("ThrottlingException", anthropic.RateLimitError),
+        ("ValidationException", anthropic.BadRequestError),
+    ],
+)
+async def test_errors_of_aws_have_the_sdk_s_own_kinds(connect, name, error):
+    with pytest.raises(error, match=f"AWS has its own words for {name}"):
+        await connect("bedrock", f"aws_error:{name}").messages.create(**ask("bedrock"))

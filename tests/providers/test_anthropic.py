@@ -158,7 +158,10 @@ def test_answers_come_back_as_they_are(provider):
     assert built.upstream_request_id(head) == "req_1"
     assert built.response_headers(head) == ((b"request-id", b"req_1"), (b"retry-after", b"3"))
     body = b"<html>whatever</html>"
-    assert built.error_body(head, body) is body
+    status, said = built.error_answer(head, body)
+    assert (status, said is body) == (529, True)
+    assert built.passthrough_answer(head, body) == (529, built.response_headers(head), body)
+    assert built.metrics_in(head) == {}
     assert built.upstream_request_id(ResponseHead(200, ())) == ""
 
 

@@ -1,5 +1,6 @@
 """Messages to Bedrock: where model, version and betas go, and that every other byte stays."""
 
+import gzip
 import json
 import time
 
@@ -9,6 +10,8 @@ from hypothesis import strategies as st
 
 from aibridge.errors import CredentialsError, RequestRejected
 from aibridge.providers.bedrock import DEFAULT_VERSION, NEW_VERSION, BedrockProvider, takes_new_version
+from aibridge.providers.bedrock_features import FeatureTable
+from aibridge.providers.bedrock_models import ModelNames
 from aibridge.providers.renewal import CredentialSource, Found
 from aibridge.providers.sigv4 import Keys
 from aibridge.simulator import sigv4
@@ -31,8 +34,9 @@ def build(**more):
         "credential_hint": "AK...A6",
         "bearer_token": None,
         "byok": True,
-        "model_map": {},
-        "default_model": None,
+        "names": ModelNames(region="eu-west-1"),
+        "features": FeatureTable(),
+        "on_stripped": lambda _provider, _field: None,
         "send_actor_headers": False,
         "max_frame_bytes": 1 << 20,
     }
@@ -100,7 +104,8 @@ async def test_all_but_the_moved_members_stays_byte_for_byte(raw, kept):
 
 TEXT = st.text(st.characters(codec="utf-8"))
 FIELDS = st.dictionaries(
-    st.sampled_from(["messages", "system", "tools", "metadata", "é", "x"]) | TEXT.filter(lambda key: key not in MOVED),
+    st.sampled_from(["messages", "system", "tools", "stop_sequences", "é", "x"])
+    | TEXT.filter(lambda key: key not in MOVED),
     st.recursive(
         st.none() | st.booleans() | st.integers() | TEXT, lambda inner: st.lists(inner, max_size=3), max_leaves=5
     ),
@@ -228,7 +233,11 @@ async def test_paths(model, encoded, streaming, action):
 
 
 MAPPED = build(
-    model_map={"claude-sonnet-4-5": MODEL, "anthropic.old": "anthropic.new"}, default_model="anthropic.default"
+    names=ModelNames(
+        region="eu-west-1",
+        model_map={"claude-sonnet-4-5": MODEL, "anthropic.old": "anthropic.new"},
+        default_model="anthropic.default",
+    )
 )
 
 
@@ -342,6 +351,73 @@ async def test_a_bearer_token_of_ours_stands_in_for_the_signature():
     verify(sent, bearer=("central",))
 
 
+REFUSED = ResponseHead(400, ((b"x-amzn-errortype", b"ValidationException"),))
+WORDS = b'{"message":"novelty: Extra inputs are not permitted"}'
+
+
+@pytest.mark.parametrize(
+    ("settings", "headers", "bearer"),
+    [
+        ({}, (), ()),
+        ({"bearer_token": "central-token"}, (), ("central-token",)),
+        ({}, ((b"x-api-key", b"bedrock-key"),), ("bedrock-key",)),
+        ({"base_url": "http://127.0.0.1:9000/aws", "authority": "127.0.0.1:9000"}, (), ()),
+    ],
+)
+async def test_a_mended_request_is_signed_anew(settings, headers, bearer):
+    counted = []
+    provider = build(**settings, on_stripped=lambda *what: counted.append(what))
+    asked = request(b'{"model":"m","novelty":1,"b":2}', *CLIENT_HEADERS, *headers)
+    sent = await prepared(provider, asked, interception())
+    mended = provider.mend(REFUSED, WORDS, sent, interception())
+    verify(mended, bearer=bearer)
+    assert mended.body == b'{"b":2,' + VERSION + b',"anthropic_beta":["a"]}'
+    assert sorted(name for name, _ in mended.headers) == sorted(name for name, _ in sent.headers)
+    assert dict(mended.headers)[b"content-length"] == b"%d" % len(mended.body)
+    assert (mended.target, mended.origin, mended.credential) == (sent.target, sent.origin, sent.credential)
+    assert counted == [("bedrock", "novelty")]
+    assert (await prepared(provider, asked, interception())).body == mended.body, "the next one knows it"
+    assert counted == [("bedrock", "novelty")] * 2
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        (ResponseHead(403, REFUSED.headers), WORDS),
+        (ResponseHead(500, REFUSED.headers), WORDS),
+        (REFUSED, b""),
+        (REFUSED, b"<html>novelty: Extra inputs are not permitted</html>"),
+        (REFUSED, b'{"message":"another: Extra inputs are not permitted"}'),
+    ],
+)
+async def test_other_refusals_are_not_mended(head, body):
+    provider = build()
+    sent = await prepared(provider, request(b'{"model":"m","novelty":1}'), interception())
+    assert provider.mend(head, body, sent, interception()) is None
+
+
+async def test_a_compressed_refusal_is_mended_too():
+    provider = build()
+    sent = await prepared(provider, request(b'{"model":"m","novelty":1}'), interception())
+    head = ResponseHead(400, (*REFUSED.headers, (b"content-encoding", b"gzip")))
+    assert provider.mend(head, gzip.compress(WORDS), sent, interception()) is not None
+
+
+@pytest.mark.parametrize(
+    ("coding", "body"),
+    [
+        (b"gzip", b"not gzip"),
+        (b"br", b"whatever"),
+        (b"gzip", gzip.compress(b" " * (1 << 22))),
+    ],
+)
+def test_bodies_that_cannot_be_unpacked_are_without_words(coding, body):
+    head = ResponseHead(503, ((b"content-encoding", coding),))
+    status, told = build().error_answer(head, body)
+    assert status == 503
+    assert json.loads(told)["error"]["message"] == "the upstream answered with status 503"
+
+
 async def test_no_credentials_are_told_clearly():
     def find():
         raise CredentialsError("no AWS credentials")
@@ -357,12 +433,6 @@ async def test_the_actor_is_told_only_where_asked_for():
         verify(sent)
         actors = [value for name, value in sent.headers if name == b"x-ai-bridge-actor-id"]
         assert actors == ([b"alice"] if told else [])
-
-
-async def test_what_bedrock_does_not_have_is_refused():
-    with pytest.raises(RequestRejected) as refused:
-        await build().prepare_passthrough(request(), "/v1/models")
-    assert (refused.value.reason, refused.value.status) == ("not_supported", 501)
 
 
 def test_no_secret_is_shown():
@@ -399,40 +469,13 @@ def test_an_answer_that_says_nothing_of_itself():
     assert build().response_headers(ResponseHead(200, ())) == ((b"content-type", b"application/json"),)
 
 
-@pytest.mark.parametrize(
-    ("status", "name", "kind"),
-    [
-        (429, b"ThrottlingException", "rate_limit_error"),
-        (400, b"ServiceQuotaExceededException", "rate_limit_error"),
-        (400, b"ValidationException:http://internal.amazon.com/x/", "invalid_request_error"),
-        (403, b"AccessDeniedException", "permission_error"),
-        (403, b"UnrecognizedClientException", "authentication_error"),
-        (403, b"ExpiredTokenException", "authentication_error"),
-        (403, b"InvalidSignatureException", "authentication_error"),
-        (404, b"ResourceNotFoundException", "not_found_error"),
-        (408, b"ModelTimeoutException", "timeout_error"),
-        (424, b"ModelErrorException", "api_error"),
-        (429, b"ModelNotReadyException", "overloaded_error"),
-        (500, b"InternalServerException", "api_error"),
-        (503, b"ServiceUnavailableException", "overloaded_error"),
-        (429, b"SomethingNew", "rate_limit_error"),
-        (403, b"", "permission_error"),
-        (502, b"", "api_error"),
-    ],
-)
-def test_errors_of_aws_in_the_clients_api(status, name, kind):
-    head = ResponseHead(status, ((b"x-amzn-errortype", name), (b"x-amzn-requestid", b"aws-1")))
-    body = json.loads(build().error_body(head, b'{"message":"word for word"}'))
-    assert body == {"type": "error", "error": {"type": kind, "message": "word for word"}, "request_id": "aws-1"}
-
-
-def test_an_error_without_words():
-    body = json.loads(build().error_body(ResponseHead(503, ()), b"<html>"))
-    assert body == {
-        "type": "error",
-        "error": {"type": "overloaded_error", "message": "the upstream answered with status 503"},
-    }
-
-
 def test_the_decoder():
     assert isinstance(build().decoder(), ChunkTranscoder)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [(b"5", {"inputTokenCount": 5}), (b"", {}), (b"-1", {}), (b"9" * 5000, {}), ("٣".encode(), {})]
+)
+def test_counts_in_headers(value, told):
+    head = ResponseHead(200, ((b"x-amzn-bedrock-input-token-count", value),))
+    assert build().metrics_in(head) == told

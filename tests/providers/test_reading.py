@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aibridge.errors import RequestRejected
-from aibridge.providers.reading import read_body, splice
+from aibridge.providers.reading import read_body, splice, without
 
 
 @pytest.mark.parametrize(
@@ -102,3 +102,45 @@ def test_splice_drops_and_adds_and_nothing_else(fields, ascii_only, indent):
     kept = {key: value for key, value in fields.items() if key not in drop}
     assert json.loads(result) == {**kept, "v": "new"}
     assert list(json.loads(result)) == [*kept, "v"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "path", "result"),
+    [
+        (b'{"a":1,"b":2}', "a", b'{"b":2}'),
+        (b'{ "a" : 1 , "b" : 2.50 }', "c", b'{ "a" : 1 , "b" : 2.50 }'),
+        (b'{"a":{"b":1 , "c":[ 2 ]},"d":1}', "a.b", b'{"a":{"c":[ 2 ]},"d":1}'),
+        (b'{"a":{"b":1}}', "a.kind.b", b'{"a":{}}'),
+        (b'{"a":{"b":1}}', "a.b.c", b'{"a":{"b":1}}'),
+        (b'{"a":[{"x":1,"y":2} , {"y":3},[1,"]},{"],"x",{"x":"\\"}]"}]}', "a.*.x",
+         b'{"a":[{"y":2}, {"y":3},[1,"]},{"],"x",{}]}'),
+        (b'{"a":[]}', "a.*.x", b'{"a":[]}'),
+        (b'{"a":[ ]}', "a.*.x", b'{"a":[ ]}'),
+        (b'{"a":[[{"x":1}],[]]}', "a.*.*.x", b'{"a":[[{}],[]]}'),
+        (b'{"a":"text"}', "a.x", b'{"a":"text"}'),
+        (b'{"a":[{"x":1}]}', "a.x", b'{"a":[{"x":1}]}'),
+        (b'{"x":1,"x":2,"y":3}', "x", b'{"y":3}'),
+        (b"[]", "a", b"[]"),
+        (b"5", "a", b"5"),
+        (b"{}", "", b"{}"),
+    ],
+)  # fmt: skip
+def test_without(raw, path, result):
+    assert without(raw, [step for step in path.split(".") if step]) == result
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.lists(st.dictionaries(st.sampled_from(["x", "y"]) | st.text(max_size=3), VALUES, max_size=3), max_size=4))
+def test_without_takes_a_member_of_every_item_and_nothing_else(items):
+    raw = json.dumps({"items": items, "last": [1.50, "é"]}).encode("utf-8", "surrogatepass")
+    result = without(raw, ("items", "*", "x"))
+    left = [{key: value for key, value in item.items() if key != "x"} for item in items]
+    assert json.loads(result) == {"items": left, "last": [1.50, "é"]}
+    if left == items:
+        assert result == raw
+
+
+def test_splice_puts_a_value_in_the_place_of_another():
+    raw = b'{ "a" : 1 ,"b":{"c":[ ]}, "d":3}'
+    result = splice(read_body(raw), drop=frozenset({"d"}), replace={"b": b"2", "none": b"5"}, add={"e": b"4"})
+    assert result == b'{"a" : 1,"b":2,"e":4}'

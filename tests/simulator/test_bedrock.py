@@ -10,6 +10,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, EventStreamError
 
+from aibridge.simulator.aws_errors import STATUSES
 from aibridge.simulator.sigv4 import TEST_ACCESS_KEY, TEST_SECRET_KEY
 
 MODEL = "anthropic.claude-sim-v1:0"
@@ -106,6 +107,80 @@ async def test_anthropic_sdk_with_a_bad_token(simulator):
     ) as client:
         with pytest.raises(anthropic.PermissionDeniedError):
             await client.messages.create(model=MODEL, max_tokens=5, messages=MESSAGES)
+
+
+@pytest.fixture
+def plain_aws(simulator):
+    """AWS's own client, for its operations by name; blocks."""
+    client = botocore.session.get_session().create_client(
+        "bedrock-runtime",
+        region_name="us-east-1",
+        endpoint_url=simulator.url,
+        aws_access_key_id=TEST_ACCESS_KEY,
+        aws_secret_access_key=TEST_SECRET_KEY,
+        config=Config(retries={"total_max_attempts": 1}),
+    )
+    yield client
+    client.close()
+
+
+async def test_aws_client_counts_tokens(simulator, plain_aws):
+    """The shape of CountTokens is AWS's own: its client writes the request, and reads the answer."""
+    asked = {"invokeModel": {"body": BODY.encode()}}
+    answer = await asyncio.to_thread(plain_aws.count_tokens, modelId=MODEL, input=asked)
+    assert answer["inputTokens"] > 0
+    with pytest.raises(ClientError, match="doesn't support counting tokens"):
+        await asyncio.to_thread(plain_aws.count_tokens, modelId=f"{MODEL}+uncounted", input=asked)
+    with pytest.raises(ClientError, match="Field required"):
+        await asyncio.to_thread(plain_aws.count_tokens, modelId=MODEL, input={"invokeModel": {"body": b"{}"}})
+    (row, *_) = await simulator.ledger.wait_for(3)
+    assert row.path.endswith("/count-tokens")
+
+
+@pytest.mark.parametrize("name", STATUSES)
+@pytest.mark.parametrize("form", ["", ":bare", ":body", ":capital"])
+async def test_aws_client_knows_each_error_in_each_form(plain_aws, name, form):
+    def call():
+        plain_aws.invoke_model(modelId=f"{MODEL}+aws_error:{name}{form}", body=BODY, contentType="application/json")
+
+    with pytest.raises(ClientError) as caught:
+        await asyncio.to_thread(call)
+    error = caught.value.response
+    assert (error["Error"]["Code"], error["ResponseMetadata"]["HTTPStatusCode"]) == (name, STATUSES[name])
+    assert error["Error"]["Message"] == f"AWS has its own words for {name}."
+
+
+@pytest.mark.parametrize(
+    ("fault", "more", "message"),
+    [
+        ("extra:a", {"a": 1}, "a: Extra inputs are not permitted"),
+        ("extra:a.b", {"a": {"b": 1}}, "a.b: Extra inputs are not permitted"),
+        ("extra:tools.0.custom.x", {"tools": [{}, {"x": 1}]}, "tools.0.custom.x: Extra inputs are not permitted"),
+        ("extra:a", {}, None),
+        ("extra:a.b", {"a": {"c": 1}}, None),
+        ("extra:tools.0.custom.x", {"tools": [{}, 5]}, None),
+        ("bad_beta", {"anthropic_beta": ["x"]}, "invalid beta flag"),
+        ("bad_beta:x", {"anthropic_beta": ["x", "y"]}, "invalid beta flag"),
+        ("bad_beta:x", {"anthropic_beta": ["y"]}, None),
+        ("bad_beta", {}, None),
+        ("too_long", {}, "Input is too long."),
+    ],
+)
+async def test_refusals_that_a_body_earns(connect, simulator, sign, fault, more, message):
+    target, body = f"/model/{MODEL}/invoke", json.dumps(json.loads(BODY) | more).encode()
+    simulator.play(fault)
+    async with connect(simulator) as client:
+        await client.send("POST", target, sign(simulator, target, body), body)
+        answer = await client.answer()
+    assert answer.status == (400 if message else 200)
+    assert answer.document.get("message") == message
+
+
+async def test_what_aws_says_of_time_and_tokens(simulator, ask, parse_frame_data):
+    answer = await ask(simulator, "bedrock", "latency:40+miscount:3")
+    metrics = json.loads(parse_frame_data(answer.frames[-1]))["amazon-bedrock-invocationMetrics"]
+    assert (metrics["invocationLatency"], metrics["firstByteLatency"]) == (40, 20)
+    assert metrics["outputTokenCount"] == 12 + 3
 
 
 async def refused(connect, simulator, target, headers, body):

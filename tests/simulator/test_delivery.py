@@ -466,8 +466,9 @@ async def test_stale_connections(simulator, connect, new_request, api):
 def misfits():
     """Words without arguments, where they cannot be played."""
     for api in BOTH:
-        stream = {Scope.ANY, Scope.STREAM, Scope.FRAMES if api == "bedrock" else Scope.EVENTS}
-        for streaming, fits in ((True, stream), (False, {Scope.ANY, Scope.BODY})):
+        of_api = {Scope.FRAMES, Scope.AWS} if api == "bedrock" else {Scope.EVENTS}
+        whole = {Scope.ANY, Scope.BODY} | of_api - {Scope.FRAMES, Scope.EVENTS}
+        for streaming, fits in ((True, {Scope.ANY, Scope.STREAM} | of_api), (False, whole)):
             for word, spec in SPECS.items():
                 if spec.scope not in fits and spec.argument is None:
                     yield api, streaming, str(word)

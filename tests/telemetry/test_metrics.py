@@ -7,7 +7,8 @@ import pytest
 
 from aibridge.callers import CLIENT_NAMES
 from aibridge.lifecycle import TERMINATION_OF, Cause
-from aibridge.telemetry.metrics import Metrics
+from aibridge.telemetry.metrics import MAX_FIELDS, Metrics
+from aibridge.values import Evidence
 
 LABELS = {"provider": "anthropic", "model": "claude-sonnet-4-5", "route": "/v1/messages"}
 
@@ -199,3 +200,39 @@ def test_two_do_not_share_numbers(make_interception):
 def test_the_arithmetic_of_the_worst_case_is_still_right():
     assert len(CLIENT_NAMES) == 15
     assert len(Cause) == 21
+
+
+BEYOND = "aibridge_overhead_beyond_provider_seconds"
+
+
+def test_what_an_attempt_took_beyond_its_provider(metrics, value, make_interception, make_attempt):
+    """The second attempt of an interception: its own time counts, from its own beginning."""
+    interception = make_interception(started_at=100.0)
+    evidence = Evidence(time_to_first_event=1.25, invocation_latency=1.0, first_byte_latency=0.5)
+    metrics.attempted(interception, make_attempt(number=2, started_at=100.5, duration=1.5, evidence=evidence))
+    assert value(f"{BEYOND}_sum", provider="anthropic", until="end") == 0.5
+    assert value(f"{BEYOND}_sum", provider="anthropic", until="first_event") == 0.25
+
+
+def test_a_provider_that_says_nothing_of_its_time_is_not_measured(metrics, value, make_interception, make_attempt):
+    metrics.attempted(make_interception(), make_attempt(evidence=Evidence(first_byte_latency=0.5)))
+    assert f"{BEYOND}_count" not in {sample.name for family in metrics.registry.collect() for sample in family.samples}
+    metrics.attempted(make_interception(), make_attempt(evidence=Evidence(invocation_latency=0.5)))
+    assert value(f"{BEYOND}_count", provider="anthropic", until="end") == 1
+
+
+def test_names_of_stripped_fields_are_bounded(metrics, value):
+    for number in range(1000):
+        metrics.stripped("bedrock", f"field{number}")
+    metrics.stripped("bedrock", "field0")
+    metrics.stripped("another", "field999")
+    assert value("aibridge_stripped_fields_total", provider="bedrock", field="field0") == 2
+    assert value("aibridge_stripped_fields_total", provider="bedrock", field="other") == 1000 - MAX_FIELDS
+    assert value("aibridge_stripped_fields_total", provider="another", field="other") == 1
+
+
+@pytest.mark.parametrize("name", ["x" * 200, "\ud800", "a\nb", "é"])
+def test_an_odd_name_of_a_field_is_other(metrics, value, name):
+    metrics.stripped("bedrock", name)
+    assert value("aibridge_stripped_fields_total", provider="bedrock", field="other") == 1
+    assert metrics.render()
