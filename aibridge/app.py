@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from aibridge import __version__, jsontext
 from aibridge.auth import Authenticator
+from aibridge.breaker import Limits
+from aibridge.circuits import Circuits
 from aibridge.config import AnthropicProvider as AnthropicSettings
 from aibridge.config import BedrockProvider as BedrockSettings
 from aibridge.config import Config, Secret
@@ -54,7 +56,9 @@ class App:
             wire=IMPLEMENTATION,
         )
         self.recorder = self._build_recorder()
-        books: list[Listener | None] = [self.recorder, self.metrics, Log(), tracing, *extra]
+        limits_of = _circuit_limits(config)
+        self.circuits = Circuits(limits_of, self.metrics) if limits_of else None
+        books: list[Listener | None] = [self.recorder, self.metrics, Log(), tracing, self.circuits, *extra]
         listener = Listeners([book for book in books if book is not None])
         providers = [_build_provider(name, config) for name in config.providers]
         self._pools = {provider.name: Pool(_pool_settings(config, provider.name)) for provider in providers}
@@ -112,9 +116,13 @@ class App:
                 deadlines=_deadlines(self._config, provider.name),
                 max_response_bytes=self._config.limits.max_response_bytes,
                 on_trailing=self.metrics.trailing,
+                refused_for=self.circuits.ask if self.circuits is not None and self._breaks(provider.name) else None,
             )
             for provider in providers
         }
+
+    def _breaks(self, provider: str) -> bool:
+        return self._config.providers[provider].circuit_breaker.enabled
 
     async def _serve_data(self, client: ClientStream) -> None:
         if client.path in _HEALTH_PATHS and client.method in {"GET", "HEAD"}:
@@ -166,6 +174,16 @@ def _deadlines(config: Config, provider: str) -> Deadlines:
         client_stall=timeouts.client_stall,
         ping=timeouts.ping,
     )
+
+
+def _circuit_limits(config: Config) -> dict[str, Limits]:
+    """Return the limits of the providers that have a circuit breaker."""
+    breakers = {name: provider.circuit_breaker for name, provider in config.providers.items()}
+    return {
+        name: Limits(breaker.failures, breaker.interval, breaker.timeout, breaker.probes)
+        for name, breaker in breakers.items()
+        if breaker.enabled
+    }
 
 
 def _pool_settings(config: Config, provider: str) -> PoolSettings:

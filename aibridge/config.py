@@ -123,6 +123,7 @@ _BaseURL = Annotated[str, AfterValidator(_clean_base_url)]
 _Port = Annotated[int, Field(ge=0, le=65535)]
 _Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Size = Annotated[ByteSize, Field(gt=0)]
+_Count = Annotated[int, Field(gt=0)]
 _Text = Annotated[str, Field(min_length=1)]
 
 
@@ -172,10 +173,25 @@ class TimeoutOverrides(_Section):
     keep_alive_upstream: _Seconds | None = None
 
 
+class CircuitBreaker(_Section):
+    """When an upstream that keeps failing is left alone: for each route and model, all clients together."""
+
+    enabled: bool = False
+    failures: _Count = 5
+    """In a row, that open the circuit."""
+    interval: _Seconds = 10.0
+    """In which they happen."""
+    timeout: _Seconds = 30.0
+    """How long the circuit stays open."""
+    probes: _Count = 3
+    """Requests that pass while it is half-open; as many successes in a row close it."""
+
+
 class _Provider(_Section):
     send_actor_headers: bool = False
     """Tell the upstream who asked, in headers."""
     timeouts: TimeoutOverrides = TimeoutOverrides()
+    circuit_breaker: CircuitBreaker = CircuitBreaker()
 
 
 class AnthropicProvider(_Provider):
@@ -313,7 +329,7 @@ class Records(_Section):
 
     enabled: bool = True
     path: Path = Path("aibridge.db")
-    max_queued: Annotated[int, Field(gt=0)] = 50_000
+    max_queued: _Count = 50_000
     """Rows that wait in memory for a store that is slow or away; beyond it they are dropped and counted."""
 
 

@@ -184,8 +184,12 @@ class Gateway:
         around = self._around[provider.name]
         interception = _open(route, actor, request, reading)
         around.listener.opened(interception)
+        seconds = around.refused_for(interception) if around.refused_for is not None else None
         exchange = Exchange(interception, provider, client, around, time.perf_counter())
         self._live.add(exchange)
+        if seconds is not None:
+            exchange.refuse(seconds)
+            return exchange
         try:
             exchange.send(await provider.prepare(request, interception))
         except asyncio.CancelledError:

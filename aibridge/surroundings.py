@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from aibridge.deadlines import Wheel
 from aibridge.upstream import Pool
-from aibridge.values import Listener
+from aibridge.values import Interception, Listener
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,11 @@ class Deadlines:
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """What all exchanges of one provider share. `on_trailing` counts bytes behind a terminal event."""
+    """What all exchanges of one provider share.
+
+    `on_trailing` counts bytes behind a terminal event. `refused_for` is asked whether an interception may contact the
+    upstream: None, or the seconds to wait; it is None itself where there is no circuit breaker.
+    """
 
     loop: asyncio.AbstractEventLoop
     wheel: Wheel
@@ -36,3 +40,4 @@ class Surroundings:
     deadlines: Deadlines
     max_response_bytes: int
     on_trailing: Callable[[str, int], None]
+    refused_for: Callable[[Interception], int | None] | None = None
