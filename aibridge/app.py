@@ -1,6 +1,7 @@
 """How everything is put together: from a `Config` to two listeners, and back down again."""
 
 import asyncio
+import functools
 import logging
 from collections.abc import Mapping
 
@@ -13,7 +14,9 @@ from aibridge.config import BedrockProvider as BedrockSettings
 from aibridge.config import Config, Secret
 from aibridge.credentials import hint
 from aibridge.deadlines import Wheel
-from aibridge.errors import RequestRejected
+from aibridge.dump import Dump, subfolders_for
+from aibridge.dumpfiles import DumpFiles
+from aibridge.errors import ConfigError, RequestRejected
 from aibridge.gateway import Bounds, Gateway
 from aibridge.headers import JSON
 from aibridge.listeners import Listeners
@@ -58,7 +61,9 @@ class App:
         self.recorder = self._build_recorder()
         limits_of = _circuit_limits(config)
         self.circuits = Circuits(limits_of, self.metrics) if limits_of else None
-        books: list[Listener | None] = [self.recorder, self.metrics, Log(), tracing, self.circuits, *extra]
+        self.dump_files = self._build_dump_files()
+        self._dump = None if self.dump_files is None else Dump(self.dump_files)
+        books: list[Listener | None] = [self.recorder, self.metrics, Log(), tracing, self.circuits, self._dump, *extra]
         listener = Listeners([book for book in books if book is not None])
         providers = [_build_provider(name, config) for name in config.providers]
         self._pools = {provider.name: Pool(_pool_settings(config, provider.name)) for provider in providers}
@@ -92,6 +97,8 @@ class App:
         await self._admin.close()
         for pool in self._pools.values():
             pool.close()
+        if self.dump_files is not None:
+            await asyncio.to_thread(self.dump_files.close)
         if self.recorder is not None:
             await asyncio.to_thread(self.recorder.close)
         if self._tracing is not None:
@@ -103,6 +110,21 @@ class App:
             return None
         store = SQLiteStore(records.path)
         return Recorder(store, max_queued=records.max_queued, on_dropped=self.metrics.dropped)
+
+    def _build_dump_files(self) -> DumpFiles | None:
+        settings = self._config.dump
+        if settings.path is None:
+            return None
+        try:
+            return DumpFiles(
+                settings.path,
+                subfolders_for(tuple(self._config.providers)),
+                max_body_bytes=settings.max_body_bytes,
+                max_total_bytes=settings.max_total_bytes,
+                on_lost=self.metrics.dump_lost,
+            )
+        except OSError as error:
+            raise ConfigError(f"dump.path: {settings.path}: {error.strerror or error}") from error
 
     def _surroundings(self, providers: list[Provider], listener: Listener) -> Mapping[str, Surroundings]:
         loop = asyncio.get_running_loop()
@@ -117,6 +139,8 @@ class App:
                 max_response_bytes=self._config.limits.max_response_bytes,
                 on_trailing=self.metrics.trailing,
                 refused_for=self.circuits.ask if self.circuits is not None and self._breaks(provider.name) else None,
+                tee=None if self._dump is None else self._dump.tee,
+                new_dump=None if self._dump is None else functools.partial(self._dump.relayed, provider.name),
             )
             for provider in providers
         }

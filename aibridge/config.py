@@ -333,6 +333,23 @@ class Records(_Section):
     """Rows that wait in memory for a store that is slow or away; beyond it they are dropped and counted."""
 
 
+class DumpSettings(_Section):
+    """Where requests and answers are written down as they pass, for an operator who looks for a fault."""
+
+    path: Path | None = None
+    """A folder; none: nothing is dumped. The files hold prompts and answers."""
+    max_body_bytes: _Size = ByteSize(16 * MIB)
+    """Of the body in one file."""
+    max_total_bytes: _Size = ByteSize(1024 * MIB)
+    """Of all files together; beyond it the oldest are deleted."""
+
+    @model_validator(mode="after")
+    def _has_room_for_one(self) -> Self:
+        if self.max_total_bytes < self.max_body_bytes:
+            raise _error("max_total_bytes should not be below max_body_bytes")
+        return self
+
+
 class LogSettings(_Section):
     """The log on standard error."""
 
@@ -364,6 +381,7 @@ class Settings(_Section):
     tls: TLS = TLS()
     proxy: Proxy = Proxy()
     records: Records = Records()
+    dump: DumpSettings = DumpSettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
     tracing: TracingSettings = TracingSettings()
@@ -697,6 +715,8 @@ def _misspelt_variables(environ: Mapping[str, str]) -> Iterator[str]:
 def _config(settings: Settings, notes: list[str], *, simulated: bool = False) -> Config:
     if settings.listen.host not in {"127.0.0.1", "::1", "localhost"} and not settings.auth.keys and not simulated:
         notes.append(f"no gateway key is set: whoever reaches {settings.listen.host} may use the credentials here")
+    if settings.dump.path is not None:
+        notes.append(f"requests and answers are written down in {settings.dump.path}, prompts too")
     return Config.model_construct(**dict(settings), simulated=simulated, notes=tuple(notes))
 
 

@@ -299,7 +299,9 @@ class Exchange:
             raise RuntimeError("nothing to send")
         self._connection = connection
         self._sent_at = self._around.loop.time()
-        connection.send(self._request, self)
+        tee = self._around.tee
+        sink = self if tee is None else tee(self._interception, self._attempt, self._request, self)
+        connection.send(self._request, sink)
 
     def _new_attempt(self) -> None:
         self._attempt += 1

@@ -175,7 +175,7 @@ class Gateway:
         around = self._around[provider.name]
         outgoing = await provider.prepare_passthrough(request, route.path)
         self._counters.passed_through(provider.name, route.pattern, request.method)
-        relayed = Passthrough(client, around.pool, around.max_response_bytes)
+        relayed = Passthrough(client, around.pool, around.max_response_bytes, around.new_dump)
         await relayed.run(outgoing, around.deadlines)
 
     async def _intercept(self, route: Route, actor: Actor, request: ClientRequest, client: ClientStream) -> Exchange:

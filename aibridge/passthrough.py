@@ -4,12 +4,13 @@ The answers are small: each is gathered, within bounds, and passed on whole.
 """
 
 import asyncio
+from collections.abc import Callable
 
 from aibridge.errors import RequestRejected, UpstreamFailure
 from aibridge.headers import to_client
 from aibridge.lifecycle import Signal
 from aibridge.server import ClientStream
-from aibridge.surroundings import Deadlines
+from aibridge.surroundings import Deadlines, RelayedDump
 from aibridge.upstream import CLOSINGS, Connection, Origin, Pool
 from aibridge.values import ResponseHead, UpstreamRequest
 
@@ -21,12 +22,20 @@ class Passthrough:
         client: who asked.
         pool: the upstream's connections.
         max_bytes: bound of the answer's body.
+        new_dump: makes what writes it all down, where that is asked for.
     """
 
-    def __init__(self, client: ClientStream, pool: Pool, max_bytes: int) -> None:
+    def __init__(
+        self,
+        client: ClientStream,
+        pool: Pool,
+        max_bytes: int,
+        new_dump: Callable[[], RelayedDump] | None = None,
+    ) -> None:
         self._client = client
         self._pool = pool
         self._max_bytes = max_bytes
+        self._dump = None if new_dump is None else new_dump()
         self._head: ResponseHead | None = None
         self._parts: list[bytes] = []
         self._size = 0
@@ -47,8 +56,10 @@ class Passthrough:
             async with asyncio.timeout(deadlines.response):
                 await self._ask(request, deadlines.connect)
         except TimeoutError:
+            self._tell_dump("no whole answer in time")
             raise RequestRejected("upstream_timeout", 504, "the upstream did not answer in time") from None
         except UpstreamFailure as error:
+            self._tell_dump(str(error))
             raise RequestRejected("upstream_failed", 502, "the upstream cannot be reached") from error
         finally:
             self._client.listener = None
@@ -78,7 +89,11 @@ class Passthrough:
             self._settle(None)
             return
         self._connection = connection
-        connection.send(request, self)
+        connection.send(request, self if self._dump is None else self._dump.tee(request, self))
+
+    def _tell_dump(self, error: str) -> None:
+        if self._dump is not None:
+            self._dump.failed(error)
 
     def head_received(self, head: ResponseHead) -> None:
         """Keep the head."""

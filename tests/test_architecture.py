@@ -18,11 +18,11 @@ FLOORS = [
     ["errors", "lifecycle", "ids", "text", "deadlines", "__init__"],
     ["values", "faults", "jsontext", "breaker", "config"],
     ["headers", "callers", "credentials", "listeners", "circuits", "stores/", "telemetry/"],
-    ["wire/", "auth", "recorder"],
-    ["dialects/"],
+    ["wire/", "auth", "recorder", "dumptext"],
+    ["dialects/", "dumpfiles"],
     ["relay", "providers/"],
     ["routing", "server", "upstream"],
-    ["surroundings"],
+    ["surroundings", "dump"],
     ["linger", "passthrough"],
     ["exchange"],
     ["gateway"],
@@ -74,14 +74,14 @@ DOORS = {
     "ssl": {"aibridge.upstream"},
     "urllib.request": {"aibridge.upstream"},
     "http.client": {"aibridge.demo"},
-    "threading": {"aibridge.recorder", "aibridge.telemetry.metrics"},
-    "os": {"aibridge.cli", "aibridge.config", "aibridge.wire"},
+    "threading": {"aibridge.dumpfiles", "aibridge.recorder", "aibridge.telemetry.metrics"},
+    "os": {"aibridge.cli", "aibridge.config", "aibridge.dumpfiles", "aibridge.wire"},
 }
 """Each library, and the files that may import it. Third-party libraries that are not here may not be imported."""
 
 PURE = {
     "errors", "lifecycle", "ids", "text", "deadlines", "__init__", "values", "faults", "jsontext", "breaker", "headers",
-    "callers", "credentials", "wire/", "auth", "dialects/", "relay",
+    "callers", "credentials", "dumptext", "wire/", "auth", "dialects/", "relay",
 }  # fmt: skip
 """Rooms that do no I/O and read no clock: bytes and times come in as arguments. They import only each other."""
 

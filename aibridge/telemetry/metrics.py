@@ -182,6 +182,12 @@ class Metrics:
             registry=registry,
         )
         # 1.
+        self.dumps_lost = Counter(
+            "aibridge_dumps_lost",
+            "Files of the API dump that could not be written, or not whole.",
+            registry=registry,
+        )
+        # 1.
         self.build_info = Gauge(
             "aibridge_build_info",
             "Which program runs, and which wire it uses; always 1.",
@@ -230,6 +236,10 @@ class Metrics:
     def dropped(self, count: int) -> None:
         """Count lost records. May be called on any thread."""
         self.records_dropped.inc(count)
+
+    def dump_lost(self) -> None:
+        """Count a file of the dump that is not whole. May be called on any thread."""
+        self.dumps_lost.inc()
 
     def circuit_changed(self, provider: str, route: str, model: str, state: BreakerState) -> None:
         """Show a circuit's new state, and count it where it opened."""
