@@ -21,6 +21,9 @@ _logger = logging.getLogger(__name__)
 MAX_CIRCUITS = 1000
 """Kept at most. Beyond it the oldest closed one is forgotten; were all of them open, a new one would not be begun."""
 
+MAX_MODEL_CHARACTERS = 512
+"""Of a model's name: those that are longer and begin alike share a circuit. A client chooses it."""
+
 _MAX_NAME_BYTES = 256
 _TOO_MANY_REQUESTS = 429
 _FACT_OF = {Health.SUCCESS: Fact.SUCCEEDED, Health.FAILURE: Fact.FAILED, Health.NEITHER: Fact.LEFT}
@@ -130,7 +133,7 @@ _UNKNOWN = Circuit()
 
 
 def _place_of(interception: Interception) -> Place:
-    return Place(interception.provider, interception.route, interception.model)
+    return Place(interception.provider, interception.route, interception.model[:MAX_MODEL_CHARACTERS])
 
 
 def _fact_of(interception: Interception, outcome: Outcome) -> Fact:

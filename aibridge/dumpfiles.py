@@ -37,6 +37,8 @@ BLOCK = 4096
 SAY_EVERY_S = 60.0
 """Seconds between two lines about losses: a full disk fails many times a second."""
 
+_OVERHEAD = 128
+
 _OURS = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}-\d+\.(req|resp|req_error)\.txt")
 _NEW = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _AGAIN = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -167,7 +169,7 @@ class DumpFiles:
     def _take(self) -> tuple[dict[DumpFile, list[Part]], list[_Mark]]:
         """Wait for a part or a mark, then take what gathers behind it, by file."""
         items = [self._queue.get()]
-        if not isinstance(items[0], _Mark):
+        if not isinstance(items[0], _Mark) and self._queue.qsize() < BATCH:
             self._urgent.wait(GATHER_S)
         self._urgent.clear()
         with contextlib.suppress(queue.Empty):
@@ -271,10 +273,11 @@ def _write_all(handle: int, text: bytes) -> None:
 
 
 def _size_of(part: Part) -> int:
+    """Return about how much memory a part takes while it waits."""
     if isinstance(part, bytes):
-        return len(part)
+        return _OVERHEAD + len(part)
     if isinstance(part, UpstreamRequest):
-        return len(part.body)
+        return _OVERHEAD + len(part.body)
     if isinstance(part, ResponseHead):
-        return sum(len(name) + len(value) for name, value in part.headers)
-    return 0
+        return _OVERHEAD + sum(len(name) + len(value) for name, value in part.headers)
+    return _OVERHEAD

@@ -190,6 +190,13 @@ def test_circuits_are_bounded_and_open_ones_stay(desk, monkeypatch):
     assert desk.ask()[1] == 30, "the open one was not pushed out"
 
 
+def test_a_huge_model_name_is_not_kept(desk):
+    desk.trip(model="m" * 1_000_000)
+    assert [len(place.model) for place in desk.circuits._circuits] == [512]
+    assert desk.ask(model="m" * 1_000_000)[1] == 30
+    assert len(desk.counted.changes[0][2]) == 512
+
+
 def test_where_all_are_open_a_new_one_is_not_begun(desk, monkeypatch):
     monkeypatch.setattr(module, "MAX_CIRCUITS", 2)
     desk.trip(model="x")

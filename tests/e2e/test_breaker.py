@@ -1,6 +1,8 @@
 """The row G4 of the outcome matrix: circuits over real sockets, from the first failure to the last probe."""
 
+import asyncio
 import json
+import random
 import time
 
 import pytest
@@ -217,6 +219,51 @@ async def test_passthrough_is_not_asked(build_guarded, ask, new_client):
         async with new_client(house.port) as client:
             await client.ask("/anthropic/v1/models", b"", method="GET", headers=[VERSION])
             assert (await client.answer()).status == 200
+
+
+FAULTS = ["", "", "", "status:529", "truncate@3", "rst@3", "status:400", "error_event@3", "leave", "leave"]
+
+
+async def test_whatever_happens_no_place_is_held_for_ever(build_guarded, ask, new_client, request_body):
+    """Many at once, at random, through openings and trials; in the end nobody is a probe, and the books add up."""
+    async with build_guarded(probes=2, timeout=0.05) as house:
+        dice = random.Random(17)
+
+        async def one(fault):
+            if fault != "leave":
+                await ask(house, "anthropic", fault)
+                return
+            async with new_client(house.port) as client:
+                headers = [("x-sim-fault", "stall@5"), VERSION]
+                await client.ask("/anthropic/v1/messages", request_body(), headers=headers)
+                await client.read_until(b"\r\n\r\n")
+                client.reset()
+
+        async def many():
+            for fault in dice.choices(FAULTS, k=40):
+                await one(fault)
+
+        await asyncio.gather(*(many() for _ in range(8)))
+        await house.outcomes.wait(opened=320, ended=320)
+        circuits = house.app.circuits._circuits.values()
+        assert [circuit.probes for circuit in circuits if circuit.probes] == []
+        assert house.metric("aibridge_circuit_breaker_trips_total") > 1
+        assert house.metric("aibridge_interceptions_started_total") == 320
+        assert house.metric("aibridge_interceptions_total") == 320
+        refused = house.metric("aibridge_interceptions_total", cause="circuit_open")
+        assert refused == house.metric("aibridge_circuit_breaker_rejects_total") > 0
+        set_clock(house).ahead = TIMEOUT
+        for _ in range(3):
+            assert (await ask(house, "anthropic")).status == 200
+        assert house.metric("aibridge_circuit_breaker_state") == 0
+
+
+async def test_with_its_defaults_the_fifth_in_a_row_opens_for_half_a_minute(build_house, ask):
+    async with build_house(provider={"anthropic": {"circuit_breaker": {"enabled": True}}}) as house:
+        for fault in [*["status:529"] * 4, "", *["status:529"] * 5]:
+            assert (await ask(house, "anthropic", fault)).status in {200, 529}
+        assert house.simulator.ledger.arrived == 10
+        await check_refused(house, ask, ended=11, least=30 - PATIENCE, most=30)
 
 
 async def test_by_default_there_is_no_breaker(house, ask):
