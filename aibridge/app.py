@@ -58,10 +58,10 @@ class App:
             version=__version__,
             wire=IMPLEMENTATION,
         )
+        self.dump_files = self._build_dump_files()
         self.recorder = self._build_recorder()
         limits_of = _circuit_limits(config)
         self.circuits = Circuits(limits_of, self.metrics) if limits_of else None
-        self.dump_files = self._build_dump_files()
         self._dump = None if self.dump_files is None else Dump(self.dump_files)
         books: list[Listener | None] = [self.recorder, self.metrics, Log(), tracing, self.circuits, self._dump, *extra]
         listener = Listeners([book for book in books if book is not None])

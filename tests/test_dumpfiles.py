@@ -190,29 +190,33 @@ def test_nothing_is_followed_or_overwritten(build, tmp_path, losses):
     assert losses.count == 2
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def full_disk():
-    """No file of this process can grow beyond 2,000 bytes: the kernel itself refuses, in the middle of a write."""
+    """No file of this process can grow beyond 2,000 bytes: the kernel itself refuses, in the middle of a write.
+
+    Only around the writing: a test runner whose output goes to a file writes there too.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.usefixtures("full_disk")
 def test_a_full_disk_is_counted_and_told_once(build, losses, caplog):
     files = build(body=100_000)
-    big = [files.begin("a", name()) for _ in range(5)]
-    for file in big:
-        files.put(file, b"x" * 1500)
-    assert files.flush()
-    for _ in range(3):
+    big, small = [files.begin("a", name()) for _ in range(5)], files.begin("a", name())
+    with full_disk():
         for file in big:
-            files.put(file, b"y" * 1500)
+            files.put(file, b"x" * 1500)
         assert files.flush()
-    small = files.begin("a", name())
-    files.put(small, b"goes on")
-    assert files.flush()
+        for _ in range(3):
+            for file in big:
+                files.put(file, b"y" * 1500)
+            assert files.flush()
+        files.put(small, b"goes on")
+        assert files.flush()
     assert losses.count == 5, "once for each file"
     assert [record.message for record in caplog.records] == ["dumps are being lost"]
     assert open_(big[0]) == b"x" * 1500 + b"y" * 500, "a beginning, and nothing behind the gap"
