@@ -148,6 +148,27 @@ def test_a_long_stream_counts_at_its_end(desk):
     assert desk.ask()[1] == 30
 
 
+def test_streams_from_before_the_outage_do_not_open_it_again(desk):
+    old = [desk.ask()[0] for _ in range(4)]
+    desk.now += 100
+    desk.trip()
+    desk.now += 30
+    desk.end(desk.ask()[0], Health.SUCCESS)
+    desk.now += 1
+    for stream in old:
+        desk.end(stream, duration=131)
+    assert desk.ask()[1] is None
+    desk.trip()
+    assert desk.ask()[1] == 30
+
+
+def test_a_success_lets_a_failure_be_forgotten(desk):
+    desk.end(desk.ask()[0])
+    assert len(desk.circuits) == 1
+    desk.end(desk.ask()[0], Health.SUCCESS)
+    assert len(desk.circuits) == 0
+
+
 def test_a_provider_without_a_breaker_feeds_none(desk):
     for _ in range(5):
         interception, refused = desk.ask(provider="c")

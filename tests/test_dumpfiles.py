@@ -130,6 +130,17 @@ def test_the_oldest_go_when_all_are_too_many(build, tmp_path):
     assert left == set(made[-5:])
 
 
+def test_a_file_that_grows_counts_once(build, losses):
+    files = build(total=3 * BLOCK)
+    first, second = (files.begin("a", name()) for _ in range(2))
+    for _ in range(10):
+        for file in (first, second):
+            files.put(file, b"x" * 50)
+        assert files.flush()
+    assert (open_(first), open_(second)) == (b"x" * 500, b"x" * 500)
+    assert losses.count == 0
+
+
 def test_those_of_an_earlier_run_count_and_strangers_stay(build, tmp_path):
     folder = tmp_path / "dump" / "a"
     folder.mkdir(parents=True)
