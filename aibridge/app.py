@@ -1,18 +1,23 @@
 """How everything is put together: from a `Config` to two listeners, and back down again."""
 
 import asyncio
+import functools
 import logging
 from collections.abc import Coroutine, Mapping, Sequence
 
 from aibridge import __version__, jsontext
 from aibridge.auth import Authenticator, HeaderAuthenticator, KeyAuthenticator, OpenAuthenticator
+from aibridge.breaker import Limits
+from aibridge.circuits import Circuits
 from aibridge.clientstream import ClientStream
 from aibridge.config import ActorHeaders, AuthMode, Config, FrontProxy, Secret
 from aibridge.config import AnthropicProvider as AnthropicSettings
 from aibridge.config import BedrockProvider as BedrockSettings
 from aibridge.credentials import hint
 from aibridge.deadlines import Wheel
-from aibridge.errors import CredentialsError, RequestRejected
+from aibridge.dump import Dump, subfolders_for
+from aibridge.dumpfiles import DumpFiles
+from aibridge.errors import ConfigError, CredentialsError, RequestRejected
 from aibridge.gateway import Bounds, Gateway
 from aibridge.headers import JSON, OURS, ActorHeaderNames
 from aibridge.listeners import Listeners
@@ -58,9 +63,21 @@ class App:
             version=__version__,
             wire=IMPLEMENTATION,
         )
+        self.dump_files = self._build_dump_files()
         self.recorder = self._build_recorder()
+        limits_of = _circuit_limits(config)
+        self.circuits = Circuits(limits_of, self.metrics) if limits_of else None
+        self._dump = None if self.dump_files is None else Dump(self.dump_files)
         self.log = Log(asyncio.get_running_loop())
-        books: list[Listener | None] = [self.recorder, self.metrics, self.log, tracing, *extra]
+        books: list[Listener | None] = [
+            self.recorder,
+            self.metrics,
+            self.log,
+            tracing,
+            self.circuits,
+            self._dump,
+            *extra,
+        ]
         listener = Listeners([book for book in books if book is not None])
         providers = [_build_provider(name, config, self.metrics) for name in config.providers]
         self._signing = [one for one in providers if isinstance(one, BedrockProvider) and one.bearer_token is None]
@@ -107,6 +124,8 @@ class App:
         await self._admin.close()
         for pool in self._pools.values():
             pool.close()
+        if self.dump_files is not None:
+            await asyncio.to_thread(self.dump_files.close)
         if self.recorder is not None:
             await asyncio.to_thread(self.recorder.close)
         if self._tracing is not None:
@@ -118,6 +137,21 @@ class App:
             return None
         store = SQLiteStore(records.path)
         return Recorder(store, max_queued=records.max_queued, on_dropped=self.metrics.dropped)
+
+    def _build_dump_files(self) -> DumpFiles | None:
+        settings = self._config.dump
+        if settings.path is None:
+            return None
+        try:
+            return DumpFiles(
+                settings.path,
+                subfolders_for(tuple(self._config.providers)),
+                max_body_bytes=settings.max_body_bytes,
+                max_total_bytes=settings.max_total_bytes,
+                on_lost=self.metrics.dump_lost,
+            )
+        except OSError as error:
+            raise ConfigError(f"dump.path: {settings.path}: {error.strerror or error}") from error
 
     def _surroundings(self, providers: list[Provider], listener: Listener) -> Mapping[str, Surroundings]:
         loop = asyncio.get_running_loop()
@@ -131,9 +165,15 @@ class App:
                 deadlines=_deadlines(self._config, provider.name),
                 max_response_bytes=self._config.limits.max_response_bytes,
                 on_trailing=self.metrics.trailing,
+                refused_for=self.circuits.ask if self.circuits is not None and self._breaks(provider.name) else None,
+                tee=None if self._dump is None else self._dump.tee,
+                new_dump=None if self._dump is None else functools.partial(self._dump.relayed, provider.name),
             )
             for provider in providers
         }
+
+    def _breaks(self, provider: str) -> bool:
+        return self._config.providers[provider].circuit_breaker.enabled
 
     def _serve_data(self, client: ClientStream) -> Coroutine[None, None, None] | None:
         if client.path in _HEALTH_PATHS and client.method in {"GET", "HEAD"}:
@@ -214,6 +254,16 @@ def _deadlines(config: Config, provider: str) -> Deadlines:
         client_stall=timeouts.client_stall,
         ping=timeouts.ping,
     )
+
+
+def _circuit_limits(config: Config) -> dict[str, Limits]:
+    """Return the limits of the providers that have a circuit breaker."""
+    breakers = {name: provider.circuit_breaker for name, provider in config.providers.items()}
+    return {
+        name: Limits(breaker.failures, breaker.interval, breaker.timeout, breaker.probes)
+        for name, breaker in breakers.items()
+        if breaker.enabled
+    }
 
 
 def _pool_settings(config: Config, provider: str) -> PoolSettings:

@@ -159,6 +159,7 @@ _BaseURL = Annotated[str, AfterValidator(_clean_base_url)]
 _Port = Annotated[int, Field(ge=0, le=65535)]
 _Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Size = Annotated[ByteSize, Field(gt=0)]
+_Count = Annotated[int, Field(gt=0)]
 _Text = Annotated[str, Field(min_length=1)]
 _TagKey = Annotated[str, Field(min_length=1, max_length=128)]
 _TagValue = Annotated[str, Field(max_length=256)]
@@ -212,10 +213,25 @@ class TimeoutOverrides(_Section):
     keep_alive_upstream: _Seconds | None = None
 
 
+class CircuitBreaker(_Section):
+    """When an upstream that keeps failing is left alone: for each route and model, all clients together."""
+
+    enabled: bool = False
+    failures: _Count = 5
+    """In a row, that open the circuit."""
+    interval: _Seconds = 10.0
+    """In which they happen."""
+    timeout: _Seconds = 30.0
+    """How long the circuit stays open."""
+    probes: _Count = 3
+    """Requests that pass while it is half-open; as many successes in a row close it."""
+
+
 class _Provider(_Section):
     send_actor_headers: bool = False
     """Tell the upstream who asked, in headers."""
     timeouts: TimeoutOverrides = TimeoutOverrides()
+    circuit_breaker: CircuitBreaker = CircuitBreaker()
 
 
 class AnthropicProvider(_Provider):
@@ -464,8 +480,25 @@ class Records(_Section):
 
     enabled: bool = True
     path: Path = Path("aibridge.db")
-    max_queued: Annotated[int, Field(gt=0)] = 50_000
+    max_queued: _Count = 50_000
     """Rows that wait in memory for a store that is slow or away; beyond it they are dropped and counted."""
+
+
+class DumpSettings(_Section):
+    """Where requests and answers are written down as they pass, for an operator who looks for a fault."""
+
+    path: Path | None = None
+    """A folder; none: nothing is dumped. The files hold prompts and answers."""
+    max_body_bytes: _Size = ByteSize(16 * MIB)
+    """Of the body in one file."""
+    max_total_bytes: _Size = ByteSize(1024 * MIB)
+    """Of all files together; beyond it the oldest are deleted."""
+
+    @model_validator(mode="after")
+    def _has_room_for_one(self) -> Self:
+        if self.max_total_bytes < self.max_body_bytes:
+            raise _error("max_total_bytes should not be below max_body_bytes")
+        return self
 
 
 class LogSettings(_Section):
@@ -500,6 +533,7 @@ class Settings(_Section):
     tls: TLS = TLS()
     proxy: Proxy = Proxy()
     records: Records = Records()
+    dump: DumpSettings = DumpSettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
     tracing: TracingSettings = TracingSettings()
@@ -855,6 +889,8 @@ def _config(settings: Settings, notes: list[str], *, simulated: bool = False) ->
     is_open = settings.auth.effective_mode is AuthMode.OPEN
     if is_open and not simulated and not _is_loopback(settings.listen.host):
         notes.append(f"the gateway is open: whoever reaches {settings.listen.host} may use the credentials here")
+    if settings.dump.path is not None:
+        notes.append(f"requests and answers are written down in {settings.dump.path}, prompts too")
     return Config.model_construct(**dict(settings), simulated=simulated, notes=tuple(notes))
 
 

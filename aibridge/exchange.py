@@ -18,7 +18,7 @@ from aibridge.clientstream import ClientStream
 from aibridge.credentials import redact_bytes, redact_headers, secrets_of
 from aibridge.dialects import words_of
 from aibridge.errors import AibridgeError, UpstreamFailure
-from aibridge.headers import JSON, RETRY_SOON
+from aibridge.headers import JSON, RETRY_SOON, retry_after
 from aibridge.lifecycle import Cause, Signal, State
 from aibridge.linger import Linger
 from aibridge.providers.base import Provider
@@ -56,7 +56,7 @@ class Exchange:
     __slots__ = (
         "_around", "_attempt", "_attempt_at", "_body", "_body_ended", "_client", "_connecting", "_connection", "_head",
         "_heard_at", "_interception", "_late", "_mended", "_on_end", "_origin", "_paused_at", "_provider", "_relay",
-        "_request", "_said_at", "_sent_at", "_sent_to", "_started", "_unsent", "_whole",
+        "_request", "_retry_after", "_said_at", "_sent_at", "_sent_to", "_started", "_unsent", "_whole",
     )  # fmt: skip
 
     def __init__(
@@ -86,6 +86,7 @@ class Exchange:
         self._whole: tuple[int, Headers, bytes] | None = None
         self._late = False
         self._mended = False
+        self._retry_after = RETRY_SOON
         now = around.loop.time()
         self._sent_at = self._heard_at = self._said_at = now
         # The connection may still be full of the answer before.
@@ -112,6 +113,11 @@ class Exchange:
             self._begin(connection)
         else:
             self._connect()
+
+    def refuse(self, seconds: int) -> None:
+        """End: the circuit is open; the upstream is not contacted, and the client is asked to wait."""
+        self._retry_after = retry_after(seconds)
+        self._end(Signal.CIRCUIT_OPEN, "")
 
     def drain(self) -> None:
         """End: the drain deadline is reached."""
@@ -301,7 +307,9 @@ class Exchange:
         if connection.secrets:
             self._relay.secrets += connection.secrets
         self._sent_at = self._around.loop.time()
-        connection.send(self._request, self)
+        tee = self._around.tee
+        sink = self if tee is None else tee(self._interception, self._attempt, self._request, self)
+        connection.send(self._request, sink)
 
     def _new_attempt(self) -> None:
         self._attempt += 1
@@ -487,8 +495,8 @@ class Exchange:
         relay = self._relay
         status, telling = relay.refusal(late=self._late)
         headers = JSON + self._id_header
-        if relay.cause is Cause.DRAINING:
-            headers += RETRY_SOON
+        if relay.cause in _FOR_A_WHILE:
+            headers += self._retry_after
         return status, headers, self._provider.dialect.error_body(telling)
 
     def _settle(self) -> None:
@@ -529,6 +537,8 @@ def _say_nothing() -> None:
 
 
 _GATHERING = frozenset({State.COLLECTING, State.REFUSED})
+_FOR_A_WHILE = frozenset({Cause.DRAINING, Cause.CIRCUIT_OPEN})
+"""Ends after which the same request may do well a little later."""
 _TRUSTED = frozenset({Cause.CLEAN, Cause.HTTP_STATUS, Cause.ERROR_EVENT})
 """Ends after which a connection whose body came whole is kept. After any other it is in doubt."""
 _OF_THEIR_BODY = frozenset({b"content-type", b"content-encoding"})

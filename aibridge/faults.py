@@ -46,6 +46,7 @@ FAULT_OF: dict[Cause, Fault] = {
     Cause.RESPONSE_TIMEOUT: Fault(504, ErrorKind.TIMEOUT, "the upstream did not answer in time"),
     Cause.UNEXPECTED_RESPONSE: Fault(502, ErrorKind.API, "the upstream sent an answer of the wrong kind"),
     Cause.PROTOCOL_ERROR: Fault(502, ErrorKind.API, "the upstream broke the rules of HTTP"),
+    Cause.CIRCUIT_OPEN: Fault(503, ErrorKind.OVERLOADED, "the circuit breaker is open: the upstream failed too often"),
     Cause.DRAINING: Fault(503, ErrorKind.OVERLOADED, "the gateway is shutting down; try again"),
     Cause.INTERNAL: Fault(500, ErrorKind.API, "the gateway failed; its operators can find this request by its id"),
 }

@@ -183,7 +183,9 @@ class Gateway:
             return
         outgoing = await provider.prepare_passthrough(request, route.path)
         self._counters.passed_through(provider.name, route.pattern, request.method)
-        relayed = Passthrough(client, around.pool, provider.passthrough_answer, around.max_response_bytes)
+        relayed = Passthrough(
+            client, around.pool, provider.passthrough_answer, around.max_response_bytes, around.new_dump
+        )
         await relayed.run(outgoing, around.deadlines)
 
     def _intercept(
@@ -194,8 +196,12 @@ class Gateway:
         around = self._around[provider.name]
         interception = _open(route, actor, request, reading)
         around.listener.opened(interception)
+        seconds = around.refused_for(interception) if around.refused_for is not None else None
         exchange = Exchange(interception, provider, client, around, time.perf_counter(), self._ended)
         self._live.add(exchange)
+        if seconds is not None:
+            exchange.refuse(seconds)
+            return None
         missing = provider.missing(request)
         if missing is not None:
             return self._send_later(missing, exchange, provider, request, interception)

@@ -47,7 +47,13 @@ _USUAL_CONNECTION = frozenset({b"keep-alive", b"close"})
 JSON: Headers = ((b"content-type", b"application/json"),)
 """The media type of every answer of ours."""
 
-RETRY_SOON: Headers = ((b"retry-after", b"1"),)
+
+def retry_after(seconds: int) -> Headers:
+    """Return the header that asks a client to come again after a time, not before."""
+    return ((b"retry-after", b"%d" % seconds),)
+
+
+RETRY_SOON: Headers = retry_after(1)
 """Said by a gateway that is shutting down: another one is there, or will be in a moment."""
 
 

@@ -46,6 +46,7 @@ class Cause(StrEnum):
     HTTP_STATUS = "http_status"
     UNEXPECTED_RESPONSE = "unexpected_response"
     PROTOCOL_ERROR = "protocol_error"
+    CIRCUIT_OPEN = "circuit_open"
     BEFORE_RESPONSE = "before_response"
     DISCONNECTED = "disconnected"
     STALLED = "stalled"
@@ -70,6 +71,7 @@ TERMINATION_OF: dict[Cause, Termination] = {
     Cause.HTTP_STATUS: Termination.UPSTREAM_ERROR,
     Cause.UNEXPECTED_RESPONSE: Termination.UPSTREAM_ERROR,
     Cause.PROTOCOL_ERROR: Termination.UPSTREAM_ERROR,
+    Cause.CIRCUIT_OPEN: Termination.UPSTREAM_ERROR,
     Cause.BEFORE_RESPONSE: Termination.CLIENT_GONE,
     Cause.DISCONNECTED: Termination.CLIENT_GONE,
     Cause.STALLED: Termination.CLIENT_GONE,
@@ -101,8 +103,8 @@ def health_of(cause: Cause, http_status: int | None, error_type: str | None) -> 
     termination = TERMINATION_OF[cause]
     if termination is Termination.COMPLETED:
         return Health.SUCCESS
-    if termination is not Termination.UPSTREAM_ERROR:
-        return Health.NEITHER
+    if termination is not Termination.UPSTREAM_ERROR or cause is Cause.CIRCUIT_OPEN:
+        return Health.NEITHER  # an upstream that was not asked says nothing
     if cause is Cause.HTTP_STATUS:
         unhealthy = http_status is not None and (http_status >= _SERVER_ERROR or http_status in _UNHEALTHY_STATUSES)
         return Health.FAILURE if unhealthy else Health.NEITHER
@@ -159,6 +161,7 @@ class Signal(Enum):
     CLIENT_LOST = auto()
     CLIENT_STALLED = auto()
     # gateway
+    CIRCUIT_OPEN = auto()
     DRAINED = auto()
     BUG = auto()
 
@@ -205,6 +208,7 @@ _ROWS: dict[Signal, tuple[Step, Step, Step, Step, Step]] = {
     Signal.DELIVERED:         (_IMPOSSIBLE,                     _IMPOSSIBLE,                   _IMPOSSIBLE,                   _IMPOSSIBLE, _end(Cause.CLEAN)),
     Signal.CLIENT_LOST:       (_end(Cause.BEFORE_RESPONSE),     _end(Cause.DISCONNECTED),      _end(Cause.BEFORE_RESPONSE),   _REFUSED,    _end(Cause.DISCONNECTED)),
     Signal.CLIENT_STALLED:    (_IMPOSSIBLE,                     _end(Cause.STALLED),           _IMPOSSIBLE,                   _IMPOSSIBLE, _end(Cause.STALLED)),
+    Signal.CIRCUIT_OPEN:      (_end(Cause.CIRCUIT_OPEN),        _IMPOSSIBLE,                   _IMPOSSIBLE,                   _IMPOSSIBLE, _IMPOSSIBLE),
     Signal.DRAINED:           (_end(Cause.DRAINING),            _end(Cause.DRAINING),          _end(Cause.DRAINING),          _REFUSED,    _end(Cause.DRAINING)),
     Signal.BUG:               (_end(Cause.INTERNAL),            _end(Cause.INTERNAL),          _end(Cause.INTERNAL),          _REFUSED,    _end(Cause.INTERNAL)),
 }  # fmt: skip

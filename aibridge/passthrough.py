@@ -11,7 +11,7 @@ from aibridge.credentials import redact_bytes, redact_headers, secrets_of
 from aibridge.errors import RequestRejected, UpstreamFailure
 from aibridge.lifecycle import Signal
 from aibridge.providers.base import Answer
-from aibridge.surroundings import Deadlines
+from aibridge.surroundings import Deadlines, RelayedDump
 from aibridge.upstream import CLOSINGS, Connection, Origin, Pool
 from aibridge.values import ResponseHead, UpstreamRequest
 
@@ -24,15 +24,22 @@ class Passthrough:
         pool: the upstream's connections.
         read_answer: makes the client's answer of the upstream's.
         max_bytes: bound of the answer's body.
+        new_dump: makes what writes it all down, where that is asked for.
     """
 
     def __init__(
-        self, client: ClientStream, pool: Pool, read_answer: Callable[[ResponseHead, bytes], Answer], max_bytes: int
+        self,
+        client: ClientStream,
+        pool: Pool,
+        read_answer: Callable[[ResponseHead, bytes], Answer],
+        max_bytes: int,
+        new_dump: Callable[[], RelayedDump] | None = None,
     ) -> None:
         self._client = client
         self._pool = pool
         self._read_answer = read_answer
         self._max_bytes = max_bytes
+        self._dump = None if new_dump is None else new_dump()
         self._head: ResponseHead | None = None
         self._parts: list[bytes] = []
         self._size = 0
@@ -55,8 +62,10 @@ class Passthrough:
             async with asyncio.timeout(deadlines.response):
                 await self._ask(request, deadlines.connect)
         except TimeoutError:
+            self._tell_dump("no whole answer in time")
             raise RequestRejected("upstream_timeout", 504, "the upstream did not answer in time") from None
         except UpstreamFailure as error:
+            self._tell_dump(str(error))
             raise RequestRejected("upstream_failed", 502, "the upstream cannot be reached") from error
         finally:
             self._client.listener = None
@@ -90,7 +99,11 @@ class Passthrough:
             return
         self._connection = connection
         self._secrets = secrets_of(request.headers, request.target) + connection.secrets
-        connection.send(request, self)
+        connection.send(request, self if self._dump is None else self._dump.tee(request, self))
+
+    def _tell_dump(self, error: str) -> None:
+        if self._dump is not None:
+            self._dump.failed(error)
 
     def head_received(self, head: ResponseHead) -> None:
         """Keep the head."""

@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from aibridge.deadlines import Wheel
-from aibridge.upstream import Pool
-from aibridge.values import Listener
+from aibridge.upstream import Pool, Sink
+from aibridge.values import Interception, Listener, UpstreamRequest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +26,28 @@ class Deadlines:
         return min(self.connect, self.response, self.idle, self.client_stall, self.ping)
 
 
+class RelayedDump(Protocol):
+    """Writes down what passes for one request that is relayed only."""
+
+    def tee(self, request: UpstreamRequest, sink: Sink) -> Sink:
+        """Take the request as it is sent, and return what the answer has to go through on its way to `sink`."""
+
+    def failed(self, error: str) -> None:
+        """There is no whole answer."""
+
+
+Tee = Callable[[Interception, int, UpstreamRequest, Sink], Sink]
+"""Takes the request of an attempt as it is sent, and returns what the answer has to go through on its way."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """What all exchanges of one provider share. `on_trailing` counts bytes behind a terminal event."""
+    """What all exchanges of one provider share.
+
+    `on_trailing` counts bytes behind a terminal event. `refused_for` is asked whether an interception may contact the
+    upstream: None, or the seconds to wait. It is None itself where there is no circuit breaker, and `tee` and
+    `new_dump` are where nothing is dumped.
+    """
 
     loop: asyncio.AbstractEventLoop
     wheel: Wheel
@@ -36,3 +56,6 @@ class Surroundings:
     deadlines: Deadlines
     max_response_bytes: int
     on_trailing: Callable[[str, int], None]
+    refused_for: Callable[[Interception], int | None] | None = None
+    tee: Tee | None = None
+    new_dump: Callable[[], RelayedDump] | None = None

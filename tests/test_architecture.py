@@ -16,13 +16,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 FLOORS = [
     ["errors", "lifecycle", "ids", "text", "deadlines", "__init__"],
-    ["values", "faults", "jsontext", "config"],
-    ["headers", "callers", "clientstream", "credentials", "listeners", "stores/", "telemetry/"],
-    ["wire/", "auth", "clientconnection", "recorder"],
-    ["dialects/"],
+    ["values", "breaker", "faults", "jsontext", "config"],
+    ["headers", "callers", "circuits", "clientstream", "credentials", "listeners", "stores/", "telemetry/"],
+    ["wire/", "auth", "clientconnection", "dumptext", "recorder"],
+    ["dialects/", "dumpfiles"],
     ["relay", "providers/"],
     ["routing", "server", "upstream"],
-    ["surroundings"],
+    ["surroundings", "dump"],
     ["linger", "passthrough"],
     ["exchange"],
     ["gateway"],
@@ -77,14 +77,19 @@ DOORS = {
     "ssl": {"aibridge.upstream"},
     "urllib.request": {"aibridge.upstream"},
     "http.client": {"aibridge.demo"},
-    "threading": {"aibridge.providers.renewal", "aibridge.recorder", "aibridge.telemetry.metrics"},
-    "os": {"aibridge.cli", "aibridge.config", "aibridge.providers.aws", "aibridge.wire"},
+    "threading": {
+        "aibridge.dumpfiles",
+        "aibridge.providers.renewal",
+        "aibridge.recorder",
+        "aibridge.telemetry.metrics",
+    },
+    "os": {"aibridge.cli", "aibridge.config", "aibridge.dumpfiles", "aibridge.providers.aws", "aibridge.wire"},
 }
 """Each library, and the files that may import it. Third-party libraries that are not here may not be imported."""
 
 PURE = {
-    "errors", "lifecycle", "ids", "text", "deadlines", "__init__", "values", "faults", "jsontext", "headers",
-    "callers", "credentials", "wire/", "auth", "dialects/", "relay",
+    "errors", "lifecycle", "ids", "text", "deadlines", "__init__", "values", "faults", "jsontext", "breaker", "headers",
+    "callers", "credentials", "dumptext", "wire/", "auth", "dialects/", "relay",
 }  # fmt: skip
 """Rooms that do no I/O and read no clock: bytes and times come in as arguments. They import only each other."""
 

@@ -150,6 +150,8 @@ def test_all_mistakes_are_told_at_once_each_with_its_key(mistakes):
         ("auth: {keys: [{name: a, key: x}, {name: b, key: x}]}", "auth: two names have the same key"),
         ("tls: {ca_file: /nowhere}", "tls.ca_file: Path does not point to a file"),
         ("listen: {port: 81}\nadmin: {port: 81}", "listen.port and admin.port should differ"),
+        ("dump: {path: d, max_total_bytes: 1MiB}", "dump: max_total_bytes should not be below max_body_bytes"),
+        ("dump: {paht: d}", "dump.paht: unknown key; did you mean 'path'?"),
         ("proxy: {url: 'socks://h'}", "proxy.url: should be an http:// or https:// URL with a host"),
     ],
 )
@@ -168,6 +170,12 @@ def test_a_mistake_is_named(mistakes, text, line):
         ("anthropic: {base_url: 'http://h/?a=b'}", "should have no query and no fragment"),
         ("anthropic: {base_url: 'http://h:port'}", "providers.anthropic.base_url: should be a URL"),
         ("anthropic: {timeouts: {conect: 1}}", "providers.anthropic.timeouts.conect: unknown key; did you mean 'conn"),
+        (
+            "anthropic: {circuit_breaker: {enabeld: true}}",
+            "circuit_breaker.enabeld: unknown key; did you mean 'enabled",
+        ),
+        ("anthropic: {circuit_breaker: {failures: 0}}", "anthropic.circuit_breaker.failures: should be greater than 0"),
+        ("anthropic: {circuit_breaker: {timeout: 0}}", "anthropic.circuit_breaker.timeout: should be greater than 0"),
         ("a: {}", "providers.a.kind: should be one of anthropic, bedrock"),
         ("a: text", "providers.a"),
         ("bedrock: {}", "providers.bedrock: region is needed (or AWS_REGION in the environment, or base_url)"),
@@ -654,3 +662,8 @@ def test_what_models_take_otherwise(load):
 )
 def test_mistakes_in_what_models_take_are_named(mistakes, text, line):
     assert any(line in mistake for mistake in mistakes(text))
+
+
+def test_a_dump_is_noted_since_it_holds_prompts(load):
+    loaded = load(MINIMAL + "auth: {keys: [{name: a, key: b}]}\ndump: {path: /var/tmp/dump}")
+    assert loaded.notes == ("requests and answers are written down in /var/tmp/dump, prompts too",)

@@ -114,6 +114,7 @@ def test_our_own_bug_ends_every_state_as_ours(state):
         ((Signal.STREAM_HEAD, Signal.ERROR_EVENT, Signal.CLIENT_LOST), Cause.ERROR_EVENT),
         ((Signal.ERROR_HEAD, Signal.CLIENT_LOST), Cause.HTTP_STATUS),
         # gateway
+        ((Signal.CIRCUIT_OPEN,), Cause.CIRCUIT_OPEN),
         ((Signal.DRAINED,), Cause.DRAINING),
         ((Signal.STREAM_HEAD, Signal.DRAINED), Cause.DRAINING),
         ((Signal.STREAM_HEAD, Signal.LAST_WORD, Signal.DRAINED), Cause.DRAINING),
@@ -174,7 +175,11 @@ def test_neither_the_client_nor_we_make_an_upstream_ill():
             assert health_of(cause, 200, None) is Health.NEITHER
 
 
+def test_an_upstream_that_was_not_asked_is_neither_well_nor_ill():
+    assert health_of(Cause.CIRCUIT_OPEN, None, None) is Health.NEITHER
+
+
 def test_every_other_end_of_the_upstream_is_a_failure():
     for cause, termination in TERMINATION_OF.items():
-        if termination is Termination.UPSTREAM_ERROR and cause is not Cause.HTTP_STATUS:
+        if termination is Termination.UPSTREAM_ERROR and cause not in {Cause.HTTP_STATUS, Cause.CIRCUIT_OPEN}:
             assert health_of(cause, None, None) is Health.FAILURE

@@ -2,7 +2,7 @@
 
 Series are summed up with these bounds: P providers (as configured, say 3), M models (those that the configuration
 names, `max_models` others, and `other`: say 211; 10 in use), R routes and H methods that are intercepted (1 each: only
-POST /v1/messages is), C clients (15: `callers.CLIENT_NAMES`; say 5 in use), X causes (21; say 6 in use). A cause has
+POST /v1/messages is), C clients (15: `callers.CLIENT_NAMES`; say 5 in use), X causes (22; say 6 in use). A cause has
 one termination, and a termination one status, so that those two labels multiply nothing. Worst cases are what hostile
 clients could reach, in use is what to expect; `metrics.max_models` is the bound to lower.
 """
@@ -24,6 +24,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from aibridge.breaker import BreakerState
 from aibridge.lifecycle import Cause, Termination
 from aibridge.values import Attempt, Interception, Outcome
 
@@ -36,6 +37,8 @@ STATUS_OF = {
     Termination.CLIENT_GONE: "client_gone",
     Termination.GATEWAY_ERROR: "failed",
 }
+
+_VALUE_OF = {BreakerState.CLOSED: 0.0, BreakerState.HALF_OPEN: 0.5, BreakerState.OPEN: 1.0}
 
 MAX_MODEL_LENGTH = 128
 """Characters; a longer model name is `other`, since a client chooses it."""
@@ -90,6 +93,7 @@ class Metrics:
         self._slots = max_models
         self._fields: set[str] = set()
         self._open: dict[tuple[str, str, str], _Open] = {}
+        self._ill: dict[tuple[str, str, str], dict[str, float]] = {}
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
@@ -105,7 +109,7 @@ class Metrics:
             ("provider", "model", "route"),
             registry=registry,
         )
-        # P x M x R x H x C x X = 3 x 211 x 1 x 1 x 15 x 21 = 199,395, by a client that tries everything; in use
+        # P x M x R x H x C x X = 3 x 211 x 1 x 1 x 15 x 22 = 208,890, by a client that tries everything; in use
         # 3 x 10 x 1 x 1 x 5 x 6 = 900, fewer since a client keeps to its provider.
         self.total = Counter(
             "aibridge_interceptions",
@@ -178,6 +182,34 @@ class Metrics:
             "Records lost because the store was away for too long, or refused them.",
             registry=registry,
         )
+        # P x R x M = 3 x 1 x 211 = 633; in use as many as have ever tripped. `endpoint` is what the predecessor's
+        # dashboards call the route.
+        self.circuit_state = Gauge(
+            "aibridge_circuit_breaker_state",
+            "0 closed, 0.5 half-open, 1 open; where models share a label, the worst of theirs.",
+            ("provider", "endpoint", "model"),
+            registry=registry,
+        )
+        # As above.
+        self.circuit_trips = Counter(
+            "aibridge_circuit_breaker_trips",
+            "Circuits that opened, from closed or half-open.",
+            ("provider", "endpoint", "model"),
+            registry=registry,
+        )
+        # As above.
+        self.circuit_rejects = Counter(
+            "aibridge_circuit_breaker_rejects",
+            "Interceptions ended because the circuit was open, or half-open with its probes under way.",
+            ("provider", "endpoint", "model"),
+            registry=registry,
+        )
+        # 1.
+        self.dumps_lost = Counter(
+            "aibridge_dumps_lost",
+            "Files of the API dump that could not be written, or not whole.",
+            registry=registry,
+        )
         # 1.
         self.build_info = Gauge(
             "aibridge_build_info",
@@ -246,6 +278,27 @@ class Metrics:
     def dropped(self, count: int) -> None:
         """Count lost records. May be called on any thread."""
         self.records_dropped.inc(count)
+
+    def dump_lost(self) -> None:
+        """Count a file of the dump that is not whole. May be called on any thread."""
+        self.dumps_lost.inc()
+
+    def circuit_changed(self, provider: str, route: str, model: str, state: BreakerState) -> None:
+        """Show a circuit's new state, and count it where it opened."""
+        with self._lock:
+            labels = (provider, route, self._model_label(model))
+            ill = self._ill.setdefault(labels, {})  # bounded as circuits are: closed ones leave
+            ill[model] = _VALUE_OF[state]
+            if state is BreakerState.CLOSED:
+                del ill[model]
+            self.circuit_state.labels(*labels).set(max(ill.values(), default=0.0))
+            if state is BreakerState.OPEN:
+                self.circuit_trips.labels(*labels).inc()
+
+    def circuit_refused(self, provider: str, route: str, model: str) -> None:
+        """Count a request that a circuit did not let pass."""
+        with self._lock:
+            self.circuit_rejects.labels(provider, route, self._model_label(model)).inc()
 
     def render(self) -> tuple[bytes, str]:
         """Return the text for a scrape and its content type. May be called on any thread.

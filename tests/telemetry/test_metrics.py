@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from aibridge.breaker import BreakerState
 from aibridge.callers import CLIENT_NAMES
 from aibridge.lifecycle import TERMINATION_OF, Cause
 from aibridge.telemetry.metrics import MAX_FIELDS, Metrics
@@ -178,6 +179,36 @@ def test_counters_of_their_own(metrics, value):
     assert value("aibridge_build_info", version="1.2.3", wire="pure") == 1
 
 
+def test_circuits(metrics, value):
+    labels = {"provider": "anthropic", "endpoint": "/v1/messages", "model": "claude-sonnet-4-5"}
+    seen = []
+    for state in (BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.OPEN, BreakerState.CLOSED):
+        metrics.circuit_changed(*labels.values(), state)
+        seen.append(value("aibridge_circuit_breaker_state", **labels))
+    assert seen == [1.0, 0.5, 1.0, 0.0]
+    assert value("aibridge_circuit_breaker_trips_total", **labels) == 2
+    metrics.circuit_refused(*labels.values())
+    assert value("aibridge_circuit_breaker_rejects_total", **labels) == 1
+
+
+def test_circuits_past_the_bound_share_a_label_that_tells_the_worst():
+    metrics = Metrics(max_models=0)
+    seen = []
+    for model, state in [
+        ("x", BreakerState.OPEN),
+        ("y", BreakerState.OPEN),
+        ("y", BreakerState.HALF_OPEN),
+        ("x", BreakerState.CLOSED),
+        ("y", BreakerState.CLOSED),
+    ]:
+        metrics.circuit_changed("anthropic", "/v1/messages", model, state)
+        [sample] = samples(metrics, "aibridge_circuit_breaker_state")
+        assert sample.labels["model"] == "other"
+        seen.append(sample.value)
+    assert seen == [1.0, 1.0, 1.0, 0.5, 0.0]
+    assert total(metrics, "aibridge_circuit_breaker_trips_total") == 2
+
+
 def test_rendered_text(metrics, make_interception, make_outcome):
     metrics.opened(make_interception())
     metrics.closed(make_interception(), make_outcome())
@@ -199,7 +230,7 @@ def test_two_do_not_share_numbers(make_interception):
 
 def test_the_arithmetic_of_the_worst_case_is_still_right():
     assert len(CLIENT_NAMES) == 15
-    assert len(Cause) == 21
+    assert len(Cause) == 22
 
 
 BEYOND = "aibridge_overhead_beyond_provider_seconds"

@@ -1,0 +1,156 @@
+"""The circuit breakers of all providers: one circuit for each provider, route and model, fed by outcomes.
+
+Asked before an upstream is contacted, told when an interception has ended. Only circuits of which something is known
+are kept: a healthy model costs a lookup that finds nothing, and a model name that a client made up leaves no trace
+unless the upstream fails at it.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
+
+from aibridge.breaker import BreakerState, Circuit, Fact, Limits, Request, step
+from aibridge.lifecycle import Health
+from aibridge.text import bounded
+from aibridge.values import Attempt, CredentialKind, Interception, Outcome
+
+_logger = logging.getLogger(__name__)
+
+MAX_CIRCUITS = 1000
+"""Kept at most. Beyond it the oldest closed one is forgotten; were all of them open, a new one would not be begun."""
+
+MAX_MODEL_CHARACTERS = 512
+"""Of a model's name: those that are longer and begin alike share a circuit. A client chooses it."""
+
+_MAX_NAME_BYTES = 256
+_TOO_MANY_REQUESTS = 429
+_FACT_OF = {Health.SUCCESS: Fact.SUCCEEDED, Health.FAILURE: Fact.FAILED, Health.NEITHER: Fact.LEFT}
+
+
+class Place(NamedTuple):
+    """What a circuit guards: an upstream may be well for one model, and ill for another."""
+
+    provider: str
+    route: str
+    model: str
+
+
+class CircuitCounters(Protocol):
+    """What is counted of circuits."""
+
+    def circuit_changed(self, provider: str, route: str, model: str, state: BreakerState) -> None:
+        """A circuit has a new state."""
+
+    def circuit_refused(self, provider: str, route: str, model: str) -> None:
+        """A request was refused."""
+
+
+class Circuits:
+    """A `Listener` that may be asked whether a request passes.
+
+    Args:
+        limits: of the providers that have a circuit breaker, by name.
+        counters: told of changes and refusals.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self, limits: Mapping[str, Limits], counters: CircuitCounters, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._limits = limits
+        self._counters = counters
+        self._clock = clock
+        self._circuits: dict[Place, Circuit] = {}
+
+    def __len__(self) -> int:
+        """How many circuits are kept."""
+        return len(self._circuits)
+
+    def ask(self, interception: Interception) -> int | None:
+        """Return None where the request passes; else whole seconds after which it may, at least one.
+
+        Whoever is let pass is told to `closed`, or else would hold its place as a probe for ever.
+        """
+        place = _place_of(interception)
+        circuit = self._circuits.get(place)
+        if circuit is None:
+            return None
+        now = self._clock()
+        taken = step(circuit, Fact.ASKED, Request(interception.id, now), now, self._limits[place.provider])
+        self._keep(place, circuit, taken.circuit)
+        if taken.refused_for is None:
+            return None
+        self._counters.circuit_refused(*place)
+        return max(1, math.ceil(taken.refused_for))
+
+    def opened(self, interception: Interception) -> None:
+        """Nothing is known of the upstream yet."""
+
+    def attempted(self, interception: Interception, attempt: Attempt) -> None:
+        """An attempt does not count: what the client got does."""
+
+    def closed(self, interception: Interception, outcome: Outcome) -> None:
+        """Feed the circuit with what the outcome says of the upstream's health."""
+        limits = self._limits.get(interception.provider)
+        if limits is None:
+            return
+        place, fact = _place_of(interception), _fact_of(interception, outcome)
+        circuit = self._circuits.get(place)
+        if circuit is None:
+            if fact is not Fact.FAILED:
+                return
+            circuit = Circuit()
+        now = self._clock()
+        request = Request(interception.id, now - outcome.duration)
+        self._keep(place, circuit, step(circuit, fact, request, now, limits).circuit)
+
+    def _keep(self, place: Place, before: Circuit, after: Circuit) -> None:
+        if after == _UNKNOWN:
+            self._circuits.pop(place, None)
+        elif place in self._circuits or self._make_room():
+            self._circuits[place] = after
+        else:
+            return
+        if after.state is not before.state:
+            self._counters.circuit_changed(*place, after.state)
+            _tell_change(place, before.state, after.state)
+
+    def _make_room(self) -> bool:
+        """Forget a circuit where there are too many. Returns whether there is room."""
+        if len(self._circuits) < MAX_CIRCUITS:
+            return True
+        closed = (place for place, circuit in self._circuits.items() if circuit.state is BreakerState.CLOSED)
+        oldest = next(closed, None)
+        if oldest is None:
+            return False
+        del self._circuits[oldest]
+        return True
+
+
+_UNKNOWN = Circuit()
+
+
+def _place_of(interception: Interception) -> Place:
+    return Place(interception.provider, interception.route, interception.model[:MAX_MODEL_CHARACTERS])
+
+
+def _fact_of(interception: Interception, outcome: Outcome) -> Fact:
+    # The limit of a client's own key is its own: it must not close the road to those who have another.
+    limited = outcome.evidence.http_status == _TOO_MANY_REQUESTS
+    if limited and interception.credential.kind is CredentialKind.BYOK:
+        return Fact.LEFT
+    return _FACT_OF[outcome.health]
+
+
+def _tell_change(place: Place, before: BreakerState, after: BreakerState) -> None:
+    level = logging.WARNING if after is BreakerState.OPEN else logging.INFO
+    fields = {
+        "provider": place.provider,
+        "endpoint": place.route,
+        "model": bounded(place.model, _MAX_NAME_BYTES),
+        "from": before.value,
+        "to": after.value,
+    }
+    _logger.log(level, "circuit breaker state change", extra={"fields": fields})

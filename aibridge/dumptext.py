@@ -1,0 +1,152 @@
+"""How requests and answers are written down for people: HTTP/1.1 text, with every credential cut to its hint. Pure.
+
+Bodies are written as they passed, but for the request's own credentials: an upstream may echo what it was sent. The
+framing of an answer is taken off before it gets here, so that its headers for that are renamed (`RENAMED`): the body
+reaches to the end of the text.
+"""
+
+import re
+from collections.abc import Iterator
+
+from aibridge.credentials import hint
+from aibridge.values import Headers, ResponseHead, UpstreamRequest
+
+RENAMED = b"x-aibridge-dump-"
+"""Stands before the names of headers that were true of the wire and would lie about the text."""
+
+LEFT_OUT = RENAMED + b"left-out"
+"""Header of a request whose body is longer than the bound: how many bytes are not there."""
+
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+_SCHEMES = frozenset({"bearer", "basic", "digest", "negotiate", "aws4-hmac-sha256"})
+_SECRET_NAME = re.compile(
+    rb"(?:^|[-_.])(?:auth|key|sig|jwt|pwd)(?:$|[-_.])"
+    rb"|api[-_]?key|access[-_]?key|token(?!s|-count)|secret|passw|signature|credential|assertion|bearer"
+    rb"|authori[sz]ation|authenticat|cookie",
+    re.IGNORECASE,
+)
+_SHORTEST_SECRET = 8
+_SLICE = 262_144
+_SHORTEST_PIECE = 5
+"""Bytes of a secret's beginning that are worth hiding where a text ends inside it."""
+_LINE_BREAKS = bytes.maketrans(b"\r\n\0", b"   ")
+
+
+def is_secret_name(name: bytes) -> bool:
+    """Whether a header or query parameter of this name holds a secret, as far as a name can tell."""
+    return _SECRET_NAME.search(name) is not None
+
+
+def secrets_in(request: UpstreamRequest) -> tuple[bytes, ...]:
+    """Return the secrets that a request carries in headers and query, longest first."""
+    values = [_secret_part(value) for name, value in request.headers if is_secret_name(name)]
+    values += [value for name, value in _parameters(request.target.encode("latin-1")) if is_secret_name(name)]
+    return tuple(sorted({value for value in values if len(value) >= _SHORTEST_SECRET}, key=len, reverse=True))
+
+
+def request_text(request: UpstreamRequest, secrets: tuple[bytes, ...], max_body_bytes: int) -> bytes:
+    """Return a request as it was sent; `content-length` is that of the body as it stands here."""
+    body = _body_text(request.body, secrets, max_body_bytes)
+    headers = tuple(pair for pair in request.headers if pair[0] != b"content-length")
+    if body or len(headers) < len(request.headers):
+        headers += ((b"content-length", b"%d" % len(body)),)
+    if len(request.body) > max_body_bytes:
+        headers += ((LEFT_OUT, b"%d" % (len(request.body) - max_body_bytes)),)
+    target = _masked_target(request.target.encode("latin-1")).translate(_LINE_BREAKS)
+    line = b"%b %b HTTP/1.1\r\n" % (request.method.encode("latin-1"), target)
+    return Redactor(secrets).whole(line + _lines(headers)) + body
+
+
+def head_text(head: ResponseHead, secrets: tuple[bytes, ...]) -> bytes:
+    """Return an answer's head as it came; the body is what follows, to the end."""
+    headers = tuple((RENAMED + name if name in _FRAMING else name, value) for name, value in head.headers)
+    return Redactor(secrets).whole(b"HTTP/1.1 %d \r\n" % head.status + _lines(headers))
+
+
+class Redactor:
+    """Takes secrets out of bytes that come in pieces, also where a secret stands across two of them."""
+
+    __slots__ = ("_held", "_secrets")
+
+    def __init__(self, secrets: tuple[bytes, ...]) -> None:
+        self._secrets = secrets
+        self._held = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what is safe to write; what may be the beginning of a secret waits for the next piece."""
+        text = self._replace(self._held + data)
+        size = max((_beginning_at_end(text, secret) for secret in self._secrets), default=0)
+        self._held = text[len(text) - size :]
+        return text[: len(text) - size]
+
+    def end(self) -> bytes:
+        """Return what waits, now that nothing follows; a longer piece of a secret is cut to its hint too."""
+        held, self._held = self._held, b""
+        return held if len(held) < _SHORTEST_PIECE else _hint(held)
+
+    def whole(self, data: bytes) -> bytes:
+        """Return what holds no half of a secret, at either end."""
+        return self._replace(data)
+
+    def _replace(self, text: bytes) -> bytes:
+        for secret in self._secrets:
+            if secret in text:
+                text = text.replace(secret, _hint(secret))
+        return text
+
+
+def _body_text(body: bytes, secrets: tuple[bytes, ...], max_bytes: int) -> bytes:
+    """Return a body, cut and redacted, slice by slice: so that other threads need not wait for all of a large one."""
+    redactor = Redactor(secrets)
+    end = min(len(body), max_bytes)
+    slices = [redactor.feed(body[at : min(at + _SLICE, end)]) for at in range(0, end, _SLICE)]
+    return b"".join([*slices, redactor.end()])
+
+
+def _beginning_at_end(text: bytes, secret: bytes) -> int:
+    """Return how many bytes at the end of the text are the beginning of a secret."""
+    at = text.find(secret[:1], max(0, len(text) - len(secret) + 1))
+    while at >= 0:
+        if secret.startswith(text[at:]):
+            return len(text) - at
+        at = text.find(secret[:1], at + 1)
+    return 0
+
+
+def _lines(headers: Headers) -> bytes:
+    lines = [b"%b: %b\r\n" % (name, _masked(name, value).translate(_LINE_BREAKS)) for name, value in headers]
+    return b"".join(lines) + b"\r\n"
+
+
+def _masked(name: bytes, value: bytes) -> bytes:
+    if not is_secret_name(name):
+        return value
+    secret = _secret_part(value)
+    return value[: len(value) - len(secret)] + _hint(secret)
+
+
+def _secret_part(value: bytes) -> bytes:
+    """Return a value without its scheme: what stands behind `Bearer `."""
+    scheme, _, rest = value.partition(b" ")
+    return rest if rest and scheme.decode("latin-1").lower() in _SCHEMES else value
+
+
+def _parameters(target: bytes) -> Iterator[tuple[bytes, bytes]]:
+    for pair in target.partition(b"?")[2].split(b"&"):
+        name, _, value = pair.partition(b"=")
+        yield name, value
+
+
+def _masked_target(target: bytes) -> bytes:
+    path, mark, query = target.partition(b"?")
+    if not mark:
+        return target
+    pairs = [
+        b"%b=%b" % (name, _hint(value)) if value and is_secret_name(name) else pair
+        for pair, (name, value) in zip(query.split(b"&"), _parameters(target), strict=True)
+    ]
+    return path + mark + b"&".join(pairs)
+
+
+def _hint(secret: bytes) -> bytes:
+    return hint(secret.decode("latin-1")).encode("latin-1")
