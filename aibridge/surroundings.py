@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from aibridge.deadlines import Wheel
+from aibridge.overhead import Relays, Spent
+from aibridge.telemetry.tracing import Tracing
 from aibridge.upstream import Pool
 from aibridge.values import Listener
 
@@ -27,7 +29,11 @@ class Deadlines:
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """What all exchanges of one provider share. `on_trailing` counts bytes behind a terminal event."""
+    """What all exchanges of one provider share.
+
+    `on_trailing` counts bytes behind a terminal event, `on_spent` the gateway's own work. `tracing` is there where
+    spans are sent.
+    """
 
     loop: asyncio.AbstractEventLoop
     wheel: Wheel
@@ -36,3 +42,6 @@ class Surroundings:
     deadlines: Deadlines
     max_response_bytes: int
     on_trailing: Callable[[str, int], None]
+    on_spent: Spent
+    relays: Relays
+    tracing: Tracing | None
