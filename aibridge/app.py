@@ -21,6 +21,7 @@ from aibridge.errors import ConfigError, CredentialsError, RequestRejected
 from aibridge.gateway import Bounds, Gateway
 from aibridge.headers import JSON, OURS, ActorHeaderNames
 from aibridge.listeners import Listeners
+from aibridge.overhead import Relays, TimedBooks
 from aibridge.providers.anthropic import AnthropicProvider
 from aibridge.providers.aws import Finder, Role
 from aibridge.providers.base import Provider
@@ -34,6 +35,8 @@ from aibridge.routing import RouteTable
 from aibridge.server import Server
 from aibridge.stores.sqlite import SQLiteStore
 from aibridge.surroundings import Deadlines, Surroundings
+from aibridge.telemetry.genai import GenAIMetrics
+from aibridge.telemetry.lag import LoopLag
 from aibridge.telemetry.log import Log
 from aibridge.telemetry.metrics import Metrics
 from aibridge.telemetry.tracing import Tracing
@@ -50,16 +53,26 @@ class App:
     Args:
         config: valid; a simulated one has its simulator's address.
         tracing: makes spans, or None.
+        genai: measures by OpenTelemetry's conventions, or None.
         extra: listeners besides our own.
     """
 
-    def __init__(self, config: Config, *, tracing: Tracing | None = None, extra: tuple[Listener, ...] = ()) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        tracing: Tracing | None = None,
+        genai: GenAIMetrics | None = None,
+        extra: tuple[Listener, ...] = (),
+    ) -> None:
         self._config = config
         self._tracing = tracing
+        self._genai = genai
         limits = config.limits
         self.metrics = Metrics(
             models=config.known_models(),
             max_models=config.metrics.max_models,
+            actor_label=config.metrics.actor_label,
             version=__version__,
             wire=IMPLEMENTATION,
         )
@@ -74,12 +87,14 @@ class App:
             self.metrics,
             self.log,
             tracing,
+            genai,
             self.circuits,
             self._dump,
             *extra,
         ]
-        listener = Listeners([book for book in books if book is not None])
+        listener = TimedBooks(Listeners([book for book in books if book is not None]), self.metrics.spent)
         providers = [_build_provider(name, config, self.metrics) for name in config.providers]
+        self._lag = LoopLag(self.metrics.lagged)
         self._signing = [one for one in providers if isinstance(one, BedrockProvider) and one.bearer_token is None]
         self._pools = {provider.name: Pool(_pool_settings(config, provider.name)) for provider in providers}
         self.gateway = Gateway(
@@ -109,6 +124,7 @@ class App:
         await _find_credentials(self._signing)
         self.port = await self._data.listen(self._config.listen.host, self._config.listen.port)
         self.admin_port = await self._admin.listen(self._config.admin.host, self._config.admin.port)
+        self._lag.start()
 
     @property
     def credential_sources(self) -> dict[str, str]:
@@ -122,14 +138,15 @@ class App:
         self.log.flush()
         await self._data.close()
         await self._admin.close()
+        self._lag.stop()
         for pool in self._pools.values():
             pool.close()
         if self.dump_files is not None:
             await asyncio.to_thread(self.dump_files.close)
         if self.recorder is not None:
             await asyncio.to_thread(self.recorder.close)
-        if self._tracing is not None:
-            await asyncio.to_thread(self._tracing.shutdown)
+        senders = [sender.shutdown for sender in (self._tracing, self._genai) if sender is not None]
+        await asyncio.gather(*(asyncio.to_thread(shutdown) for shutdown in senders))
 
     def _build_recorder(self) -> Recorder | None:
         records = self._config.records
@@ -168,6 +185,9 @@ class App:
                 refused_for=self.circuits.ask if self.circuits is not None and self._breaks(provider.name) else None,
                 tee=None if self._dump is None else self._dump.tee,
                 new_dump=None if self._dump is None else functools.partial(self._dump.relayed, provider.name),
+                on_spent=self.metrics.spent,
+                relays=Relays(provider.name, self.metrics.spent),
+                tracing=self._tracing,
             )
             for provider in providers
         }

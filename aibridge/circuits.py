@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 from aibridge.breaker import BreakerState, Circuit, Fact, Limits, Request, step
 from aibridge.lifecycle import Health
 from aibridge.text import bounded
-from aibridge.values import Attempt, CredentialKind, Interception, Outcome
+from aibridge.values import Attempt, CredentialKind, Interception, Learned, Outcome
 
 _logger = logging.getLogger(__name__)
 
@@ -87,6 +87,9 @@ class Circuits:
 
     def opened(self, interception: Interception) -> None:
         """Nothing is known of the upstream yet."""
+
+    def learned(self, interception: Interception, fact: Learned, message_id: str) -> None:
+        """Content says nothing of an upstream's health."""
 
     def attempted(self, interception: Interception, attempt: Attempt) -> None:
         """An attempt does not count: what the client got does."""

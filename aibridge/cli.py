@@ -23,7 +23,7 @@ from aibridge.errors import AibridgeError
 from aibridge.simulator import command as simulator
 from aibridge.simulator.server import Simulator
 from aibridge.simulator.settings import Settings as SimulatorSettings
-from aibridge.telemetry import log, tracing
+from aibridge.telemetry import genai, log, tracing
 from aibridge.wire import IMPLEMENTATION
 
 _COLLECT_EVERY = 10_000
@@ -122,7 +122,7 @@ async def serve(loaded: Config, *, demo: bool = False) -> None:
             simulated = await stack.enter_async_context(Simulator(SimulatorSettings()))
             loaded = loaded.with_simulator(simulated.url)
             logger.warning("no credentials found: every answer comes from the built-in simulator")
-        app = App(loaded, tracing=tracing.build(os.environ, version=__version__))
+        app = App(loaded, tracing=_build_tracing(loaded), genai=_build_genai(loaded))
         await app.start()
         _spare_the_collector()
         logger.info("aibridge started", extra={"fields": _start_fields(loaded, app)})
@@ -137,6 +137,20 @@ async def serve(loaded: Config, *, demo: bool = False) -> None:
 def _log_unheard(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Log an error that nobody waited for. asyncio's own words would show the objects at hand, with all they hold."""
     logger.error(context["message"], exc_info=context.get("exception"))
+
+
+def _build_tracing(loaded: Config) -> tracing.Tracing | None:
+    return tracing.build(os.environ, version=__version__, semconv=loaded.tracing.semconv)
+
+
+def _build_genai(loaded: Config) -> genai.GenAIMetrics | None:
+    return genai.build(
+        os.environ,
+        version=__version__,
+        semconv=loaded.tracing.semconv,
+        models=loaded.known_models(),
+        max_models=loaded.metrics.max_models,
+    )
 
 
 async def _demonstrate(app: App, loaded: Config) -> None:

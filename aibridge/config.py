@@ -512,10 +512,15 @@ class MetricsSettings(_Section):
 
     max_models: Annotated[int, Field(ge=0)] = 200
     """Model names that the configuration does not know and that get a label of their own; then `other`."""
+    actor_label: bool = False
+    """Tell interceptions, prompts and tokens apart by actor: multiplies their series."""
 
 
 class TracingSettings(_Section):
-    """Empty on purpose: spans are configured by the standard `OTEL_*` variables, and only by them."""
+    """Which names are told; whether and where to, the standard `OTEL_*` variables say, and only they."""
+
+    semconv: Literal["stable-now", "next", "both", "off"] = "stable-now"
+    """OpenTelemetry's conventions for generative AI: those released last, those to come, both, or none of them."""
 
 
 class Settings(_Section):

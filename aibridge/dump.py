@@ -12,7 +12,7 @@ from aibridge.dumptext import secrets_in
 from aibridge.ids import uuid7
 from aibridge.lifecycle import Cause, Signal
 from aibridge.upstream import Sink
-from aibridge.values import Attempt, Interception, Outcome, ResponseHead, UpstreamRequest
+from aibridge.values import Attempt, Interception, Learned, Outcome, ResponseHead, UpstreamRequest
 
 _OF_THE_NETWORK = frozenset({
     Cause.CONNECT_FAILED, Cause.CONNECTION_RESET, Cause.RESPONSE_TIMEOUT, Cause.IDLE_TIMEOUT, Cause.INCOMPLETE_BODY,
@@ -42,6 +42,9 @@ class Dump:
 
     def opened(self, interception: Interception) -> None:
         """Nothing is sent yet."""
+
+    def learned(self, interception: Interception, fact: Learned, message_id: str) -> None:
+        """It stands in the answer, whose bytes are written down."""
 
     def attempted(self, interception: Interception, attempt: Attempt) -> None:
         """Write down what the network did where it failed."""

@@ -284,6 +284,7 @@ class Exchange:
         if error is None and self._relay.state is State.ENDED:
             self._around.pool.put(connecting.result())
         elif error is None:
+            self._around.on_spent("connect", self._interception.provider, time.perf_counter() - self._attempt_at)
             self._send_guarded(connecting.result())
         elif isinstance(error, UpstreamFailure):
             self._end(Signal.UNREACHABLE, str(error))
@@ -307,16 +308,16 @@ class Exchange:
         if connection.secrets:
             self._relay.secrets += connection.secrets
         self._sent_at = self._around.loop.time()
-        tee = self._around.tee
-        sink = self if tee is None else tee(self._interception, self._attempt, self._request, self)
-        connection.send(self._request, sink)
+        tracing, tee = self._around.tracing, self._around.tee
+        request = self._request if tracing is None else tracing.carry(self._interception, self._request)
+        connection.send(request, self if tee is None else tee(self._interception, self._attempt, request, self))
 
     def _new_attempt(self) -> None:
         self._attempt += 1
         self._attempt_at = time.perf_counter()
 
     def _new_relay(self) -> Relay:
-        return Relay(self._provider.dialect, self._interception.id)
+        return self._around.relays.make(self._provider.dialect, self._interception.id)
 
     # the head, and an answer that is not a stream
 

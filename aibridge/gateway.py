@@ -50,6 +50,9 @@ class Counters(Protocol):
     def passed_through(self, provider: str, route: str, method: str) -> None:
         """A request was relayed only, or needed no upstream."""
 
+    def spent(self, step: str, provider: str, seconds: float) -> None:
+        """The gateway worked so long on a step of one request."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
@@ -97,7 +100,9 @@ class Gateway:
                 raise _draining()
             route = self._routes.resolve(client.method, client.path)
             dialect = route.provider.dialect
+            began = time.perf_counter()
             actor, headers = self._authenticator.authenticate(client)
+            self._counters.spent("auth", route.provider.name, time.perf_counter() - began)
             if client.body_complete and route.action is Action.INTERCEPT:
                 return self._intercept(route, actor, self._request(client, headers), client)
         except RequestRejected as rejection:
@@ -186,13 +191,19 @@ class Gateway:
         relayed = Passthrough(
             client, around.pool, provider.passthrough_answer, around.max_response_bytes, around.new_dump
         )
-        await relayed.run(outgoing, around.deadlines)
+        if around.tracing is None:
+            await relayed.run(outgoing, around.deadlines)
+            return
+        with around.tracing.passthrough(request, route.path, outgoing) as span:
+            span.status = await relayed.run(span.request, around.deadlines)
 
     def _intercept(
         self, route: Route, actor: Actor, request: ClientRequest, client: ClientStream
     ) -> Coroutine[None, None, None] | None:
         provider = route.provider
+        began = time.perf_counter()
         reading = provider.read(request)
+        self._counters.spent("read", provider.name, time.perf_counter() - began)
         around = self._around[provider.name]
         interception = _open(route, actor, request, reading)
         around.listener.opened(interception)
@@ -228,7 +239,10 @@ class Gateway:
 
     def _send(self, exchange: Exchange, provider: Provider, request: ClientRequest, interception: Interception) -> None:
         try:
-            exchange.send(provider.prepare(request, interception))
+            began = time.perf_counter()
+            outgoing = provider.prepare(request, interception)
+            self._counters.spent("rewrite", provider.name, time.perf_counter() - began)
+            exchange.send(outgoing)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and is told as ours
             exchange.fail(error)
 
@@ -244,6 +258,7 @@ def _draining() -> RequestRejected:
 
 def _open(route: Route, actor: Actor, request: ClientRequest, reading: Reading) -> Interception:
     now = time.time()
+    traceparent = request.header(b"traceparent")
     return Interception(
         id=uuid7(int(now * 1000)),
         started_at=now,
@@ -261,8 +276,14 @@ def _open(route: Route, actor: Actor, request: ClientRequest, reading: Reading) 
         client=client_name(request.headers),
         user_agent=(request.header(b"user-agent") or b"").decode("latin-1"),
         request_bytes=len(request.body),
-        traceparent=(request.header(b"traceparent") or b"").decode("latin-1"),
+        traceparent=(traceparent or b"").decode("latin-1"),
+        tracestate=_tracestate(request) if traceparent else "",
     )
+
+
+def _tracestate(request: ClientRequest) -> str:
+    """Return the client's list, which may come in parts; it means nothing without a `traceparent`."""
+    return b",".join(value for name, value in request.headers if name == b"tracestate").decode("latin-1")
 
 
 def _refusal_headers(rejection: RequestRejected) -> Headers:

@@ -51,8 +51,11 @@ class Passthrough:
         if client.lost:
             self._settle(None)
 
-    async def run(self, request: UpstreamRequest, deadlines: Deadlines) -> None:
+    async def run(self, request: UpstreamRequest, deadlines: Deadlines) -> int | None:
         """Send the request, and its answer to the client.
+
+        Returns:
+            The answer's status; None where the client left before it came.
 
         Raises:
             RequestRejected: no connection came in time, or no whole answer within the time for a response, or one
@@ -71,11 +74,13 @@ class Passthrough:
             self._client.listener = None
             if self._connection is not None:
                 self._connection.close()
-        if not self._client.lost and self._head is not None:
-            answer = self._read_answer(self._head, b"".join(self._parts))
-            # The upstream may echo what it was sent.
-            headers = redact_headers(answer.headers, self._secrets)
-            self._client.respond(answer.status, headers, redact_bytes(answer.body, self._secrets))
+        if self._client.lost or self._head is None:
+            return None
+        answer = self._read_answer(self._head, b"".join(self._parts))
+        # The upstream may echo what it was sent.
+        headers = redact_headers(answer.headers, self._secrets)
+        self._client.respond(answer.status, headers, redact_bytes(answer.body, self._secrets))
+        return self._head.status
 
     async def _ask(self, request: UpstreamRequest, connect: float) -> None:
         origin = Origin.of(request.origin)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from aibridge.stores.base import Attempted, Closed, Opened, Record, Store, StoreUnavailable
-from aibridge.values import Attempt, Interception, Outcome
+from aibridge.values import Attempt, Interception, Learned, Outcome
 
 _logger = logging.getLogger(__name__)
 
@@ -78,6 +78,9 @@ class Recorder:
     def opened(self, interception: Interception) -> None:
         """Record that an interception began."""
         self._append(Opened(interception))
+
+    def learned(self, interception: Interception, fact: Learned, message_id: str) -> None:
+        """Record nothing: content is not kept yet."""
 
     def attempted(self, interception: Interception, attempt: Attempt) -> None:
         """Record an attempt."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from aibridge.deadlines import Wheel
+from aibridge.overhead import Relays, Spent
+from aibridge.telemetry.tracing import Tracing
 from aibridge.upstream import Pool, Sink
 from aibridge.values import Interception, Listener, UpstreamRequest
 
@@ -44,7 +46,8 @@ Tee = Callable[[Interception, int, UpstreamRequest, Sink], Sink]
 class Surroundings:
     """What all exchanges of one provider share.
 
-    `on_trailing` counts bytes behind a terminal event. `refused_for` is asked whether an interception may contact the
+    `on_trailing` counts bytes behind a terminal event, `on_spent` the gateway's own work. `tracing` is there where
+    spans are sent. `refused_for` is asked whether an interception may contact the
     upstream: None, or the seconds to wait. It is None itself where there is no circuit breaker, and `tee` and
     `new_dump` are where nothing is dumped.
     """
@@ -56,6 +59,9 @@ class Surroundings:
     deadlines: Deadlines
     max_response_bytes: int
     on_trailing: Callable[[str, int], None]
+    on_spent: Spent
+    relays: Relays
+    tracing: Tracing | None
     refused_for: Callable[[Interception], int | None] | None = None
     tee: Tee | None = None
     new_dump: Callable[[], RelayedDump] | None = None

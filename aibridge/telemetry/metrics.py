@@ -1,10 +1,14 @@
-"""Prometheus metrics: names, labels, and above each metric its worst case. The door to prometheus_client.
+"""Prometheus metrics: names, labels, and above each metric its worst case. A door to prometheus_client.
 
 Series are summed up with these bounds: P providers (as configured, say 3), M models (those that the configuration
 names, `max_models` others, and `other`: say 211; 10 in use), R routes and H methods that are intercepted (1 each: only
 POST /v1/messages is), C clients (15: `callers.CLIENT_NAMES`; say 5 in use), X causes (22; say 6 in use). A cause has
 one termination, and a termination one status, so that those two labels multiply nothing. Worst cases are what hostile
 clients could reach, in use is what to expect; `metrics.max_models` is the bound to lower.
+
+Where the product is large the metric has a bound of its own: past `_MANY` series what is new there shares one series
+for all clients, actors or tools, so that the worst case is that bound and the product without them. So it is no worse
+with `metrics.actor_label`; in use that multiplies by the actors that are active.
 """
 
 import threading
@@ -13,23 +17,17 @@ from collections.abc import Iterable, Iterator
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
-    Counter,
-    Gauge,
     GCCollector,
-    Histogram,
     Metric,
     PlatformCollector,
     ProcessCollector,
-    disable_created_metrics,
     generate_latest,
 )
 
 from aibridge.breaker import BreakerState
 from aibridge.lifecycle import Cause, Termination
-from aibridge.values import Attempt, Interception, Outcome
-
-OTHER = "other"
-"""The label of what is past a bound."""
+from aibridge.telemetry.series import OTHER, Bound, CounterFamily, Family, GaugeFamily, HistogramFamily, Names, Number
+from aibridge.values import Attempt, Interception, Learned, Outcome, ToolUse, UserPrompt
 
 STATUS_OF = {
     Termination.COMPLETED: "completed",
@@ -40,37 +38,57 @@ STATUS_OF = {
 
 _VALUE_OF = {BreakerState.CLOSED: 0.0, BreakerState.HALF_OPEN: 0.5, BreakerState.OPEN: 1.0}
 
-MAX_MODEL_LENGTH = 128
-"""Characters; a longer model name is `other`, since a client chooses it."""
-
 MAX_FIELDS = 200
 """Names of fields that become labels, first come, first served; real ones are some twenty."""
+_MAX_FIELD_LENGTH = 80
 
-MAX_FIELD_LENGTH = 80
-"""Characters."""
+TOKEN_TYPES = ("input", "output", "cache_read_input_tokens", "cache_write_input_tokens")
+"""The label `type` of the first four counts of a `Usage`, in its order."""
+
+STEPS = ("auth", "read", "rewrite", "connect", "relay", "record")
+"""The gateway's own work, by the label `step`: see `Metrics.spent`."""
+
+MAX_EXTRAS = 8
+"""Other kinds of usage that an upstream may name; then `other`."""
+MAX_ACTORS = 1000
+MAX_TOOL_NAME = 64
+"""Characters of a tool's name that its label shows."""
+_MANY = 10_000
+"""Series of one metric, before those of new clients, actors or tools are summed up."""
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
 
 # The successor's dashboards keep working: 0.5, 2, 5, 15, 30, 60 and 120 are there, others between and beyond.
 _DURATION_BUCKETS = (0.1, 0.25, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800)
-_BEYOND_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30)
 _FIRST_EVENT_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 15, 30, 60, 120)
-
-# A `_created` series beside each counter would double them all and tell what nobody asks.
-disable_created_metrics()  # type: ignore[no-untyped-call]
+_BEYOND_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30)
+# From what an addition costs to what a stuck disk does.
+_OVERHEAD_BUCKETS = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 0.01, 0.05, 0.25, 1, 5)
+_LAG_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
 
 class _Open:
     """The children of one (provider, model, route), looked up once."""
 
-    __slots__ = ("duration", "first_event", "inflight", "started", "totals")
+    __slots__ = ("callers", "duration", "first_event", "inflight", "model", "started")
 
     def __init__(self, metrics: "Metrics", provider: str, model: str, route: str) -> None:
-        self.started = metrics.started.labels(provider, model, route)
-        self.inflight = metrics.inflight.labels(provider, model, route)
-        self.duration = metrics.duration.labels(provider, model)
-        self.first_event = metrics.first_event.labels(provider, model)
-        self.totals: dict[tuple[str, str, Cause], Counter] = {}
+        self.model = model
+        self.callers: dict[tuple[str, ...], _Caller] = {}
+        self.started = metrics.started.child(provider, model, route)
+        self.inflight = metrics.inflight.child(provider, model, route)
+        self.duration = metrics.duration.child(provider, model)
+        self.first_event = metrics.first_event.child(provider, model)
+
+
+class _Caller:
+    """Those of one client of it, and of one actor where actors are told apart."""
+
+    __slots__ = ("tokens", "totals")
+
+    def __init__(self, metrics: "Metrics", provider: str, model: str, who: tuple[str, ...]) -> None:
+        self.tokens = [metrics.tokens.child(provider, model, kind, *who) for kind in TOKEN_TYPES]
+        self.totals: dict[tuple[str, Cause], Number] = {}
 
 
 class Metrics:
@@ -82,223 +100,323 @@ class Metrics:
     Args:
         models: names that always are labels of their own.
         max_models: other names that become labels, first come, first served; then `other`.
+        actor_label: whether interceptions, prompts and tokens are told apart by actor.
         version: of the program, for `aibridge_build_info`.
         wire: which implementation decodes, `compiled` or `pure`.
     """
 
-    def __init__(self, *, models: Iterable[str] = (), max_models: int = 200, version: str = "", wire: str = "") -> None:
+    def __init__(
+        self,
+        *,
+        models: Iterable[str] = (),
+        max_models: int = 200,
+        actor_label: bool = False,
+        version: str = "",
+        wire: str = "",
+    ) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
         self._lock = threading.Lock()
-        self._models = set(models)
-        self._slots = max_models
-        self._fields: set[str] = set()
-        self._open: dict[tuple[str, str, str], _Open] = {}
+        self._models = Names(max_models, known=frozenset(models))
+        self._extras = Names(MAX_EXTRAS)
+        self._fields = Names(MAX_FIELDS, max_length=_MAX_FIELD_LENGTH)
         self._ill: dict[tuple[str, str, str], dict[str, float]] = {}
+        self._actors = Names(MAX_ACTORS) if actor_label else None
+        self._open: dict[tuple[str, str, str], _Open] = {}
+        self._kept = 0
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
-        self._define()
-        self.build_info.labels(version, wire).set(1)
+        self._define(("client", "actor") if actor_label else ("client",))
+        self._define_circuits()
+        for family in vars(self).values():
+            if isinstance(family, Family):
+                self.registry.register(family)
+        self.build_info.child(version, wire).value = 1
 
-    def _define(self) -> None:
-        registry = self.registry
+    def _define(self, who: tuple[str, ...]) -> None:
+        many = Bound(_MANY, frozenset({"client", "actor"}))
         # P x M x R = 3 x 211 x 1 = 633; in use 30.
-        self.started = Counter(
-            "aibridge_interceptions_started",
-            "Interceptions accepted.",
-            ("provider", "model", "route"),
-            registry=registry,
+        self.started = CounterFamily(
+            "aibridge_interceptions_started", "Interceptions accepted.", ("provider", "model", "route")
         )
-        # P x M x R x H x C x X = 3 x 211 x 1 x 1 x 15 x 22 = 208,890, by a client that tries everything; in use
+        # _MANY + P x M x R x H x X = 10,000 + 3 x 211 x 1 x 1 x 22 = 23,926, by a client that tries everything; in use
         # 3 x 10 x 1 x 1 x 5 x 6 = 900, fewer since a client keeps to its provider.
-        self.total = Counter(
+        self.total = CounterFamily(
             "aibridge_interceptions",
             "Interceptions ended, by how.",
-            ("provider", "model", "status", "route", "method", "client", "termination", "cause"),
-            registry=registry,
+            ("provider", "model", "status", "route", "method", "termination", "cause", *who),
+            many,
         )
         # P x M x R = 633; in use 30.
-        self.inflight = Gauge(
+        self.inflight = GaugeFamily(
             "aibridge_interceptions_inflight",
             "Interceptions accepted and not ended.",
             ("provider", "model", "route"),
-            registry=registry,
         )
         # P x M x (14 buckets + 3) = 3 x 211 x 17 = 10,761; in use 510.
-        self.duration = Histogram(
+        self.duration = HistogramFamily(
             "aibridge_interceptions_duration_seconds",
             "From an interception's acceptance to its end.",
             ("provider", "model"),
-            buckets=_DURATION_BUCKETS,
-            registry=registry,
+            _DURATION_BUCKETS,
         )
         # P x M x (12 buckets + 3) = 3 x 211 x 15 = 9,495; in use 450.
-        self.first_event = Histogram(
+        self.first_event = HistogramFamily(
             "aibridge_time_to_first_event_seconds",
             "From an interception's acceptance to the first event of its answer.",
             ("provider", "model"),
-            buckets=_FIRST_EVENT_BUCKETS,
-            registry=registry,
+            _FIRST_EVENT_BUCKETS,
         )
+        # P x X = 3 x 22 = 66.
+        self.attempts = CounterFamily(
+            "aibridge_upstream_attempts",
+            "Requests to upstreams, by how they ended.",
+            ("provider", "termination", "cause"),
+        )
+        self._define_content(who, many)
+        self._define_own_work()
+        self._define_others()
+
+    def _define_content(self, who: tuple[str, ...], many: Bound) -> None:
+        # _MANY + P x M = 10,000 + 3 x 211 = 10,633, and below P x M x C = 9,495 without actors; in use 150.
+        self.prompts = CounterFamily("aibridge_prompts", "Prompts of users.", ("provider", "model", *who), many)
+        # _MANY + P x M x (4 types + MAX_EXTRAS + other) = 10,000 + 3 x 211 x 13 = 18,229; in use 3 x 10 x 5 x 5 = 750.
+        self.tokens = CounterFamily(
+            "aibridge_tokens",
+            "Tokens that providers reported, also of answers that broke off.",
+            ("provider", "model", "type", *who),
+            many,
+        )
+        # _MANY + P x M = 10,633: a client chooses the names of its tools; in use 3 x 10 x 20 = 600.
+        self.tools = CounterFamily(
+            "aibridge_non_injected_tool_selections",
+            "Tools of the client that models called.",
+            ("provider", "model", "name"),
+            Bound(_MANY, frozenset({"name"})),
+        )
+
+    def _define_own_work(self) -> None:
+        # P x 6 steps x (13 buckets + 3) = 3 x 6 x 16 = 288.
+        self.overhead = HistogramFamily(
+            "aibridge_overhead_seconds",
+            "The gateway's own work for one request, by step.",
+            ("provider", "step"),
+            _OVERHEAD_BUCKETS,
+        )
+        # 11 buckets + 3 = 14.
+        self.loop_lag = HistogramFamily(
+            "aibridge_event_loop_lag_seconds",
+            "How late a timer of the event loop is: what every stream waits for the others.",
+            (),
+            _LAG_BUCKETS,
+        )
+
         # P x 2 moments x (12 buckets + 3) = 3 x 2 x 15 = 90. Only Bedrock tells its own time.
-        self.beyond_provider = Histogram(
+        self.beyond_provider = HistogramFamily(
             "aibridge_overhead_beyond_provider_seconds",
             "What an attempt took, less what the provider says that it took itself: gateway, network, client.",
             ("provider", "until"),
-            buckets=_BEYOND_BUCKETS,
-            registry=registry,
+            _BEYOND_BUCKETS,
         )
+
+    def _define_circuits(self) -> None:
+        labels = ("provider", "endpoint", "model")
+        # P x R x M = 3 x 1 x 211 = 633; in use as many as have ever tripped. `endpoint` is what the predecessor's
+        # dashboards call the route.
+        self.circuit_state = GaugeFamily(
+            "aibridge_circuit_breaker_state",
+            "0 closed, 0.5 half-open, 1 open; where models share a label, the worst of theirs.",
+            labels,
+        )
+        # As above.
+        self.circuit_trips = CounterFamily(
+            "aibridge_circuit_breaker_trips", "Circuits that opened, from closed or half-open.", labels
+        )
+        # As above.
+        self.circuit_rejects = CounterFamily(
+            "aibridge_circuit_breaker_rejects",
+            "Interceptions ended because the circuit was open, or half-open with its probes under way.",
+            labels,
+        )
+
+    def _define_others(self) -> None:
         # P x (fields 200 + other) = 3 x 201 = 603, by an upstream that names fields without end; in use 3 x 10 = 30.
-        self.stripped_fields = Counter(
+        self.stripped_fields = CounterFamily(
             "aibridge_stripped_fields",
             "Fields and betas left out of a request because the model does not take them.",
             ("provider", "field"),
-            registry=registry,
         )
+        # 1.
+        self.dumps_lost = CounterFamily(
+            "aibridge_dumps_lost", "Files of the API dump that could not be written, or not whole.", ()
+        )
+        self.dumps_lost.child()
         # The reasons of `RequestRejected`, a closed set: 20.
-        self.rejections = Counter(
-            "aibridge_rejections",
-            "Requests refused before they became an interception.",
-            ("reason",),
-            registry=registry,
+        self.rejections = CounterFamily(
+            "aibridge_rejections", "Requests refused before they became an interception.", ("reason",)
         )
         # P x 4 patterns, each with its one method = 3 x 4 = 12. Patterns, never concrete paths.
-        self.passthrough = Counter(
-            "aibridge_passthrough",
-            "Requests relayed and not intercepted.",
-            ("provider", "route", "method"),
-            registry=registry,
+        self.passthrough = CounterFamily(
+            "aibridge_passthrough", "Requests relayed and not intercepted.", ("provider", "route", "method")
         )
         # P providers: 3.
-        self.trailing_bytes = Counter(
+        self.trailing_bytes = CounterFamily(
             "aibridge_trailing_bytes",
             "Bytes that an upstream sent behind its last word; not relayed.",
             ("provider",),
-            registry=registry,
         )
         # 1.
-        self.records_dropped = Counter(
+        self.records_dropped = CounterFamily(
             "aibridge_records_dropped",
             "Records lost because the store was away for too long, or refused them.",
-            registry=registry,
+            (),
         )
-        # P x R x M = 3 x 1 x 211 = 633; in use as many as have ever tripped. `endpoint` is what the predecessor's
-        # dashboards call the route.
-        self.circuit_state = Gauge(
-            "aibridge_circuit_breaker_state",
-            "0 closed, 0.5 half-open, 1 open; where models share a label, the worst of theirs.",
-            ("provider", "endpoint", "model"),
-            registry=registry,
-        )
-        # As above.
-        self.circuit_trips = Counter(
-            "aibridge_circuit_breaker_trips",
-            "Circuits that opened, from closed or half-open.",
-            ("provider", "endpoint", "model"),
-            registry=registry,
-        )
-        # As above.
-        self.circuit_rejects = Counter(
-            "aibridge_circuit_breaker_rejects",
-            "Interceptions ended because the circuit was open, or half-open with its probes under way.",
-            ("provider", "endpoint", "model"),
-            registry=registry,
-        )
+        self.records_dropped.child()
         # 1.
-        self.dumps_lost = Counter(
-            "aibridge_dumps_lost",
-            "Files of the API dump that could not be written, or not whole.",
-            registry=registry,
-        )
-        # 1.
-        self.build_info = Gauge(
+        self.build_info = GaugeFamily(
             "aibridge_build_info",
             "Which program runs, and which wire it uses; always 1.",
             ("version", "wire"),
-            registry=registry,
         )
 
     def opened(self, interception: Interception) -> None:
         """Count an accepted interception."""
         with self._lock:
             children = self._children(interception)
-            children.started.inc()
-            children.inflight.inc()
+            children.started.value += 1
+            children.inflight.value += 1
+
+    def learned(self, interception: Interception, fact: Learned, message_id: str) -> None:  # noqa: ARG002 - the contract's
+        """Count a prompt, and a tool that a model called."""
+        with self._lock:
+            model = self._children(interception).model
+            if isinstance(fact, UserPrompt):
+                self.prompts.child(interception.provider, model, *self._who(interception)).value += 1
+            elif isinstance(fact, ToolUse):
+                name = fact.name[:MAX_TOOL_NAME].encode("utf-8", "replace").decode()
+                self.tools.child(interception.provider, model, name).value += 1
 
     def attempted(self, interception: Interception, attempt: Attempt) -> None:
-        """Observe what an attempt took beyond what its provider says that it took itself."""
-        evidence = attempt.evidence
-        if evidence.invocation_latency is None:
-            return
-        beyond = {"end": attempt.duration - evidence.invocation_latency}
-        if evidence.first_byte_latency is not None and evidence.time_to_first_event is not None:
-            before = attempt.started_at - interception.started_at
-            beyond["first_event"] = evidence.time_to_first_event - before - evidence.first_byte_latency
-        for until, seconds in beyond.items():
-            # The provider's clock tells whole milliseconds: a little below nothing is nothing.
-            self.beyond_provider.labels(interception.provider, until).observe(max(0.0, seconds))
+        """Count an ended request to an upstream, and what it took beyond the provider's own time."""
+        with self._lock:
+            self.attempts.child(interception.provider, attempt.termination, attempt.cause).value += 1
+            evidence = attempt.evidence
+            if evidence.invocation_latency is None:
+                return
+            self._observe_beyond(interception, "end", attempt.duration - evidence.invocation_latency)
+            if evidence.first_byte_latency is not None and evidence.time_to_first_event is not None:
+                before = attempt.started_at - interception.started_at
+                beyond = evidence.time_to_first_event - before - evidence.first_byte_latency
+                self._observe_beyond(interception, "first_event", beyond)
+
+    def _observe_beyond(self, interception: Interception, until: str, seconds: float) -> None:
+        # The provider's clock tells whole milliseconds: a little below nothing is nothing.
+        self.beyond_provider.child(interception.provider, until).observe(max(0.0, seconds))
 
     def closed(self, interception: Interception, outcome: Outcome) -> None:
         """Count an interception's end."""
         first_event = outcome.evidence.time_to_first_event
+        who = self._who(interception)
         with self._lock:
             # The labels are those of `opened`: a name that was `other` then met a full set, which stays full.
             children = self._children(interception)
-            children.inflight.dec()
-            key = (_method(interception.method), interception.client, outcome.cause)
-            total = children.totals.get(key)
+            caller = children.callers.get(who) or self._caller(interception.provider, children, who)
+            children.inflight.value -= 1
+            key = (interception.method, outcome.cause)
+            total = caller.totals.get(key)
             if total is None:
-                total = children.totals[key] = self._total(interception, outcome)
-            total.inc()
+                total = self._total(interception, outcome, children.model, who)
+                if interception.method in _METHODS:
+                    caller.totals[key] = total
+            total.value += 1
             children.duration.observe(outcome.duration)
             if first_event is not None:
                 children.first_event.observe(first_event)
+            for tokens, count in zip(caller.tokens, outcome.usage[:4], strict=True):
+                if count:
+                    tokens.value += count
+            for name, count in outcome.usage.extras:
+                kind = self._extras.label(name)
+                self.tokens.child(interception.provider, children.model, kind, *who).value += count
+
+    def _caller(self, provider: str, children: _Open, who: tuple[str, ...]) -> _Caller:
+        caller = _Caller(self, provider, children.model, who)
+        if self._kept < _MANY:  # past it each is looked up anew, and counts into series that are shared
+            self._kept += 1
+            children.callers[who] = caller
+        return caller
+
+    def _total(self, interception: Interception, outcome: Outcome, model: str, who: tuple[str, ...]) -> Number:
+        return self.total.child(
+            interception.provider,
+            model,
+            STATUS_OF[outcome.termination],
+            interception.route,
+            interception.method if interception.method in _METHODS else OTHER,
+            outcome.termination.value,
+            outcome.cause.value,
+            *who,
+        )
+
+    def spent(self, step: str, provider: str, seconds: float) -> None:
+        """Count the gateway's own work.
+
+        Args:
+            step: `auth` is the check of a gateway key; `read` learning from the request; `rewrite` rewriting and
+                signing; `connect` a new connection, TLS included; `relay` all chunks of one streamed answer, decoded,
+                observed and decided upon, of every sixteenth stream; `record` telling all books once.
+            provider: for whom.
+            seconds: of one request.
+        """
+        self.overhead.child(provider, step).observe(seconds)
+
+    def lagged(self, seconds: float) -> None:
+        """Count how late the event loop was."""
+        self.loop_lag.child().observe(seconds)
 
     def rejected(self, reason: str) -> None:
         """Count a request refused before it became an interception."""
-        self.rejections.labels(reason).inc()
+        self.rejections.child(reason).value += 1
 
     def passed_through(self, provider: str, route: str, method: str) -> None:
         """Count a request relayed only; `route` is the pattern, never the concrete path."""
-        self.passthrough.labels(provider, route, _method(method)).inc()
+        self.passthrough.child(provider, route, method if method in _METHODS else OTHER).value += 1
 
     def trailing(self, provider: str, size: int) -> None:
         """Count bytes behind an upstream's last word."""
-        self.trailing_bytes.labels(provider).inc(size)
+        self.trailing_bytes.child(provider).value += size
 
     def stripped(self, provider: str, field: str) -> None:
         """Count a field or beta left out of a request. Names come from clients and upstreams: past a bound, `other`."""
-        if field not in self._fields:
-            if len(self._fields) >= MAX_FIELDS or not _is_plain(field):
-                field = OTHER
-            else:
-                self._fields.add(field)
-        self.stripped_fields.labels(provider, field).inc()
-
-    def dropped(self, count: int) -> None:
-        """Count lost records. May be called on any thread."""
-        self.records_dropped.inc(count)
-
-    def dump_lost(self) -> None:
-        """Count a file of the dump that is not whole. May be called on any thread."""
-        self.dumps_lost.inc()
+        plain = field.isascii() and field.isprintable()
+        self.stripped_fields.child(provider, self._fields.label(field) if plain else OTHER).value += 1
 
     def circuit_changed(self, provider: str, route: str, model: str, state: BreakerState) -> None:
         """Show a circuit's new state, and count it where it opened."""
         with self._lock:
-            labels = (provider, route, self._model_label(model))
+            labels = (provider, route, self._models.label(model))
             ill = self._ill.setdefault(labels, {})  # bounded as circuits are: closed ones leave
             ill[model] = _VALUE_OF[state]
             if state is BreakerState.CLOSED:
                 del ill[model]
-            self.circuit_state.labels(*labels).set(max(ill.values(), default=0.0))
+            self.circuit_state.child(*labels).value = max(ill.values(), default=0.0)
             if state is BreakerState.OPEN:
-                self.circuit_trips.labels(*labels).inc()
+                self.circuit_trips.child(*labels).value += 1
 
     def circuit_refused(self, provider: str, route: str, model: str) -> None:
         """Count a request that a circuit did not let pass."""
         with self._lock:
-            self.circuit_rejects.labels(provider, route, self._model_label(model)).inc()
+            self.circuit_rejects.child(provider, route, self._models.label(model)).value += 1
+
+    def dump_lost(self) -> None:
+        """Count a file of the dump that is not whole. May be called on any thread."""
+        with self._lock:
+            self.dumps_lost.child().value += 1
+
+    def dropped(self, count: int) -> None:
+        """Count lost records. May be called on any thread."""
+        with self._lock:
+            self.records_dropped.child().value += count
 
     def render(self) -> tuple[bytes, str]:
         """Return the text for a scrape and its content type. May be called on any thread.
@@ -309,39 +427,23 @@ class Metrics:
             families = list(self.registry.collect())
         return generate_latest(_Taken(families)), CONTENT_TYPE_LATEST
 
+    def _who(self, interception: Interception) -> tuple[str, ...]:
+        if self._actors is None:
+            return (interception.client,)
+        return (interception.client, self._actors.label(interception.actor.id))
+
     def _children(self, interception: Interception) -> _Open:
         key = (interception.provider, interception.model, interception.route)
         children = self._open.get(key)
         if children is None:
             provider, model, route = key
-            label = self._model_label(model)
+            label = self._models.label(model)
             if label == OTHER:  # not kept under the client's name: the dict would grow without a bound
                 key = (provider, OTHER, route)
                 children = self._open.get(key)
             if children is None:
                 children = self._open[key] = _Open(self, provider, label, route)
         return children
-
-    def _model_label(self, model: str) -> str:
-        if model in self._models:
-            return model
-        if self._slots <= 0 or not model or len(model) > MAX_MODEL_LENGTH:
-            return OTHER
-        self._slots -= 1
-        self._models.add(model)
-        return model
-
-    def _total(self, interception: Interception, outcome: Outcome) -> Counter:
-        return self.total.labels(
-            interception.provider,
-            self._model_label(interception.model),
-            STATUS_OF[outcome.termination],
-            interception.route,
-            _method(interception.method),
-            interception.client,
-            outcome.termination.value,
-            outcome.cause.value,
-        )
 
 
 class _Taken:
@@ -352,12 +454,3 @@ class _Taken:
 
     def collect(self) -> Iterator[Metric]:
         return iter(self._families)
-
-
-def _is_plain(field: str) -> bool:
-    """Whether a name that a client may have chosen can be a label."""
-    return len(field) <= MAX_FIELD_LENGTH and field.isascii() and field.isprintable()
-
-
-def _method(method: str) -> str:
-    return method if method in _METHODS else OTHER

@@ -1,87 +1,80 @@
-"""OpenTelemetry spans. The door to opentelemetry.
+"""OpenTelemetry spans. A door to opentelemetry.
 
 An interception is a root `Intercept` with a child `Intercept.ProcessRequest`, and in that an
-`Intercept.ProcessRequest.Upstream` for each attempt, over the whole of its answer. Spans carry the times of our own
-values, not of the moment at which they were made. Where no exporter is set nothing of opentelemetry is imported: it
-takes a tenth of a second and some megabytes.
-
-Which exporter, and how it sends, the standard `OTEL_*` variables say. `build` decides by `OTEL_SDK_DISABLED`,
-`OTEL_TRACES_EXPORTER` (`otlp`, `console`, `none`), `OTEL_EXPORTER_OTLP_ENDPOINT` and
-`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`; headers, timeouts, sampler, batches and resource the SDK reads itself.
+`Intercept.ProcessRequest.Upstream` for each attempt, over the whole of its answer; a request that is relayed only is a
+`Passthrough`. Spans carry the times of our own values. All but the root are made at the end, when all that they tell is
+known; the id of the span that an upstream continues is drawn when the request goes out.
 """
 
 import importlib
-import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from aibridge.errors import ConfigError
+from aibridge.errors import RequestRejected
 from aibridge.lifecycle import Cause, Termination
+from aibridge.telemetry import exporters
+from aibridge.telemetry.conventions import (
+    FAILED,
+    MAX_TEXT_BYTES,
+    Attributes,
+    Semconv,
+    answer_attributes,
+    error_type,
+    first_chunk,
+    request_attributes,
+)
 from aibridge.text import bounded
-from aibridge.values import Attempt, Interception, Outcome
+from aibridge.values import (
+    Attempt,
+    ClientRequest,
+    Headers,
+    Interception,
+    Learned,
+    Outcome,
+    UpstreamRequest,
+)
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
     from opentelemetry.sdk.trace.export import SpanExporter
-    from opentelemetry.trace import Span
+    from opentelemetry.sdk.trace.id_generator import IdGenerator
+    from opentelemetry.trace import Span, SpanContext
 
 MAX_ERROR_BYTES = 1024
 
-_ERRORS = frozenset({Termination.UPSTREAM_ERROR, Termination.GATEWAY_ERROR})
-_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-_PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+_FIRST_ERROR_STATUS = 400
+_PORTS = {"http": 80, "https": 443}
+_CONTEXT = frozenset({b"traceparent", b"tracestate"})
 
 
-def build(environ: Mapping[str, str], *, version: str = "") -> "Tracing | None":
+def build(environ: Mapping[str, str], *, version: str = "", semconv: str = Semconv.STABLE_NOW) -> "Tracing | None":
     """Return what sends spans as the `OTEL_*` variables say; None where they ask for nothing.
 
     Args:
-        environ: decides whether and which; should be the process's own, since the SDK reads that for the rest.
+        environ: the process's own.
         version: of the program, told with each span.
+        semconv: which conventions the attributes follow.
 
     Raises:
-        ConfigError: an exporter is asked for that there is not, or whose package is not installed.
+        ConfigError: as `exporters.span_exporter`.
     """
-    if environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
-        return None
-    has_endpoint = any(environ.get(name) for name in _ENDPOINTS)
-    chosen = environ.get("OTEL_TRACES_EXPORTER") or ("otlp" if has_endpoint else "none")
-    if chosen == "none":
-        return None
-    if chosen == "otlp":
-        return Tracing(_otlp_exporter(environ), version=version)
-    if chosen == "console":
-        export = importlib.import_module("opentelemetry.sdk.trace.export")
-        return Tracing(export.ConsoleSpanExporter(out=sys.stdout), version=version)
-    raise ConfigError(f"OTEL_TRACES_EXPORTER: {chosen!r} is not known; use otlp, console or none")
+    exporter = exporters.span_exporter(environ)
+    return None if exporter is None else Tracing(exporter, version=version, semconv=Semconv(semconv))
 
 
-def _otlp_exporter(environ: Mapping[str, str]) -> "SpanExporter":
-    for name in _PROTOCOLS:
-        if environ.get(name, "http/protobuf") not in {"", "http/protobuf"}:
-            raise ConfigError(f"{name}: only http/protobuf is spoken here")
-    try:
-        module = importlib.import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
-    except ImportError as error:
-        raise ConfigError(
-            "OTEL_* variables ask for an OTLP exporter, whose package is missing: install aibridge[otlp]"
-        ) from error
-    exporter: SpanExporter = module.OTLPSpanExporter(endpoint=_endpoint(environ))
-    return exporter
+class _Open:
+    """What is held of an interception until its end."""
 
+    __slots__ = ("attempts", "reserved", "root")
 
-def _endpoint(environ: Mapping[str, str]) -> str | None:
-    if endpoint := environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
-        return endpoint
-    if endpoint := environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
-        return f"{endpoint.rstrip('/')}/v1/traces"
-    return None
-
-
-class _Spans(NamedTuple):
-    root: "Span"
-    process: "Span"
-    context: Any
-    """In which attempts are children of `process`."""
+    def __init__(self, root: "Span") -> None:
+        self.root = root
+        self.reserved: int | None = None
+        """The id of the span of the attempt under way, where the upstream was told it."""
+        self.attempts: list[tuple[Attempt, int | None]] = []
 
 
 class Tracing:
@@ -93,66 +86,101 @@ class Tracing:
     Args:
         exporter: gets the spans in batches, on a thread of its own.
         version: of the program.
+        semconv: which conventions the attributes follow.
     """
 
-    def __init__(self, exporter: "SpanExporter", *, version: str = "") -> None:
-        resources = importlib.import_module("opentelemetry.sdk.resources")
+    def __init__(self, exporter: "SpanExporter", *, version: str = "", semconv: Semconv = Semconv.STABLE_NOW) -> None:
         sdk = importlib.import_module("opentelemetry.sdk.trace")
         export = importlib.import_module("opentelemetry.sdk.trace.export")
         propagation = importlib.import_module("opentelemetry.trace.propagation.tracecontext")
         self._api = importlib.import_module("opentelemetry.trace")
-        # The variables win over the name that we give ourselves.
-        named = resources.Resource({"service.name": "aibridge", "service.version": version})
-        told = resources.OTELResourceDetector().detect()
+        self._semconv = semconv
+        self._ids = _Ids(importlib.import_module("opentelemetry.sdk.trace.id_generator").RandomIdGenerator())
         self._provider = sdk.TracerProvider(
-            resource=resources.Resource.create(named.merge(told).attributes), shutdown_on_exit=False
+            resource=exporters.resource(version), id_generator=self._ids, shutdown_on_exit=False
         )
         self._provider.add_span_processor(export.BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("aibridge", version)
         self._propagator = propagation.TraceContextTextMapPropagator()
-        self._no_parent = importlib.import_module("opentelemetry.context").Context()
-        self._open: dict[str, _Spans] = {}
+        self._no_parent: Context = importlib.import_module("opentelemetry.context").Context()
+        self._open: dict[str, _Open] = {}
 
     def opened(self, interception: Interception) -> None:
         """Begin the root, below the client's own span where it told one."""
-        parent = self._no_parent
-        if interception.traceparent:
-            parent = self._propagator.extract({"traceparent": interception.traceparent}, parent)
-        attributes = _attributes(interception)
-        start = _ns(interception.started_at)
-        kinds = self._api.SpanKind
-        root = self._tracer.start_span("Intercept", parent, kinds.SERVER, attributes, start_time=start)
-        context = self._api.set_span_in_context(root, self._no_parent)
-        process = self._tracer.start_span(
-            "Intercept.ProcessRequest", context, kinds.INTERNAL, attributes, start_time=start
+        parent = self._parent(interception.traceparent, interception.tracestate)
+        root = self._tracer.start_span(
+            "Intercept",
+            parent,
+            self._api.SpanKind.SERVER,
+            _attributes(interception),
+            start_time=_ns(interception.started_at),
         )
-        self._open[interception.id] = _Spans(root, process, self._api.set_span_in_context(process, self._no_parent))
+        self._open[interception.id] = _Open(root)
 
-    def attempted(self, interception: Interception, attempt: Attempt) -> None:
-        """Make the attempt's span, from its start to its end."""
+    def learned(self, interception: Interception, fact: Learned, message_id: str) -> None:
+        """Tell nothing: no content goes into a span."""
+
+    def carry(self, interception: Interception, request: UpstreamRequest) -> UpstreamRequest:
+        """Return the request with the context of its own span in the place of the client's. For each attempt anew."""
         spans = self._open.get(interception.id)
         if spans is None:
-            return
-        span = self._tracer.start_span(
-            "Intercept.ProcessRequest.Upstream",
-            spans.context,
-            self._api.SpanKind.CLIENT,
-            _attributes(interception) | {"attempt": attempt.number, "server.address": attempt.origin},
-            start_time=_ns(attempt.started_at),
-        )
-        if attempt.evidence.http_status is not None:
-            span.set_attribute("http.response.status_code", attempt.evidence.http_status)
-        self._end(span, attempt.termination, attempt.cause, attempt.error, _ns(attempt.started_at + attempt.duration))
+            return request
+        spans.reserved = self._ids.draw()
+        return _carrying(request, spans.root.get_span_context(), spans.reserved)
+
+    def attempted(self, interception: Interception, attempt: Attempt) -> None:
+        """Keep the attempt: its span tells the usage too, which is known at the interception's end."""
+        spans = self._open.get(interception.id)
+        if spans is not None:
+            spans.attempts.append((attempt, spans.reserved))
+            spans.reserved = None
 
     def closed(self, interception: Interception, outcome: Outcome) -> None:
-        """End the root and its child."""
+        """End the root, and make the spans below it."""
         spans = self._open.pop(interception.id, None)
         if spans is None:
             return
         # The wall clock may have been set back meanwhile; a span must not end before it began.
         end = _ns(max(outcome.ended_at, interception.started_at))
-        for span in (spans.process, spans.root):
-            self._end(span, outcome.termination, outcome.cause, outcome.error, end)
+        status = outcome.evidence.http_status
+        if spans.root.is_recording():
+            process = self._child(
+                "Intercept.ProcessRequest", spans.root, _attributes(interception), interception.started_at
+            )
+            for attempt, span_id in spans.attempts[:-1]:
+                self._upstream(process, interception, attempt, span_id)
+            for attempt, span_id in spans.attempts[-1:]:
+                self._upstream(process, interception, attempt, span_id, outcome)
+            self._end(process, outcome.termination, outcome.cause, outcome.error, status, end)
+        self._end(spans.root, outcome.termination, outcome.cause, outcome.error, status, end)
+
+    @contextmanager
+    def passthrough(self, request: ClientRequest, path: str, outgoing: UpstreamRequest) -> "Iterator[Passing]":
+        """Span a request that is relayed only; an error where the upstream fails, or answers with an error."""
+        first = {name: value.decode("latin-1") for name, value in reversed(request.headers) if name in _CONTEXT}
+        parent = self._parent(first.get(b"traceparent", ""), first.get(b"tracestate", ""))
+        # Without the queries: nobody knows what they hold.
+        attributes = {
+            "passthrough_url": path,
+            "passthrough_method": request.method,
+            "passthrough_upstream_url": outgoing.origin + outgoing.target.partition("?")[0],
+        }
+        span: Span = self._tracer.start_span("Passthrough", parent, self._api.SpanKind.SERVER, attributes)
+        passing = Passing(_carrying(outgoing, span.get_span_context(), span.get_span_context().span_id))
+        try:
+            yield passing
+        except RequestRejected as rejection:
+            self._fail(span, rejection.reason, rejection.message)
+            raise
+        except Exception as error:  # its text is not ours, and may hold anything
+            self._fail(span, "internal", type(error).__name__)
+            raise
+        finally:
+            if passing.status is not None:
+                span.set_attribute("http.response.status_code", passing.status)
+                if passing.status >= _FIRST_ERROR_STATUS:
+                    self._fail(span, str(passing.status), f"status {passing.status}")
+            span.end()
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Wait until all ended spans were exported, `timeout` seconds at most. Blocks. Returns whether they were."""
@@ -163,25 +191,115 @@ class Tracing:
         """Export what is left, and stop. Blocks: not for the event loop."""
         self._provider.shutdown()
 
-    def _end(self, span: "Span", termination: Termination, cause: Cause, error: str, end: int) -> None:
+    def _parent(self, traceparent: str, tracestate: str) -> "Context":
+        if not traceparent:
+            return self._no_parent
+        context: Context = self._propagator.extract(
+            {"traceparent": traceparent, "tracestate": tracestate}, self._no_parent
+        )
+        return context
+
+    def _child(self, name: str, parent: "Span", attributes: Attributes, started_at: float, **more: Any) -> "Span":
+        context = self._api.set_span_in_context(parent, self._no_parent)
+        span: Span = self._tracer.start_span(name, context, attributes=attributes, start_time=_ns(started_at), **more)
+        return span
+
+    def _upstream(
+        self,
+        process: "Span",
+        interception: Interception,
+        attempt: Attempt,
+        span_id: int | None,
+        outcome: Outcome | None = None,
+    ) -> None:
+        """Make an attempt's span, from its start to its end. The last one's tells the outcome's usage too."""
+        attributes: Attributes = _attributes(interception) | _where(attempt.origin) | {"attempt": attempt.number}
+        if attempt.evidence.http_status is not None:
+            attributes["http.response.status_code"] = attempt.evidence.http_status
+        if self._semconv is not Semconv.OFF:
+            attributes |= request_attributes(interception)
+            first = first_chunk(interception, attempt)
+            if first is not None:
+                attributes["gen_ai.response.time_to_first_chunk"] = first
+            if outcome is not None:
+                attributes |= answer_attributes(outcome, self._semconv)
+        self._ids.next = span_id
+        span = self._child(
+            "Intercept.ProcessRequest.Upstream",
+            process,
+            attributes,
+            attempt.started_at,
+            kind=self._api.SpanKind.CLIENT,
+        )
+        end = _ns(attempt.started_at + attempt.duration)
+        self._end(span, attempt.termination, attempt.cause, attempt.error, attempt.evidence.http_status, end)
+
+    def _end(
+        self, span: "Span", termination: Termination, cause: Cause, error: str, http_status: int | None, end: int
+    ) -> None:
         span.set_attribute("aibridge.termination", termination.value)
         span.set_attribute("aibridge.cause", cause.value)
-        if termination in _ERRORS:
+        if termination in FAILED:
             text = bounded(error, MAX_ERROR_BYTES)
-            span.set_status(self._api.StatusCode.ERROR, f"{cause.value}: {text}" if text else cause.value)
+            kind = error_type(termination, cause, http_status)
+            self._fail(span, kind or cause.value, f"{cause.value}: {text}" if text else cause.value)
         span.end(end)
 
+    def _fail(self, span: "Span", kind: str, description: str) -> None:
+        span.set_attribute("error.type", kind)
+        span.set_status(self._api.StatusCode.ERROR, description)
 
-def _attributes(interception: Interception) -> dict[str, str | bool | int]:
+
+class Passing:
+    """A request that is relayed only, under way. `request` goes out; `status` is set when the answer came."""
+
+    __slots__ = ("request", "status")
+
+    def __init__(self, request: UpstreamRequest) -> None:
+        self.request = request
+        self.status: int | None = None
+
+
+class _Ids:
+    """A generator of random ids that gives one span the id that was drawn for it before."""
+
+    def __init__(self, random: "IdGenerator") -> None:
+        self.draw = random.generate_span_id
+        self.generate_trace_id = random.generate_trace_id
+        self.next: int | None = None
+
+    def generate_span_id(self) -> int:
+        drawn, self.next = self.next, None
+        return self.draw() if drawn is None else drawn
+
+    def is_trace_id_random(self) -> bool:
+        return True
+
+
+def _carrying(request: UpstreamRequest, context: "SpanContext", span_id: int) -> UpstreamRequest:
+    traceparent = f"00-{context.trace_id:032x}-{span_id:016x}-{context.trace_flags:02x}"
+    ours: Headers = ((b"traceparent", traceparent.encode()),)
+    if state := context.trace_state.to_header():
+        ours += ((b"tracestate", state.encode("latin-1")),)
+    return request._replace(headers=(*(pair for pair in request.headers if pair[0] not in _CONTEXT), *ours))
+
+
+def _attributes(interception: Interception) -> Attributes:
     return {
         "request_path": interception.request_path,
         "interception_id": interception.id,
         "user_id": interception.actor.id,
         "provider": interception.provider,
-        "model": interception.model,
+        "model": bounded(interception.model, MAX_TEXT_BYTES),
         "streaming": interception.streaming,
         "aws_bedrock": interception.provider_kind == "bedrock",
     }
+
+
+@lru_cache(maxsize=64)
+def _where(origin: str) -> Attributes:
+    url = urlsplit(origin)
+    return {"server.address": url.hostname or origin, "server.port": url.port or _PORTS.get(url.scheme, 0)}
 
 
 def _ns(seconds: float) -> int:

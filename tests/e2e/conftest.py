@@ -57,6 +57,9 @@ class Outcomes:
         self.opened_ids.append(interception.id)
         self.news.set()
 
+    def learned(self, _interception, fact, message_id):
+        pass
+
     def attempted(self, _interception, attempt):
         self.attempts.append(attempt)
 
@@ -179,7 +182,7 @@ def build_house(tmp_path):
     """Return an async context manager that builds a house; keyword arguments are sections of the configuration."""
 
     @asynccontextmanager
-    async def build(*, provider=None, base_url=None, **sections):
+    async def build(*, provider=None, base_url=None, tracing=True, genai=None, **sections):
         credentials = Credentials(secrets={config.SIMULATOR_ACCESS_KEY_ID: config.SIMULATOR_SECRET_ACCESS_KEY})
         async with Simulator(Settings(aws=credentials)) as simulator:
             records = tmp_path / "records.db"
@@ -209,7 +212,7 @@ def build_house(tmp_path):
             file = tmp_path / "aibridge.yaml"
             file.write_text(json.dumps(raw))
             spans = InMemorySpanExporter()
-            tracing = Tracing(spans)
+            tracing = Tracing(spans) if tracing is True else tracing
             log, outcomes = io.StringIO(), Outcomes()
             handler = logging.StreamHandler(log)
             handler.setFormatter(JSONFormatter())
@@ -217,7 +220,7 @@ def build_house(tmp_path):
             logger.addHandler(handler)
             level = logger.level
             logger.setLevel("DEBUG")
-            app = App(config.load(file, {}), tracing=tracing, extra=(outcomes,))
+            app = App(config.load(file, {}), tracing=tracing, genai=genai, extra=(outcomes,))
             await app.start()
             try:
                 yield House(app, simulator, spans, tracing, log, outcomes, str(records))

@@ -45,6 +45,22 @@ async def test_without_any_credentials_it_simulates_and_says_so(environment):
         assert await process.wait() == 0
 
 
+async def test_the_standard_variables_send_spans_and_metrics(environment, collector):
+    variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_RESOURCE_ATTRIBUTES": "team=a"}
+    async with serving("--demo", environment={**environment, **variables}) as (process, _):
+        shown = ""
+        while "termination" not in shown:
+            shown += (await process.stdout.readline()).decode()
+        process.send_signal(signal.SIGTERM)
+        await line_with(process.stderr, "aibridge stopped")
+        assert await process.wait() == 0
+    assert {span.name for span in collector.spans} == {
+        "Intercept", "Intercept.ProcessRequest", "Intercept.ProcessRequest.Upstream",
+    }  # fmt: skip
+    assert "gen_ai.client.operation.duration" in collector.metrics
+    assert {(one["service.name"], one["team"]) for one in collector.resources} == {("aibridge", "a")}
+
+
 async def test_sigterm_lets_a_stream_end(environment, new_client, request_body):
     async with serving(environment=environment) as (process, started):
         port = int(started["data"].rpartition(":")[2])

@@ -8,8 +8,9 @@ import pytest
 from aibridge.breaker import BreakerState
 from aibridge.callers import CLIENT_NAMES
 from aibridge.lifecycle import TERMINATION_OF, Cause
-from aibridge.telemetry.metrics import MAX_FIELDS, Metrics
-from aibridge.values import Evidence
+from aibridge.telemetry import metrics as metrics_module
+from aibridge.telemetry.metrics import MAX_ACTORS, MAX_EXTRAS, MAX_FIELDS, STEPS, Metrics
+from aibridge.values import Actor, Evidence, Thought, ToolUse, Usage, UserPrompt
 
 LABELS = {"provider": "anthropic", "model": "claude-sonnet-4-5", "route": "/v1/messages"}
 
@@ -156,7 +157,8 @@ def test_what_clients_invent_makes_no_series_and_no_memory(make_interception, ma
     [sample] = samples(metrics, "aibridge_interceptions_total")
     assert (sample.labels["model"], sample.labels["method"], sample.value) == ("other", "other", 100)
     assert len(metrics._open) == 1
-    assert len(metrics._open["anthropic", "other", "/v1/messages"].totals) == 1
+    [caller] = metrics._open["anthropic", "other", "/v1/messages"].callers.values()
+    assert caller.totals == {}
 
 
 def test_a_long_model_name_is_other(metrics, make_interception):
@@ -207,6 +209,147 @@ def test_circuits_past_the_bound_share_a_label_that_tells_the_worst():
         seen.append(sample.value)
     assert seen == [1.0, 1.0, 1.0, 0.5, 0.0]
     assert total(metrics, "aibridge_circuit_breaker_trips_total") == 2
+
+
+def test_attempts_are_counted_by_how_they_ended(metrics, value, make_interception, make_attempt):
+    for cause in (Cause.CONNECT_FAILED, Cause.CLEAN, Cause.CLEAN):
+        metrics.attempted(make_interception(), make_attempt(cause))
+    name = "aibridge_upstream_attempts_total"
+    assert value(name, provider="anthropic", termination="upstream_error", cause="connect_failed") == 1
+    assert value(name, provider="anthropic", termination="completed", cause="clean") == 2
+
+
+# content and tokens
+
+WHO = {"provider": "anthropic", "model": "claude-sonnet-4-5", "client": "Claude Code"}
+
+
+def test_prompts_and_tools_are_counted_and_thoughts_are_not(metrics, value, make_interception):
+    interception = make_interception()
+    for fact in (UserPrompt("hi"), ToolUse("1", "Bash", "{}"), ToolUse("2", "Bash", "{}"), Thought("hm", "thinking")):
+        metrics.learned(interception, fact, "msg_1")
+    assert value("aibridge_prompts_total", **WHO) == 1
+    [tool] = samples(metrics, "aibridge_non_injected_tool_selections_total")
+    assert tool.labels == {"provider": "anthropic", "model": "claude-sonnet-4-5", "name": "Bash"}
+    assert tool.value == 2
+    assert "hi" not in {
+        label for sample in samples(metrics, "aibridge_prompts_total") for label in sample.labels.values()
+    }
+
+
+def test_tokens_are_counted_by_type(metrics, make_interception, make_outcome):
+    for usage in (Usage(10, 20, 30, 40, (("web_search_requests", 1),)), Usage(1, None, 0, None)):
+        metrics.opened(make_interception())
+        metrics.closed(make_interception(), make_outcome(Cause.TRUNCATED, usage=usage))
+    found = {
+        sample.labels.pop("type"): (sample.value, sample.labels) for sample in samples(metrics, "aibridge_tokens_total")
+    }
+    assert found == {
+        "input": (11, WHO),
+        "output": (20, WHO),
+        "cache_read_input_tokens": (30, WHO),
+        "cache_write_input_tokens": (40, WHO),
+        "web_search_requests": (1, WHO),
+    }
+
+
+def test_kinds_of_usage_that_an_upstream_invents_are_bounded(metrics, make_interception, make_outcome):
+    for number in range(50):
+        metrics.closed(make_interception(), make_outcome(usage=Usage(extras=((f"kind_{number}", 1),))))
+    kinds = {sample.labels["type"]: sample.value for sample in samples(metrics, "aibridge_tokens_total")}
+    assert len(kinds) == 4 + MAX_EXTRAS + 1
+    assert kinds["other"] == 50 - MAX_EXTRAS
+
+
+def test_tools_that_clients_invent_are_bounded(monkeypatch, make_interception):
+    monkeypatch.setattr(metrics_module, "_MANY", 5)
+    metrics = Metrics()
+    for number in range(100):
+        metrics.learned(make_interception(), ToolUse("1", f"tool_{number}", ""), "")
+        metrics.learned(make_interception(), ToolUse("1", "x" * 1000 + str(number), ""), "")
+    found = {
+        sample.labels["name"]: sample.value
+        for sample in samples(metrics, "aibridge_non_injected_tool_selections_total")
+    }
+    assert len(found) == 6
+    assert found["x" * 64] == 100
+    assert sum(found.values()) == 200
+
+
+# actors
+
+
+def test_actors_are_no_label_unless_asked_for(metrics, make_interception, make_outcome):
+    metrics.opened(make_interception())
+    metrics.learned(make_interception(), UserPrompt(""), "")
+    metrics.closed(make_interception(), make_outcome())
+    assert "alice" not in metrics.render()[0].decode()
+
+
+def test_actors_are_told_apart_where_asked_for(make_interception, make_outcome):
+    metrics = Metrics(actor_label=True)
+    for name in ("alice", "bob", "bob"):
+        interception = make_interception(actor=Actor(name))
+        metrics.opened(interception)
+        metrics.learned(interception, UserPrompt(""), "")
+        metrics.closed(interception, make_outcome(usage=Usage(input_tokens=5)))
+    for name, each in (
+        ("aibridge_interceptions_total", 1),
+        ("aibridge_prompts_total", 1),
+        ("aibridge_tokens_total", 5),
+    ):
+        found = {s.labels["actor"]: s.value for s in samples(metrics, name) if s.labels.get("type", "input") == "input"}
+        assert found == {"alice": each, "bob": 2 * each}
+
+
+def test_actors_and_all_they_multiply_are_bounded(monkeypatch, make_interception, make_outcome):
+    monkeypatch.setattr(metrics_module, "_MANY", 20)
+    metrics = Metrics(actor_label=True)
+    many = MAX_ACTORS + 50
+    for number in range(many):
+        interception = make_interception(actor=Actor(f"a{number}"))
+        metrics.opened(interception)
+        metrics.learned(interception, UserPrompt(""), "")
+        metrics.closed(interception, make_outcome())
+    assert total(metrics, "aibridge_interceptions_total") == many
+    assert len(samples(metrics, "aibridge_interceptions_total")) == 21
+    assert len(samples(metrics, "aibridge_tokens_total")) <= 20 + 4 + 1
+    assert total(metrics, "aibridge_prompts_total") == many
+    assert sum(len(one.callers) for one in metrics._open.values()) == 20
+
+
+# the gateway's own work
+
+
+def test_own_work_is_told_by_step(metrics, value):
+    for step in STEPS:
+        metrics.spent(step, "anthropic", 0.0002)
+    for step in STEPS:
+        assert value("aibridge_overhead_seconds_sum", provider="anthropic", step=step) == 0.0002
+    assert value("aibridge_overhead_seconds_bucket", provider="anthropic", step="auth", le="0.00025") == 1
+    assert value("aibridge_overhead_seconds_bucket", provider="anthropic", step="auth", le="0.0001") == 0
+
+
+def test_the_lag_of_the_loop(metrics, value):
+    metrics.lagged(0.003)
+    metrics.lagged(30)
+    assert value("aibridge_event_loop_lag_seconds_bucket", le="0.005") == 1
+    assert value("aibridge_event_loop_lag_seconds_count") == 2
+
+
+# what cannot be written down
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\udfffb"])
+def test_half_a_surrogate_pair_does_not_break_the_page(make_interception, make_outcome, name):
+    metrics = Metrics(actor_label=True)
+    interception = make_interception(model=name, actor=Actor(name))
+    metrics.opened(interception)
+    metrics.learned(interception, ToolUse("1", name, "{}"), "")
+    metrics.closed(interception, make_outcome(usage=Usage(1, extras=((name, 1),))))
+    text = metrics.render()[0].decode()
+    assert 'model="other"' in text
+    assert "non_injected_tool_selections_total{" in text
 
 
 def test_rendered_text(metrics, make_interception, make_outcome):

@@ -1,20 +1,14 @@
-"""Spans: their tree, times, attributes and ends; and one real receiver that reads them off a socket."""
-
-import gzip
-import subprocess
-import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+"""Spans: their tree, times, attributes and ends, and the context that goes in and out."""
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from aibridge.errors import ConfigError
+from aibridge.errors import RequestRejected
 from aibridge.lifecycle import TERMINATION_OF, Cause, Termination
-from aibridge.telemetry import tracing as tracing_module
-from aibridge.telemetry.tracing import Tracing, build
+from aibridge.telemetry.conventions import Semconv
+from aibridge.telemetry.tracing import Tracing
+from aibridge.values import ClientRequest, Credential, CredentialKind, Evidence, UpstreamRequest, Usage
 
 ROOT, PROCESS, UPSTREAM = "Intercept", "Intercept.ProcessRequest", "Intercept.ProcessRequest.Upstream"
 
@@ -100,8 +94,21 @@ def test_attributes(tracing, spans, make_interception, make_attempt, make_outcom
     assert found[PROCESS][0].attributes == expected
     assert found[UPSTREAM][0].attributes == expected | {
         "attempt": 1,
-        "server.address": "https://api.anthropic.com",
+        "server.address": "api.anthropic.com",
+        "server.port": 443,
         "http.response.status_code": 200,
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "anthropic",
+        "gen_ai.request.model": "claude-sonnet-4-5",
+        "gen_ai.request.stream": True,
+        "gen_ai.response.id": "msg_1",
+        "gen_ai.response.model": "claude-sonnet-4-5-20250929",
+        "gen_ai.response.finish_reasons": ("end_turn",),
+        "gen_ai.usage.input_tokens": 80,
+        "gen_ai.usage.output_tokens": 20,
+        "gen_ai.usage.cache_read.input_tokens": 30,
+        "gen_ai.usage.cache_creation.input_tokens": 40,
+        "aibridge.usage_source": "provider_final",
     }
 
 
@@ -177,124 +184,205 @@ def test_what_was_never_opened_is_no_span(tracing, spans, make_interception, mak
     assert spans() == {}
 
 
-# --- which exporter -------------------------------------------------------------------------------------------------
+# --- the conventions ------------------------------------------------------------------------------------------------
+
+
+CACHE_WRITES = {"gen_ai.usage.cache_creation.input_tokens", "gen_ai.usage.cache_write.input_tokens"}
 
 
 @pytest.mark.parametrize(
-    "environ",
+    ("semconv", "told"),
     [
-        {},
-        {"OTEL_TRACES_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"},
-        {"OTEL_SDK_DISABLED": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"},
-        {"OTEL_SERVICE_NAME": "x"},
-        {"OTEL_EXPORTER_OTLP_ENDPOINT": ""},
+        (Semconv.STABLE_NOW, {"gen_ai.usage.cache_creation.input_tokens"}),
+        (Semconv.NEXT, {"gen_ai.usage.cache_write.input_tokens"}),
+        (Semconv.BOTH, CACHE_WRITES),
+        (Semconv.OFF, set()),
     ],
 )
-def test_nothing_is_built_unless_asked_for(environ):
-    assert build(environ) is None
+def test_the_setting_says_which_names(exporter, make_interception, make_attempt, make_outcome, semconv, told):
+    tracing = Tracing(exporter, semconv=semconv)
+    tell(tracing, make_interception(), [make_attempt()], make_outcome())
+    tracing.shutdown()
+    [upstream] = [span for span in exporter.get_finished_spans() if span.name == UPSTREAM]
+    names = {name for name in upstream.attributes if name.startswith("gen_ai.")}
+    assert names & CACHE_WRITES == told
+    assert bool(names) == (semconv is not Semconv.OFF)
+    assert upstream.attributes["server.address"] == "api.anthropic.com"
 
 
-def test_nothing_of_opentelemetry_is_imported_unless_asked_for():
-    code = (
-        "import sys\nfrom aibridge.telemetry.tracing import build\nassert build({}) is None\n"
-        "sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
+def test_what_the_answer_said_is_told_by_the_last_attempt(
+    tracing, spans, make_interception, make_attempt, make_outcome
+):
+    attempts = [make_attempt(Cause.CONNECTION_RESET), make_attempt(Cause.CONNECTION_RESET, number=2)]
+    tell(tracing, make_interception(session_id="s-1"), attempts, make_outcome(Cause.CONNECTION_RESET, usage=Usage(5)))
+    first, last = spans()[UPSTREAM]
+    assert "gen_ai.usage.input_tokens" not in first.attributes
+    assert last.attributes["gen_ai.usage.input_tokens"] == 5
+    assert "gen_ai.usage.output_tokens" not in last.attributes
+    assert first.attributes["gen_ai.conversation.id"] == last.attributes["gen_ai.conversation.id"] == "s-1"
+
+
+def test_the_first_chunk_is_counted_from_the_attempt(tracing, spans, make_interception, make_attempt, make_outcome):
+    attempt = make_attempt(evidence=Evidence(http_status=200, time_to_first_event=0.75))
+    tell(tracing, make_interception(), [attempt], make_outcome())
+    assert spans()[UPSTREAM][0].attributes["gen_ai.response.time_to_first_chunk"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("cause", "kind"),
+    [(Cause.TRUNCATED, "truncated"), (Cause.HTTP_STATUS, "429"), (Cause.DRAINING, "draining"), (Cause.CLEAN, None),
+     (Cause.DISCONNECTED, None)],
+)  # fmt: skip
+def test_the_type_of_an_error(tracing, spans, make_interception, make_attempt, make_outcome, cause, kind):
+    evidence = Evidence(http_status=429 if cause is Cause.HTTP_STATUS else 200)
+    tell(
+        tracing,
+        make_interception(),
+        [make_attempt(cause, evidence=evidence)],
+        make_outcome(cause, evidence=evidence),
     )
-    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    found = spans()
+    assert {found[name][0].attributes.get("error.type") for name in (ROOT, PROCESS, UPSTREAM)} == {kind}
 
 
-def test_an_unknown_exporter_is_refused():
-    with pytest.raises(ConfigError, match="OTEL_TRACES_EXPORTER: 'zipkin' is not known"):
-        build({"OTEL_TRACES_EXPORTER": "zipkin"})
+def test_text_from_outside_is_bounded(tracing, spans, make_interception, make_attempt, make_outcome):
+    interception = make_interception(model="m" * 10_000, upstream_model="\ud800" + "u" * 10_000)
+    tell(tracing, interception, [make_attempt()], make_outcome(message_id="i" * 10_000, stop_reason="r" * 10_000))
+    for span in (one for each in spans().values() for one in each):
+        assert all(len(value) <= 256 for value in span.attributes.values() if isinstance(value, str))
 
 
-@pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"])
-def test_an_unknown_protocol_is_refused(name):
-    with pytest.raises(ConfigError, match=f"{name}: only http/protobuf"):
-        build({"OTEL_TRACES_EXPORTER": "otlp", name: "grpc"})
+# --- context, out ---------------------------------------------------------------------------------------------------
 
 
-def test_a_missing_package_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
-    with pytest.raises(ConfigError, match=r"install aibridge\[otlp\]"):
-        build({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"})
-
-
-@pytest.mark.parametrize(
-    ("environ", "endpoint"),
-    [
-        ({}, None),
-        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318/"}, "http://c:4318/v1/traces"),
-        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c/x", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://d"}, "http://c/x"),
-    ],
+TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+OUTGOING = UpstreamRequest(
+    method="POST",
+    origin="https://api.anthropic.com",
+    target="/v1/messages?key=s3cret",
+    headers=(
+        (b"host", b"api"),
+        (b"traceparent", b"old"),
+        (b"x", b"y"),
+        (b"tracestate", b"old=1"),
+        (b"traceparent", b"2"),
+    ),
+    body=b"{}",
+    credential=Credential(CredentialKind.CENTRALIZED, ""),
 )
-def test_the_endpoint(environ, endpoint):
-    assert tracing_module._endpoint(environ) == endpoint
 
 
-def test_the_console(capsys, make_interception, make_outcome):
-    tracing = build({"OTEL_TRACES_EXPORTER": "console"})
-    tell(tracing, make_interception(), [], make_outcome())
-    tracing.shutdown()
-    assert '"name": "Intercept"' in capsys.readouterr().out
+def carried(request):
+    headers = dict(request.headers)
+    assert len(headers) == len(request.headers)
+    return headers[b"traceparent"].decode().split("-"), headers.get(b"tracestate")
 
 
-# --- a real receiver ------------------------------------------------------------------------------------------------
+def test_the_upstream_continues_the_attempts_own_span(tracing, spans, make_interception, make_attempt, make_outcome):
+    interception = make_interception(
+        traceparent=f"00-{TRACE}-{PARENT}-01", tracestate="congo=t61rcWkgMzE,rojo=00f067aa0ba902b7"
+    )
+    tracing.opened(interception)
+    first, state = carried(tracing.carry(interception, OUTGOING))
+    tracing.attempted(interception, make_attempt(Cause.CONNECTION_RESET))
+    tracing.attempted(interception, make_attempt(Cause.CONNECT_FAILED, number=2))
+    third, _ = carried(tracing.carry(interception, OUTGOING))
+    tracing.attempted(interception, make_attempt(number=3))
+    tracing.closed(interception, make_outcome())
+    ids = [f"{span.context.span_id:016x}" for span in spans()[UPSTREAM]]
+    assert (first[0], first[1], first[2]) == ("00", TRACE, ids[0])
+    assert int(first[3], 16) & 1
+    assert third[2] == ids[2]
+    assert len({*ids, PARENT}) == 4
+    assert state == b"congo=t61rcWkgMzE,rojo=00f067aa0ba902b7"
+    assert spans()[UPSTREAM][0].context.trace_state.to_header() == state.decode()
 
 
-@pytest.fixture
-def receiver():
-    """An OTLP/HTTP collector on loopback; yields its address and what it got."""
-    got = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["content-length"]))
-            if self.headers.get("content-encoding") == "gzip":
-                body = gzip.decompress(body)
-            got.append((self.path, self.headers["content-type"], ExportTraceServiceRequest.FromString(body)))
-            self.send_response(200)
-            self.send_header("content-length", "0")
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}", got
-        server.shutdown()
-        thread.join()
+def test_the_rest_of_a_request_goes_as_it_is(tracing, make_interception):
+    tracing.opened(make_interception())
+    request = tracing.carry(make_interception(), OUTGOING)
+    assert request.headers[:2] == ((b"host", b"api"), (b"x", b"y"))
+    assert (request.method, request.origin, request.target, request.body) == (
+        "POST", OUTGOING.origin, OUTGOING.target, b"{}",
+    )  # fmt: skip
+    assert carried(request)[1] is None, "a list of the client's means nothing without its parent"
 
 
-def test_spans_arrive_at_a_collector(receiver, monkeypatch, make_interception, make_attempt, make_outcome):
-    address, got = receiver
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.delenv("OTEL_SERVICE_NAME", raising=False)
-    tracing = build({"OTEL_EXPORTER_OTLP_ENDPOINT": address}, version="1.2.3")
-    tell(tracing, make_interception(), [make_attempt(Cause.TRUNCATED)], make_outcome(Cause.TRUNCATED))
-    tracing.shutdown()
-    [(path, content_type, request)] = got
-    assert (path, content_type) == ("/v1/traces", "application/x-protobuf")
-    [resource_spans] = request.resource_spans
-    resource = {item.key: item.value.string_value for item in resource_spans.resource.attributes}
-    assert resource["service.name"] == "aibridge"
-    assert resource["service.version"] == "1.2.3"
-    spans = {span.name: span for scope in resource_spans.scope_spans for span in scope.spans}
-    assert set(spans) == {ROOT, PROCESS, UPSTREAM}
-    assert spans[UPSTREAM].parent_span_id == spans[PROCESS].span_id
-    assert spans[ROOT].status.message == "truncated: its words"
-    assert spans[ROOT].end_time_unix_nano == 1_700_000_002_250_000_000
+def test_an_unsampled_trace_stays_so_at_the_upstream(tracing, spans, make_interception, make_attempt, make_outcome):
+    interception = make_interception(traceparent=f"00-{TRACE}-{PARENT}-00")
+    tracing.opened(interception)
+    parts, _ = carried(tracing.carry(interception, OUTGOING))
+    tracing.attempted(interception, make_attempt())
+    tracing.closed(interception, make_outcome())
+    assert parts[1] == TRACE
+    assert not int(parts[3], 16) & 1
+    assert spans() == {}
 
 
-def test_the_operators_service_name_wins(receiver, monkeypatch, make_interception, make_outcome):
-    address, got = receiver
-    monkeypatch.setenv("OTEL_SERVICE_NAME", "my-gateway")
-    tracing = build({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{address}/custom"})
-    tell(tracing, make_interception(), [], make_outcome())
-    tracing.shutdown()
-    [(path, _, request)] = got
-    resource = {item.key: item.value.string_value for item in request.resource_spans[0].resource.attributes}
-    assert (path, resource["service.name"]) == ("/custom", "my-gateway")
+def test_what_was_never_opened_carries_nothing_of_ours(tracing, make_interception):
+    assert tracing.carry(make_interception(), OUTGOING) is OUTGOING
+
+
+# --- what is relayed only -------------------------------------------------------------------------------------------
+
+
+def asked(*headers):
+    return ClientRequest(method="GET", path="/anthropic/v1/models", query="key=s3cret", headers=headers, body=b"")
+
+
+def test_a_passthrough_is_a_span(tracing, spans):
+    request = asked((b"traceparent", f"00-{TRACE}-{PARENT}-01".encode()), (b"tracestate", b"a=1"))
+    with tracing.passthrough(request, "/v1/models", OUTGOING) as span:
+        span.status = 200
+    [found] = spans()["Passthrough"]
+    assert found.attributes == {
+        "passthrough_url": "/v1/models",
+        "passthrough_method": "GET",
+        "passthrough_upstream_url": "https://api.anthropic.com/v1/messages",
+        "http.response.status_code": 200,
+    }
+    assert found.status.status_code is StatusCode.UNSET
+    assert f"{found.parent.span_id:016x}" == PARENT
+    assert carried(span.request) == (
+        ["00", TRACE, f"{found.context.span_id:016x}", carried(span.request)[0][3]],
+        b"a=1",
+    )
+    assert "s3cret" not in found.to_json()
+
+
+def test_a_passthrough_that_was_refused_is_an_error(tracing, spans):
+    with tracing.passthrough(asked(), "/v1/models", OUTGOING) as span:
+        span.status = 404
+    [found] = spans()["Passthrough"]
+    assert (found.status.status_code, found.status.description) == (StatusCode.ERROR, "status 404")
+    assert found.attributes["error.type"] == "404"
+
+
+def test_a_passthrough_whose_upstream_failed_is_an_error(tracing, spans):
+    def fail():
+        raise RequestRejected("upstream_timeout", 504, "the upstream did not answer in time")
+
+    with pytest.raises(RequestRejected), tracing.passthrough(asked(), "/v1/models", OUTGOING):
+        fail()
+    [found] = spans()["Passthrough"]
+    assert (found.status.status_code, found.status.description) == (
+        StatusCode.ERROR, "the upstream did not answer in time",
+    )  # fmt: skip
+    assert found.attributes["error.type"] == "upstream_timeout"
+    assert found.events == (), "the rejection is told by the status"
+
+
+def test_a_passthrough_that_we_failed_tells_the_kind_of_our_mistake_alone(tracing, spans):
+    def fail():
+        raise ValueError("s3cret")
+
+    with pytest.raises(ValueError, match="s3cret"), tracing.passthrough(asked(), "/v1/models", OUTGOING):
+        fail()
+    [found] = spans()["Passthrough"]
+    assert (found.status.description, found.attributes["error.type"]) == ("ValueError", "internal")
+
+
+def test_a_passthrough_whose_client_left_is_none(tracing, spans):
+    with tracing.passthrough(asked(), "/v1/models", OUTGOING):
+        pass
+    assert spans()["Passthrough"][0].status.status_code is StatusCode.UNSET

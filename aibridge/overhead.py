@@ -1,0 +1,96 @@
+"""The gateway's own work, timed where it is done: the books, and the relay of every sixteenth stream.
+
+What is timed in one line where it happens, the check of a key, reading, rewriting and connecting, is not here. All ends
+in one function, `Spent`: a step of `telemetry.metrics.STEPS`, the provider's name, seconds.
+"""
+
+import time
+from collections.abc import Callable
+
+from aibridge.dialects import Dialect
+from aibridge.relay import Relay
+from aibridge.values import Attempt, Evidence, Interception, Learned, Listener, Outcome
+
+Spent = Callable[[str, str, float], None]
+"""Told a step, a provider and seconds."""
+
+EVERY = 16
+"""Of so many streams one is timed: a look at the clock before and behind each chunk is a hundredth of its cost."""
+
+
+class TimedBooks:
+    """A `Listener` that tells another, and how long that took."""
+
+    def __init__(self, books: Listener, spent: Spent) -> None:
+        self._books = books
+        self._spent = spent
+
+    def opened(self, interception: Interception) -> None:
+        """Tell that a request was accepted."""
+        began = time.perf_counter()
+        self._books.opened(interception)
+        self._spent("record", interception.provider, time.perf_counter() - began)
+
+    def learned(self, interception: Interception, fact: Learned, message_id: str) -> None:
+        """Tell a fact of the content."""
+        began = time.perf_counter()
+        self._books.learned(interception, fact, message_id)
+        self._spent("record", interception.provider, time.perf_counter() - began)
+
+    def attempted(self, interception: Interception, attempt: Attempt) -> None:
+        """Tell the end of an attempt."""
+        self._books.attempted(interception, attempt)
+
+    def closed(self, interception: Interception, outcome: Outcome) -> None:
+        """Tell the end."""
+        began = time.perf_counter()
+        self._books.closed(interception, outcome)
+        self._spent("record", interception.provider, time.perf_counter() - began)
+
+
+class Relays:
+    """Makes the relays of one provider; every sixteenth is timed, the first among them.
+
+    Args:
+        provider: its name.
+        spent: told the time that a timed one took for its stream.
+    """
+
+    def __init__(self, provider: str, spent: Spent) -> None:
+        self._provider = provider
+        self._spent = spent
+        self._made = 0
+
+    def make(self, dialect: Dialect, request_id: str) -> Relay:
+        """Return a relay for one attempt."""
+        self._made += 1
+        if self._made % EVERY == 1:
+            return TimedRelay(dialect, request_id, self._took)
+        return Relay(dialect, request_id)
+
+    def _took(self, seconds: float) -> None:
+        self._spent("relay", self._provider, seconds)
+
+
+class TimedRelay(Relay):
+    """A relay that adds up what its stream's chunks take, and tells it at the outcome; nothing where no stream was."""
+
+    __slots__ = ("_seconds", "_took")
+
+    def __init__(self, dialect: Dialect, request_id: str, took: Callable[[float], None]) -> None:
+        super().__init__(dialect, request_id)
+        self._seconds = 0.0
+        self._took = took
+
+    def feed_data(self, data: bytes, now: float) -> bytes:
+        """Take bytes; see `Relay`."""
+        began = time.perf_counter()
+        text = super().feed_data(data, now)
+        self._seconds += time.perf_counter() - began
+        return text
+
+    def outcome(self, *, ended_at: float, duration: float, evidence: Evidence) -> Outcome:
+        """Return the outcome; see `Relay`."""
+        if self._seconds:
+            self._took(self._seconds)
+        return super().outcome(ended_at=ended_at, duration=duration, evidence=evidence)
