@@ -224,7 +224,10 @@ class Listener(Protocol):
     """
 
     def opened(self, interception: Interception) -> None:
-        """A request was accepted; the upstream was not contacted yet."""
+        """A request was accepted; the upstream was not contacted yet.
+
+        Raises `RecordingFailed` where it must not be.
+        """
 
     def attempted(self, interception: Interception, attempt: Attempt) -> None:
         """One request to an upstream ended."""

@@ -8,7 +8,7 @@ clients could reach, in use is what to expect; `metrics.max_models` is the bound
 """
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -179,7 +179,19 @@ class Metrics:
         # 1.
         self.records_dropped = Counter(
             "aibridge_records_dropped",
-            "Records lost because the store was away for too long, or refused them.",
+            "Entries lost because the journal could not be written, or the store refused them.",
+            registry=registry,
+        )
+        # 1.
+        self.journal_bytes = Gauge(
+            "aibridge_journal_bytes",
+            "Bytes of this process's journal on the disk; most of them may be in the store already.",
+            registry=registry,
+        )
+        # 1.
+        self.journal_age = Gauge(
+            "aibridge_journal_age_seconds",
+            "Age of the oldest entry of the journal that is not in the store; 0 where all is there.",
             registry=registry,
         )
         # P x R x M = 3 x 1 x 211 = 633; in use as many as have ever tripped. `endpoint` is what the predecessor's
@@ -299,6 +311,10 @@ class Metrics:
         """Count a request that a circuit did not let pass."""
         with self._lock:
             self.circuit_rejects.labels(provider, route, self._model_label(model)).inc()
+    def watch_journal(self, size: Callable[[], float], age: Callable[[], float]) -> None:
+        """Ask for the journal's bytes, and for the age of its oldest entry not in the store, at each scrape."""
+        self.journal_bytes.set_function(size)
+        self.journal_age.set_function(age)
 
     def render(self) -> tuple[bytes, str]:
         """Return the text for a scrape and its content type. May be called on any thread.
