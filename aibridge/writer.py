@@ -176,7 +176,8 @@ class Writer:
             if batch.lost:
                 fields = {"journal": reader.name, "position": reader.position, "bytes": batch.lost}
                 _logger.error("a journal has entries that cannot be read", extra={"fields": fields})
-            self._keep(batch.entries, reader, batch.position, durable=batch.position in extent.bases)
+            ends_segment = any(reader.position <= base <= batch.position for base in extent.bases)
+            self._keep(batch.entries, reader, batch.position, durable=ends_segment)
             with self._progress:
                 reader.position = batch.position
                 self._progress.notify_all()

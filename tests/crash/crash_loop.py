@@ -1,8 +1,8 @@
 """Kills a real gateway with SIGKILL at random moments under load, again and again, and looks what its books say after.
 
 `python tests/crash/crash_loop.py --rounds 200` prints a line a round, with its seed, and the sum. Each round starts
-`aibridge serve` on the same records, with `aibridge simulate` as its upstream in another process. Once it has taken over
-what the round before left, these must hold:
+`aibridge serve` on the same records, with `aibridge simulate` as its upstream in another process. Once it has taken
+over what the round before left, these must hold:
 
 - every answer that a client saw finished is completed in the store, with the tokens that the client saw;
 - every other interception has an end: its true one, or `crashed`;
