@@ -87,6 +87,7 @@ class Journal:
         self._fsync = fsync
         self._synced = 0
         self._bases: deque[int] = deque()
+        self._base = 0  # of the segment that is written to
         self._fd = -1
         self._lock = _create_lock(folder, self.name)
         try:
@@ -122,10 +123,10 @@ class Journal:
         if not beyond and end - self._bases[0] > self._max_bytes:
             raise JournalError(f"the journal has reached its bound, {self._max_bytes} bytes")
         try:
-            if end - self._bases[-1] > self._segment_bytes:
+            if end - self._base > self._segment_bytes:
                 self._begin_segment()
             # At its place, and not at the file's end: what a full disk has cut is overwritten by the next entry.
-            if os.pwrite(self._fd, entry, self.end - self._bases[-1]) != len(entry):
+            if os.pwrite(self._fd, entry, self.end - self._base) != len(entry):
                 raise JournalError("the disk is full")
             self.end += len(entry)
             if self._fsync is Fsync.ALWAYS:
@@ -179,7 +180,8 @@ class Journal:
             path.unlink()
             raise JournalError(f"{self.folder}: the disk is full")
         before, self._fd = self._fd, fd
-        self._bases.append(self.end)
+        self._base = self.end
+        self._bases.append(self._base)
         self.end += len(MAGIC)
         if before >= 0:
             os.close(before)

@@ -120,8 +120,8 @@ _EVIDENCE = (
 
 _END = (
     Column("duration", Type.REAL, "duration"),
-    Column("termination", Type.TEXT, "termination.value"),
-    Column("cause", Type.TEXT, "cause.value"),
+    Column("termination", Type.TEXT, "termination"),
+    Column("cause", Type.TEXT, "cause"),
     Column("error", Type.TEXT, "error"),
     *_EVIDENCE,
 )
@@ -131,7 +131,7 @@ OPENED_VALUES = (
     Column("started_at", Type.REAL, "started_at"),
     Column("actor_id", Type.TEXT, "actor.id"),
     Column("actor_name", Type.TEXT, "actor.name"),
-    Column("credential_kind", Type.TEXT, "credential.kind.value"),
+    Column("credential_kind", Type.TEXT, "credential.kind"),
     Column("credential_hint", Type.TEXT, "credential.hint"),
     Column("provider", Type.TEXT, "provider"),
     Column("provider_kind", Type.TEXT, "provider_kind"),
@@ -154,7 +154,7 @@ CLOSED_VALUES = (
     Column("message_id", Type.TEXT, "message_id"),
     Column("response_model", Type.TEXT, "response_model"),
     Column("stop_reason", Type.TEXT, "stop_reason"),
-    Column("usage_source", Type.TEXT, "usage_source.value"),
+    Column("usage_source", Type.TEXT, "usage_source"),
 )
 
 ATTEMPT_VALUES = (
@@ -167,7 +167,7 @@ ATTEMPT_VALUES = (
 USAGE_VALUES = (
     Column("created_at", Type.REAL, "ended_at"),
     Column("message_id", Type.TEXT, "message_id"),
-    Column("usage_source", Type.TEXT, "usage_source.value"),
+    Column("usage_source", Type.TEXT, "usage_source"),
 )
 
 COUNTS_VALUES = (

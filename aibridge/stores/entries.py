@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
-from aibridge.jsontext import dumps, loads
+from aibridge.jsontext import dumps, reload
 from aibridge.lifecycle import TERMINATION_OF, Cause, Health
 from aibridge.stores.base import (
     ATTEMPT_VALUES,
@@ -113,15 +113,16 @@ def _storable(value: object) -> object:
 def rows_of(entries: Sequence[bytes], journal: str) -> tuple[Rows, float]:
     """Return the rows of a journal's entries, and the time of the last. What opens and closes is one row.
 
-    Raises `PayloadError`, `LookupError`, `TypeError` or `ValueError` where an entry is none of ours.
+    Raises `PayloadError`, or what Python says of such a thing, where an entry is none of ours.
     """
     text = b"[" + b",".join(entries) + b"]"
     # Nobody said it: NULL. Such a quotation mark stands nowhere inside a text, where it would have a backslash.
-    read = loads(text.replace(b',""', b",null"))
+    read = reload(text.replace(b',""', b",null"))
     rows: Rows = {name: [] for name in (*(table.name for table in TABLES), ENDS, WHOLE)}
-    for parts in read:
-        for name, row in zip(parts[1::2], parts[2::2], strict=True):
-            rows[name].append(row)
+    for _, *parts in read:
+        following = iter(parts)
+        for name in following:
+            rows[name].append(next(following))
     _join(rows, journal)
     return rows, float(read[-1][0])
 
@@ -131,14 +132,18 @@ def _join(rows: Rows, journal: str) -> None:
     for usage in rows[TOKEN_USAGES.name]:
         if usage[-1] is not None:
             usage[-1] = dumps(usage[-1]).decode()
-    opened = {row[0]: [*row, journal] for row in rows[INTERCEPTIONS.name]}
+    opened = {}
+    for row in rows[INTERCEPTIONS.name]:
+        row.append(journal)
+        opened[row[0]] = row
     ends = []
     for end in rows[ENDS]:
         beginning = opened.pop(end[0], None)
         if beginning is None:
             ends.append(end)
         else:
-            rows[WHOLE].append(beginning + end[1:])
+            beginning += end[1:]
+            rows[WHOLE].append(beginning)
     rows[INTERCEPTIONS.name] = list(opened.values())
     rows[ENDS] = ends
 

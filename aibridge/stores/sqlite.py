@@ -39,6 +39,9 @@ _BUSY_TIMEOUT_MS = 1000
 """How long SQLite itself waits for another writer, before the recorder's own patience begins."""
 
 
+_CHECKPOINT_PAGES = 4000
+"""Of the write-ahead log, 16 MB, before SQLite copies them into the file: most pages change many times until then."""
+
 _ROWS_AT_ONCE = (256, 16, 1)
 """Rows of one statement. The library gives the interpreter's lock away around each statement, and the thread that
 relays streams hands it back only when it must: few large statements spare both many switches."""
@@ -107,6 +110,7 @@ class SQLiteStore:
                 self._migrate()
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA synchronous = NORMAL")
+                self._db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         except BaseException:
             self._db.close()
             raise

@@ -2,7 +2,7 @@
 
 Series are summed up with these bounds: P providers (as configured, say 3), M models (those that the configuration
 names, `max_models` others, and `other`: say 211; 10 in use), R routes and H methods that are intercepted (1 each: only
-POST /v1/messages is), C clients (15: `callers.CLIENT_NAMES`; say 5 in use), X causes (22; say 6 in use). A cause has
+POST /v1/messages is), C clients (15: `callers.CLIENT_NAMES`; say 5 in use), X causes (24; say 6 in use). A cause has
 one termination, and a termination one status, so that those two labels multiply nothing. Worst cases are what hostile
 clients could reach, in use is what to expect; `metrics.max_models` is the bound to lower.
 """
@@ -109,7 +109,7 @@ class Metrics:
             ("provider", "model", "route"),
             registry=registry,
         )
-        # P x M x R x H x C x X = 3 x 211 x 1 x 1 x 15 x 22 = 208,890, by a client that tries everything; in use
+        # P x M x R x H x C x X = 3 x 211 x 1 x 1 x 15 x 24 = 227,880, by a client that tries everything; in use
         # 3 x 10 x 1 x 1 x 5 x 6 = 900, fewer since a client keeps to its provider.
         self.total = Counter(
             "aibridge_interceptions",
