@@ -148,7 +148,7 @@ class App:
             on_dropped=self.metrics.dropped,
             on_crashed=on_crashed,
         )
-        self.metrics.watch_journal(lambda: journal.size, lambda: recorder.writer.age)
+        self.metrics.watch_journal(lambda: recorder.writer.backlog, lambda: recorder.writer.age)
         return recorder
 
     def _build_dump_files(self) -> DumpFiles | None:

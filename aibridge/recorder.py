@@ -90,7 +90,8 @@ class Recorder:
             self._good_attempt = (interception.id, parts)
             return
         try:
-            self._append(entry(attempt.started_at + attempt.duration, parts))
+            text = entry(attempt.started_at + attempt.duration, parts)
+            self._append(text, beyond=interception.id not in self._unopened)
         except (JournalError, PayloadError) as error:
             self._lose(error)
 

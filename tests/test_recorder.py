@@ -240,6 +240,7 @@ def test_past_the_bound_beginnings_are_lost_and_ends_are_kept(start, path, dropp
         other.execute("BEGIN IMMEDIATE")
         begun = begin_until_refused(recorder)
         for number in range(begun):
+            recorder.attempted(numbered(number), ATTEMPT._replace(cause=Cause.CONNECTION_RESET))
             recorder.closed(numbered(number), OUTCOME)
         refused = numbered(begun)
         recorder.closed(refused, OUTCOME)

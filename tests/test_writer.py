@@ -468,6 +468,16 @@ def test_a_dead_journal_is_gone_on_with_from_where_the_store_has_it(folder, path
     assert rows(path) == []
 
 
+def test_a_store_that_lost_its_last_second_with_the_machine_s_power_gets_it_again(folder, path, record):
+    entries = [began(number) for number in range(4)]
+    name = leave(folder, *entries)
+    with closing(SQLiteStore(path)) as store:
+        position = len("AIBJRNL1") + sum(8 + len(text) for text in entries[:2])
+        store.write(rows_of(entries[:3], name)[0], name, position)
+    assert record().flush()
+    assert [row["id"] for row in rows(path)] == ["0", "1", "2", "3"]
+
+
 def test_a_sign_of_life_is_given_also_while_the_store_is_away(path, record, monkeypatch):
     monkeypatch.setattr("aibridge.stores.sqlite._BUSY_TIMEOUT_MS", 1)
     monkeypatch.setattr("aibridge.writer.TICK_S", 0.001)

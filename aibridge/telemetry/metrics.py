@@ -185,7 +185,7 @@ class Metrics:
         # 1.
         self.journal_bytes = Gauge(
             "aibridge_journal_bytes",
-            "Bytes of this process's journal on the disk; most of them may be in the store already.",
+            "Bytes of this process's journal that are not in the store.",
             registry=registry,
         )
         # 1.
