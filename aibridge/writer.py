@@ -8,6 +8,7 @@ At its start, and from time to time, it looks for journals whose process is gone
 every interception that such a process opened, and that has no end, is ended as crashed.
 """
 
+import functools
 import logging
 import threading
 import time
@@ -139,31 +140,30 @@ class Writer:
     def _work(self) -> None:
         self._news.clear()
         self._urgent.clear()
-        try:
-            self._tick()
-            if time.monotonic() >= self._next_look:
-                self._take_over()
-                self._next_look = time.monotonic() + LOOK_AGAIN_S
-            self._drain(self._own, lambda: self._journal.extent)
-        except _GivesUp:
-            raise
-        except Exception as error:  # noqa: BLE001 - a disk that fails, or a bug: the thread outlives both, and tries again
-            self._next_tick = time.monotonic() + TICK_S
-            self._complain(error)
+        if time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + LOOK_AGAIN_S
+            self._outlive(self._take_over)
+        self._outlive(lambda: self._drain(self._own, lambda: self._journal.extent))
         if not self.backlog:
             self._oldest = time.time()
 
-    def _complain(self, error: Exception) -> None:
-        if str(error) != self._trouble:  # said once, not at every try
-            self._trouble = str(error)
-            _logger.error("the journal cannot be brought into the store", exc_info=error)
+    def _outlive(self, step: Callable[[], None]) -> None:
+        """Do it; a disk that fails, or a bug, ends neither the thread nor what comes next."""
+        try:
+            step()
+        except _GivesUp:
+            raise
+        except Exception as error:
+            if str(error) != self._trouble:  # said once, not at every try
+                self._trouble = str(error)
+                _logger.exception("a journal cannot be brought into the store")
 
     def _tick(self) -> None:
         now = time.monotonic()
         if now >= self._next_tick:
             self._next_tick = now + TICK_S
-            self._journal.say_alive()
-            self._journal.sync()
+            self._outlive(self._journal.say_alive)
+            self._outlive(self._journal.sync)
 
     def _drain(self, reader: Reader, extent_of: Callable[[], Extent]) -> None:
         """Bring what a journal holds into the store. What fills a segment is durable there before that is removed."""
@@ -252,9 +252,7 @@ class Writer:
     def _take_over(self) -> None:
         folder = self._journal.folder
         for name in sorted(names_in(folder) - {self._journal.name}):
-            with claimed(folder, name) as last_sign:
-                if last_sign is not None:
-                    self._take_journal(folder, name, last_sign)
+            self._outlive(functools.partial(self._take_journal, folder, name))
         left_open = self._patiently(self._store.journals_left_open)
         there = names_in(folder)  # asked for later: whoever has written a row has had its lock before
         for name in left_open:
@@ -262,12 +260,15 @@ class Writer:
                 self._end_crashed(name, 0, 0.0)
         self._patiently(lambda: self._store.forget_all_but(there))
 
-    def _take_journal(self, folder: Path, name: str, last_sign: float) -> None:
-        extent = extent_of(folder, name)
-        reader = Reader(folder, name, self._patiently(lambda: self._store.position(name)))
-        self._drain(reader, lambda: extent)
-        ended = self._end_crashed(name, reader.position, last_sign)
-        remove_journal(folder, name)
+    def _take_journal(self, folder: Path, name: str) -> None:
+        with claimed(folder, name) as last_sign:
+            if last_sign is None:
+                return
+            extent = extent_of(folder, name)
+            reader = Reader(folder, name, self._patiently(lambda: self._store.position(name)))
+            self._drain(reader, lambda: extent)
+            ended = self._end_crashed(name, reader.position, last_sign)
+            remove_journal(folder, name)
         fields = {"journal": name, "bytes": extent.end, "crashed": ended}
         _logger.warning("the journal of a dead process is in the store", extra={"fields": fields})
 

@@ -291,7 +291,7 @@ def test_a_journal_that_cannot_be_read_is_tried_again(start, shelf, folder, monk
         assert not writer.flush(0.1)
     assert writer.flush(10)
     assert shelf.kept == ["1"]
-    assert [record.message for record in caplog.records] == ["the journal cannot be brought into the store"]
+    assert [record.message for record in caplog.records] == ["a journal cannot be brought into the store"]
 
 
 def test_closing_writes_what_is_left_and_removes_the_journal(start, shelf, folder):
@@ -339,10 +339,12 @@ def record(path, folder, crashes):
     """Return a function that starts a recorder on the file."""
     started = []
 
-    def record():
+    def tell(interception, outcome):
+        crashes.append((interception.id, outcome))
+
+    def record(on_crashed=tell):
         journal = Journal(folder, max_bytes=1 << 30, fsync=Fsync.NEVER)
-        told = lambda interception, outcome: crashes.append((interception.id, outcome))  # noqa: E731
-        started.append(Recorder(SQLiteStore(path), journal, on_crashed=told, gather=0.001, first_backoff=0.001))
+        started.append(Recorder(SQLiteStore(path), journal, on_crashed=on_crashed, gather=0.001, first_backoff=0.001))
         return started[-1]
 
     yield record
@@ -434,6 +436,20 @@ def test_a_cut_tail_is_told_and_the_rest_is_kept(folder, path, record, caplog):
     assert caplog.records[0].message == "a journal has entries that cannot be read"
 
 
+def test_a_journal_that_cannot_be_taken_keeps_nobody_waiting(folder, path, record, caplog):
+    name = leave(folder, began("locked in"))
+    (segment,) = folder.glob("*.log")
+    segment.unlink()
+    segment.mkdir()
+    leave(folder, began("left"))
+    recorder = record()
+    recorder.opened(INTERCEPTION)
+    assert recorder.flush()
+    assert {row["id"]: row["cause"] for row in rows(path)} == {"left": "crashed", "1": None}
+    assert name in names_in(folder)
+    assert "a journal cannot be brought into the store" in [record.message for record in caplog.records]
+
+
 def test_what_a_living_process_holds_is_left_alone(path, record, crashes):
     alive = record()
     alive.opened(INTERCEPTION)
@@ -447,16 +463,17 @@ def test_what_a_living_process_holds_is_left_alone(path, record, crashes):
     assert crashes == []
 
 
-def test_a_sibling_that_dies_is_found_by_one_that_lives(folder, path, record, crashes, monkeypatch):
+def test_a_sibling_that_dies_is_found_by_one_that_lives(folder, path, record, monkeypatch):
     monkeypatch.setattr("aibridge.writer.LOOK_AGAIN_S", 0.0)
-    alive = record()
-    assert alive.flush()
-    leave(folder, began("left"))
+    found = threading.Event()
+    alive = record(on_crashed=lambda *_: found.set())
     assert alive.flush()
     alive.opened(INTERCEPTION)
+    leave(folder, began("left"))
+    alive.writer.wake()
+    assert found.wait(10)
     assert alive.flush()
     assert {row["id"]: row["cause"] for row in rows(path)} == {"left": "crashed", "1": None}
-    assert [id_ for id_, _ in crashes] == ["left"]
 
 
 def test_a_dead_journal_is_gone_on_with_from_where_the_store_has_it(folder, path, record):

@@ -79,12 +79,11 @@ def closed_parts(interception: Interception, outcome: Outcome) -> tuple[Part, ..
     end = (interception.id, *_closed_row(outcome))
     if outcome.usage_source is UsageSource.NONE:
         return ENDS, end
-    counts = _counts(outcome)
-    said = [count for count in counts if count]
+    counts, extras = _counts(outcome), outcome.usage.extras
+    said = [count for count in (*counts, *(count for _, count in extras)) if count]
     if said and (max(said) > _MAX_INTEGER or min(said) < -_MAX_INTEGER):
-        counts = tuple(map(_count, counts))
-    extras = dict(outcome.usage.extras) if outcome.usage.extras else None
-    return ENDS, end, TOKEN_USAGES.name, (interception.id, *_usage_row(outcome), *counts, extras)
+        counts, extras = tuple(map(_count, counts)), tuple((name, _count(count) or 0) for name, count in extras)
+    return ENDS, end, TOKEN_USAGES.name, (interception.id, *_usage_row(outcome), *counts, extras or None)
 
 
 def entry(at: float, parts: Sequence[Part]) -> bytes:
@@ -131,7 +130,7 @@ def _join(rows: Rows, journal: str) -> None:
     """Bring each end to its beginning, where that is among the rows; name the journal; write extras as text."""
     for usage in rows[TOKEN_USAGES.name]:
         if usage[-1] is not None:
-            usage[-1] = dumps(usage[-1]).decode()
+            usage[-1] = dumps(dict(usage[-1])).decode()
     opened = {}
     for row in rows[INTERCEPTIONS.name]:
         row.append(journal)

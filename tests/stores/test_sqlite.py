@@ -1,5 +1,6 @@
 """The SQLite store: what a row holds, that nothing is kept twice or by half, and what it says when it cannot."""
 
+import json
 import sqlite3
 from contextlib import closing
 
@@ -446,6 +447,14 @@ def test_an_entry_of_another_program_is_not_taken():
     for text in (b"[1.5,1]", b'[1.5,"nowhere",["x"]]', b'{"a":1}', b"[1.5", b"7"):
         with pytest.raises((AibridgeError, LookupError, TypeError, ValueError)):
             rows_of([opened(INTERCEPTION), text], "journal-1")
+
+
+def test_extras_of_any_name_and_size_are_kept():
+    extras = (("first", 2**70), ("", 1), ("\udcff", 0), ('",""', 3))
+    outcome = OUTCOME._replace(usage=Usage(1, extras=extras))
+    rows, _ = rows_of([opened(INTERCEPTION), closed(INTERCEPTION, outcome)], "journal-1")
+    (usage,) = rows["token_usages"]
+    assert json.loads(usage[-1]) == {**dict(extras), "first": 2**63 - 1}
 
 
 def test_texts_that_look_like_nothing_are_kept():
