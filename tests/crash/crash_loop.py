@@ -1,4 +1,5 @@
-"""Kills a real gateway with SIGKILL at random moments under load, again and again, and looks what its books say after.
+"""Kills a real gateway with SIGKILL under load, again and again, and looks what its books say after: at random moments,
+and half of the times just when a client has seen an answer finished.
 
 `python tests/crash/crash_loop.py --rounds 200` prints a line a round, with its seed, and the sum. Each round starts
 `aibridge serve` on the same records, with `aibridge simulate` as its upstream in another process. Once it has taken
@@ -48,6 +49,7 @@ class Tally:
     asked: int = 0
     finished: list = field(default_factory=list)
     wrong: list = field(default_factory=list)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Program:
@@ -107,6 +109,7 @@ async def ask(port, draw, tally):
         writer.close()
     if tokens:
         tally.finished.append((id_, *tokens))
+        tally.news.set()
 
 
 async def read_stream(reader):
@@ -230,6 +233,9 @@ class Loop:
         if self.options.lock:
             self._lock = await self._take_lock()
             await asyncio.sleep(draw.uniform(0.05, 0.4))
+        if draw.random() < 0.5:  # the hardest moment: just when a client sees an answer finished
+            self.tally.news.clear()
+            await self.tally.news.wait()
 
     async def _take_lock(self):
         lock = await Program.start("-c", LOCK, str(self.path))
