@@ -114,7 +114,7 @@ def test_of_many_ids_some_are_shown(path, change):
 def test_the_file_of_the_configuration_is_taken(path, change, tmp_path, monkeypatch, capsys):
     change(*GOOD)
     file = tmp_path / "aibridge.yaml"
-    file.write_text(f"providers: {{anthropic: {{}}}}\nrecords: {{path: {path}}}\n")
+    file.write_text(f"listen: {{host: 127.0.0.1}}\nproviders: {{anthropic: {{}}}}\nrecords: {{path: {path}}}\n")
     assert main(["audit", "--config", str(file)]) == 0
     monkeypatch.setenv("AIBRIDGE_RECORDS", str(path))
     assert main(["audit"]) == 0
