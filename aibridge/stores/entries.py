@@ -80,7 +80,9 @@ def closed_parts(interception: Interception, outcome: Outcome) -> tuple[Part, ..
     if outcome.usage_source is UsageSource.NONE:
         return ENDS, end
     counts, extras = _counts(outcome), outcome.usage.extras
-    said = [count for count in (*counts, *(count for _, count in extras)) if count]
+    said = [count for count in counts if count]
+    if extras:
+        said += [count for _, count in extras]
     if said and (max(said) > _MAX_INTEGER or min(said) < -_MAX_INTEGER):
         counts, extras = tuple(map(_count, counts)), tuple((name, _count(count) or 0) for name, count in extras)
     return ENDS, end, TOKEN_USAGES.name, (interception.id, *_usage_row(outcome), *counts, extras or None)
