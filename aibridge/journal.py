@@ -98,11 +98,6 @@ class Journal:
             raise
 
     @property
-    def size(self) -> int:
-        """Bytes of the segments on the disk."""
-        return self.end - self._bases[0]
-
-    @property
     def extent(self) -> Extent:
         """Where the entries are that were appended up to now."""
         end = self.end  # first: a segment that begins meanwhile lies behind it
