@@ -311,6 +311,7 @@ class Metrics:
         """Count a request that a circuit did not let pass."""
         with self._lock:
             self.circuit_rejects.labels(provider, route, self._model_label(model)).inc()
+
     def watch_journal(self, size: Callable[[], float], age: Callable[[], float]) -> None:
         """Ask for the journal's bytes, and for the age of its oldest entry not in the store, at each scrape."""
         self.journal_bytes.set_function(size)
