@@ -20,6 +20,7 @@ from aibridge.dumpfiles import DumpFiles
 from aibridge.errors import ConfigError, CredentialsError, RequestRejected
 from aibridge.gateway import Bounds, Gateway
 from aibridge.headers import JSON, OURS, ActorHeaderNames
+from aibridge.journal import Fsync, Journal, journal_folder
 from aibridge.listeners import Listeners
 from aibridge.overhead import Relays, TimedBooks
 from aibridge.providers.anthropic import AnthropicProvider
@@ -30,7 +31,7 @@ from aibridge.providers.bedrock_features import FeatureTable, Override, Thinking
 from aibridge.providers.bedrock_models import ModelNames, Routing
 from aibridge.providers.renewal import CredentialSource
 from aibridge.providers.sigv4 import Keys
-from aibridge.recorder import Recorder
+from aibridge.recorder import OnFailure, Recorder
 from aibridge.routing import RouteTable
 from aibridge.server import Server
 from aibridge.stores.sqlite import SQLiteStore
@@ -41,7 +42,7 @@ from aibridge.telemetry.log import Log
 from aibridge.telemetry.metrics import Metrics
 from aibridge.telemetry.tracing import Tracing
 from aibridge.upstream import Origin, Pool, PoolSettings
-from aibridge.values import Listener
+from aibridge.values import Interception, Listener, Outcome
 from aibridge.wire import IMPLEMENTATION
 
 logger = logging.getLogger(__name__)
@@ -77,22 +78,16 @@ class App:
             wire=IMPLEMENTATION,
         )
         self.dump_files = self._build_dump_files()
-        self.recorder = self._build_recorder()
         limits_of = _circuit_limits(config)
         self.circuits = Circuits(limits_of, self.metrics) if limits_of else None
         self._dump = None if self.dump_files is None else Dump(self.dump_files)
         self.log = Log(asyncio.get_running_loop())
-        books: list[Listener | None] = [
-            self.recorder,
-            self.metrics,
-            self.log,
-            tracing,
-            genai,
-            self.circuits,
-            self._dump,
-            *extra,
-        ]
-        listener = TimedBooks(Listeners([book for book in books if book is not None]), self.metrics.spent)
+        others: list[Listener | None] = [self.metrics, self.log, tracing, genai, self.circuits, self._dump, *extra]
+        books = [book for book in others if book is not None]
+        self.recorder = self._build_recorder(Listeners(books))
+        listener = TimedBooks(
+            Listeners(books if self.recorder is None else [self.recorder, *books]), self.metrics.spent
+        )
         providers = [_build_provider(name, config, self.metrics) for name in config.providers]
         self._lag = LoopLag(self.metrics.lagged)
         self._signing = [one for one in providers if isinstance(one, BedrockProvider) and one.bearer_token is None]
@@ -148,12 +143,31 @@ class App:
         senders = [sender.shutdown for sender in (self._tracing, self._genai) if sender is not None]
         await asyncio.gather(*(asyncio.to_thread(shutdown) for shutdown in senders))
 
-    def _build_recorder(self) -> Recorder | None:
+    def _build_recorder(self, others: Listener) -> Recorder | None:
         records = self._config.records
         if not records.enabled:
             return None
         store = SQLiteStore(records.path)
-        return Recorder(store, max_queued=records.max_queued, on_dropped=self.metrics.dropped)
+        folder = journal_folder(records.path)
+        journal = Journal(folder, max_bytes=records.journal_max_bytes, fsync=Fsync(records.fsync))
+        loop = asyncio.get_running_loop()
+
+        def tell(interception: Interception, outcome: Outcome) -> None:
+            others.opened(interception)
+            others.closed(interception, outcome)
+
+        def on_crashed(interception: Interception, outcome: Outcome) -> None:
+            loop.call_soon_threadsafe(tell, interception, outcome)
+
+        recorder = Recorder(
+            store,
+            journal,
+            on_failure=OnFailure(records.on_failure),
+            on_dropped=self.metrics.dropped,
+            on_crashed=on_crashed,
+        )
+        self.metrics.watch_journal(lambda: recorder.writer.backlog, lambda: recorder.writer.age)
+        return recorder
 
     def _build_dump_files(self) -> DumpFiles | None:
         settings = self._config.dump

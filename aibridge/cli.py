@@ -1,4 +1,4 @@
-"""The command line: `serve`, `simulate`, `check`, `version`."""
+"""The command line: `serve`, `simulate`, `check`, `audit`, `version`."""
 
 import argparse
 import asyncio
@@ -11,12 +11,14 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
 from typing import Any
 
 import uvloop
 
 from aibridge import __version__, config, jsontext
 from aibridge.app import App
+from aibridge.audit import audit, report
 from aibridge.config import Config
 from aibridge.demo import show_one_stream, show_record
 from aibridge.errors import AibridgeError
@@ -64,6 +66,10 @@ def _parser() -> argparse.ArgumentParser:
     simulator.add_arguments(simulate)
     check = _add(commands, "check", _check, "check a configuration file, and print what it comes to")
     check.add_argument("file", metavar="FILE")
+    checked = _add(commands, "audit", _audit, "check that the records add up; exit status 1 where they do not")
+    where = checked.add_mutually_exclusive_group()
+    where.add_argument("path", nargs="?", metavar="STORE", help="the file of the records (default: as `serve` would)")
+    where.add_argument("--config", metavar="FILE", help="a YAML file that names it")
     _add(commands, "version", _version, "print the version and which wire is in use")
     return parser
 
@@ -92,17 +98,29 @@ def _check(options: argparse.Namespace) -> int:
     return 0
 
 
+def _audit(options: argparse.Namespace) -> int:
+    path = Path(options.path) if options.path else _load(options).records.path
+    result = audit(path)
+    for line in report(result):
+        print(line)
+    return 1 if result.differences else 0
+
+
 def _simulate(options: argparse.Namespace) -> int:
     return _run(simulator.serve(options))
 
 
 def _serve(options: argparse.Namespace) -> int:
-    loaded = config.load(options.config) if options.config else config.from_environment()
+    loaded = _load(options)
     log.setup(loaded.log.level)
     for note in loaded.notes:
         logger.warning(note)
     _raise_open_files()
     return _run(serve(loaded, demo=options.demo))
+
+
+def _load(options: argparse.Namespace) -> Config:
+    return config.load(options.config) if options.config else config.from_environment()
 
 
 def _run(main: Coroutine[Any, Any, None]) -> int:

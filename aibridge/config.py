@@ -480,8 +480,12 @@ class Records(_Section):
 
     enabled: bool = True
     path: Path = Path("aibridge.db")
-    max_queued: _Count = 50_000
-    """Rows that wait in memory for a store that is slow or away; beyond it they are dropped and counted."""
+    on_failure: Literal["fail_open", "fail_closed"] = "fail_open"
+    """Whether a request whose beginning cannot be recorded goes on, or is refused."""
+    fsync: Literal["always", "interval", "never"] = "interval"
+    """When the journal is brought to the disk: before anybody is told, each second, or when the system sees fit."""
+    journal_max_bytes: Annotated[ByteSize, Field(ge=64 * 1024)] = ByteSize(1024**3)
+    """Of records that wait in the journal for the store; beyond it `on_failure` says what happens."""
 
 
 class DumpSettings(_Section):

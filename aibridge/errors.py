@@ -4,6 +4,7 @@ AibridgeError
 ├── ConfigError            the configuration cannot be used; the text names the key
 ├── CredentialsError       no AWS keys can be had; the text names what was tried
 ├── RequestRejected        refused before it became an interception (outcomes.md, G8)
+├── RecordingFailed        it cannot be recorded, and without a record nothing is to happen (outcomes.md, G7)
 ├── UpstreamFailure        the upstream could not be reached or spoke badly, before an answer came
 ├── PayloadError           text that is not the JSON promised
 └── WireError              bytes that break their framing; carries what was decoded before the break
@@ -42,6 +43,10 @@ class RequestRejected(AibridgeError):
         self.reason = reason
         self.status = status
         self.message = message
+
+
+class RecordingFailed(AibridgeError):
+    """The beginning of an interception cannot be recorded, and the operator wants none without a record."""
 
 
 class UpstreamFailure(AibridgeError):

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from aibridge.clientstream import ClientStream
 from aibridge.credentials import redact_bytes, redact_headers, secrets_of
 from aibridge.dialects import words_of
-from aibridge.errors import AibridgeError, UpstreamFailure
+from aibridge.errors import AibridgeError, RecordingFailed, UpstreamFailure
 from aibridge.headers import JSON, RETRY_SOON, retry_after
 from aibridge.lifecycle import Cause, Signal, State
 from aibridge.linger import Linger
@@ -118,6 +118,10 @@ class Exchange:
         """End: the circuit is open; the upstream is not contacted, and the client is asked to wait."""
         self._retry_after = retry_after(seconds)
         self._end(Signal.CIRCUIT_OPEN, "")
+
+    def refuse_unrecorded(self, reason: RecordingFailed) -> None:
+        """End before the upstream is contacted: what cannot be recorded must not happen."""
+        self._end(Signal.UNRECORDED, str(reason))
 
     def drain(self) -> None:
         """End: the drain deadline is reached."""

@@ -17,7 +17,7 @@ from aibridge.auth import Authenticator
 from aibridge.callers import client_name
 from aibridge.clientstream import ClientStream
 from aibridge.dialects import DIALECTS, Dialect, Telling
-from aibridge.errors import RequestRejected
+from aibridge.errors import RecordingFailed, RequestRejected
 from aibridge.exchange import Exchange
 from aibridge.faults import kind_of_status
 from aibridge.headers import JSON, RETRY_SOON
@@ -206,10 +206,19 @@ class Gateway:
         self._counters.spent("read", provider.name, time.perf_counter() - began)
         around = self._around[provider.name]
         interception = _open(route, actor, request, reading)
-        around.listener.opened(interception)
-        seconds = around.refused_for(interception) if around.refused_for is not None else None
+        unrecorded: RecordingFailed | None = None
+        try:
+            around.listener.opened(interception)
+        except RecordingFailed as error:
+            unrecorded = error
+        seconds = None
+        if unrecorded is None and around.refused_for is not None:
+            seconds = around.refused_for(interception)
         exchange = Exchange(interception, provider, client, around, time.perf_counter(), self._ended)
         self._live.add(exchange)
+        if unrecorded is not None:
+            exchange.refuse_unrecorded(unrecorded)
+            return None
         if seconds is not None:
             exchange.refuse(seconds)
             return None

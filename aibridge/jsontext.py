@@ -52,6 +52,14 @@ def loads(data: bytes) -> Any:
     return _loads_slowly(data)
 
 
+def reload(data: bytes) -> Any:
+    """Return the value of a text that `dumps` wrote of values whose integers fit 64 bits: `loads`, and quicker."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return _loads_slowly(data)
+
+
 def dumps(value: Any) -> bytes:
     """Return the compact JSON text of a value. Raises `PayloadError` where there is none."""
     try:

@@ -24,11 +24,14 @@ class Termination(StrEnum):
     CLIENT_GONE = "client_gone"
     """The client left, or stopped reading, before the last word."""
     GATEWAY_ERROR = "gateway_error"
-    """Nobody's fault but ours: a bug, a drain deadline."""
+    """Nobody's fault but ours: a bug, a drain deadline, a process that was killed, a record that cannot be written."""
 
 
 class Cause(StrEnum):
-    """The finer reason. Every cause belongs to exactly one termination (`TERMINATION_OF`)."""
+    """The finer reason. Every cause belongs to exactly one termination (`TERMINATION_OF`).
+
+    `CRASHED` is in no cell of the table: a process that was killed cannot decide. The next one finds what it left.
+    """
 
     CLEAN = "clean"
     TRUNCATED = "truncated"
@@ -52,6 +55,8 @@ class Cause(StrEnum):
     STALLED = "stalled"
     DRAINING = "draining"
     INTERNAL = "internal"
+    RECORDING_FAILED = "recording_failed"
+    CRASHED = "crashed"
 
 
 TERMINATION_OF: dict[Cause, Termination] = {
@@ -77,6 +82,8 @@ TERMINATION_OF: dict[Cause, Termination] = {
     Cause.STALLED: Termination.CLIENT_GONE,
     Cause.DRAINING: Termination.GATEWAY_ERROR,
     Cause.INTERNAL: Termination.GATEWAY_ERROR,
+    Cause.RECORDING_FAILED: Termination.GATEWAY_ERROR,
+    Cause.CRASHED: Termination.GATEWAY_ERROR,
 }
 
 
@@ -162,6 +169,7 @@ class Signal(Enum):
     CLIENT_STALLED = auto()
     # gateway
     CIRCUIT_OPEN = auto()
+    UNRECORDED = auto()
     DRAINED = auto()
     BUG = auto()
 
@@ -209,6 +217,7 @@ _ROWS: dict[Signal, tuple[Step, Step, Step, Step, Step]] = {
     Signal.CLIENT_LOST:       (_end(Cause.BEFORE_RESPONSE),     _end(Cause.DISCONNECTED),      _end(Cause.BEFORE_RESPONSE),   _REFUSED,    _end(Cause.DISCONNECTED)),
     Signal.CLIENT_STALLED:    (_IMPOSSIBLE,                     _end(Cause.STALLED),           _IMPOSSIBLE,                   _IMPOSSIBLE, _end(Cause.STALLED)),
     Signal.CIRCUIT_OPEN:      (_end(Cause.CIRCUIT_OPEN),        _IMPOSSIBLE,                   _IMPOSSIBLE,                   _IMPOSSIBLE, _IMPOSSIBLE),
+    Signal.UNRECORDED:        (_end(Cause.RECORDING_FAILED),    _IMPOSSIBLE,                   _IMPOSSIBLE,                   _IMPOSSIBLE, _IMPOSSIBLE),
     Signal.DRAINED:           (_end(Cause.DRAINING),            _end(Cause.DRAINING),          _end(Cause.DRAINING),          _REFUSED,    _end(Cause.DRAINING)),
     Signal.BUG:               (_end(Cause.INTERNAL),            _end(Cause.INTERNAL),          _end(Cause.INTERNAL),          _REFUSED,    _end(Cause.INTERNAL)),
 }  # fmt: skip

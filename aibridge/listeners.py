@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 
+from aibridge.errors import RecordingFailed
 from aibridge.values import Attempt, Interception, Learned, Listener, Outcome
 
 _logger = logging.getLogger(__name__)
@@ -30,12 +31,21 @@ class Listeners:
         self._failed: set[str] = set()
 
     def opened(self, interception: Interception) -> None:
-        """Tell that a request was accepted."""
+        """Tell that a request was accepted.
+
+        Raises:
+            RecordingFailed: a listener's, once all others are told.
+        """
+        refusal: RecordingFailed | None = None
         for listener in self._listeners:
             try:
                 listener.opened(interception)
+            except RecordingFailed as error:
+                refusal = error
             except Exception as error:  # noqa: BLE001 - whatever it is, the stream goes on
                 self._report(listener, error)
+        if refusal is not None:
+            raise refusal
 
     def learned(self, interception: Interception, fact: Learned, message_id: str) -> None:
         """Tell that something of the content became known."""

@@ -1,41 +1,43 @@
-"""Records, off the event loop: a bounded queue, and one thread that writes it into the store in batches.
+"""Records: what must be known of an interception stands in the journal before anybody is told of it.
 
-A listener's call costs an append. The thread wakes at the first record, lets others gather for a moment, and writes
-them in one transaction; where the store cannot take them it waits, longer each time, and offers them again. Past the
-bound new records are dropped, counted, and spoken of once. This file is the only one that knows the store.
+Its beginning is appended before the upstream is contacted, its end before the client's socket gets the last word; a
+`Writer` brings both into the store. Where the journal cannot take a beginning, `OnFailure` says what counts more: the
+record, or the request. An end that it cannot take waits in memory for the next append.
 """
 
-import contextlib
 import logging
-import queue
-import threading
-import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable
+from enum import StrEnum
 
-from aibridge.stores.base import Attempted, Closed, Opened, Record, Store, StoreUnavailable
+from aibridge.errors import PayloadError, RecordingFailed
+from aibridge.journal import Journal, JournalError
+from aibridge.lifecycle import Cause
+from aibridge.stores.base import Store
+from aibridge.stores.entries import Part, attempted_parts, closed_parts, entry, opened_parts
 from aibridge.values import Attempt, Interception, Learned, Outcome
+from aibridge.writer import Writer
 
 _logger = logging.getLogger(__name__)
 
-GATHER_S = 0.05
-"""How long records gather after the first. A dashboard sees them within this time."""
-
-BATCH = 1000
-"""Records in one transaction at most: some 10 ms of work."""
-
-FIRST_BACKOFF_S = 0.1
-MAX_BACKOFF_S = 10.0
+MAX_LATE = 1000
+"""Ends that wait in memory for a journal that cannot be written to; a megabyte."""
 
 
-class _Mark:
-    """Stands in the queue behind the records that somebody waits for."""
+class OnFailure(StrEnum):
+    """What happens to a request whose beginning cannot be recorded."""
 
-    def __init__(self, *, last: bool = False) -> None:
-        self.reached = threading.Event()
-        self.last = last
+    FAIL_OPEN = "fail_open"
+    """It goes on, and the loss is counted."""
+    FAIL_CLOSED = "fail_closed"
+    """It is refused, and the upstream is not contacted."""
 
 
-def _ignore(count: int) -> None:
+def _ignore_dropped(count: int) -> None:
+    pass
+
+
+def _ignore_crashed(interception: Interception, outcome: Outcome) -> None:
     pass
 
 
@@ -44,51 +46,80 @@ class Recorder:
 
     Args:
         store: closed with the recorder.
-        max_queued: records that wait at most.
-        on_dropped: told how many records were lost; on any thread.
-        gather: seconds that a batch gathers.
-        first_backoff: seconds before the first new try; doubled at each, up to ten seconds.
+        journal: closed with the recorder, and removed where all of it is in the store.
+        on_failure: what happens to a request whose beginning cannot be recorded.
+        on_dropped: told how many entries were lost; on any thread.
+        on_crashed: told each interception that a dead process left, with its end; on any thread.
+        writing: further arguments of the `Writer`.
     """
 
     def __init__(
         self,
         store: Store,
+        journal: Journal,
         *,
-        max_queued: int = 50_000,
-        on_dropped: Callable[[int], None] = _ignore,
-        gather: float = GATHER_S,
-        first_backoff: float = FIRST_BACKOFF_S,
+        on_failure: OnFailure = OnFailure.FAIL_OPEN,
+        on_dropped: Callable[[int], None] = _ignore_dropped,
+        on_crashed: Callable[[Interception, Outcome], None] = _ignore_crashed,
+        **writing: float,
     ) -> None:
-        self._store = store
-        self._max_queued = max_queued
+        self._journal = journal
+        self._must_record = on_failure is OnFailure.FAIL_CLOSED
         self._on_dropped = on_dropped
-        self._gather = gather
-        self._first_backoff = first_backoff
-        self._queue: queue.SimpleQueue[Record | _Mark] = queue.SimpleQueue()
-        self._held = 0  # records taken from the queue and not yet in the store
+        self._unopened: set[str] = set()  # running, and their beginning is not in the journal
+        self._good_attempt: tuple[str, tuple[Part, ...]] = ("", ())
+        self._late: deque[bytes] = deque()
         self._losing = False
-        self._store_away = False
         self._closed = False
-        self._give_up_at = float("inf")
-        self._gave_up = False
-        self._urgent = threading.Event()  # do not gather, do not back off: somebody waits
-        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
-        self._thread.start()
+        self.writer = Writer(store, journal, on_dropped=on_dropped, on_crashed=on_crashed, **writing)
 
     def opened(self, interception: Interception) -> None:
-        """Record that an interception began."""
-        self._append(Opened(interception))
+        """Record that an interception began. Raises `RecordingFailed` where it must be recorded and cannot."""
+        try:
+            self._append(entry(interception.started_at, opened_parts(interception)))
+        except (JournalError, PayloadError) as error:
+            self._unopened.add(interception.id)
+            self._lose(error)
+            if self._must_record:
+                raise RecordingFailed(str(error)) from error
 
     def learned(self, interception: Interception, fact: Learned, message_id: str) -> None:
         """Record nothing: content is not kept yet."""
 
     def attempted(self, interception: Interception, attempt: Attempt) -> None:
-        """Record an attempt."""
-        self._append(Attempted(interception, attempt))
+        """Record an attempt. Of a good one the interception's end follows at once, and is written with it."""
+        parts = attempted_parts(interception, attempt)
+        if attempt.cause is Cause.CLEAN:
+            self._good_attempt = (interception.id, parts)
+            return
+        try:
+            text = entry(attempt.started_at + attempt.duration, parts)
+            self._append(text, beyond=interception.id not in self._unopened)
+        except (JournalError, PayloadError) as error:
+            self._lose(error)
 
     def closed(self, interception: Interception, outcome: Outcome) -> None:
-        """Record how an interception ended."""
-        self._append(Closed(interception, outcome))
+        """Record how an interception ended. It is in the kernel's hands when this returns."""
+        parts = closed_parts(interception, outcome)
+        of, attempt = self._good_attempt
+        if of == interception.id:
+            parts = attempt + parts
+        unopened = self._unopened and interception.id in self._unopened
+        if unopened:
+            self._unopened.discard(interception.id)
+            parts = opened_parts(interception) + parts
+        try:
+            text = entry(outcome.ended_at, parts)
+        except PayloadError as error:
+            self._lose(error)
+            return
+        try:
+            self._append(text, beyond=not unopened)
+        except JournalError as error:
+            if unopened or self._closed or len(self._late) >= MAX_LATE:
+                self._lose(error)
+            else:
+                self._late.append(text)
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Wait until everything recorded before this call is in the store. Blocks: not for the event loop.
@@ -99,113 +130,41 @@ class Recorder:
         Returns:
             Whether it is.
         """
-        if self._closed:
-            return not self._thread.is_alive()
-        mark = _Mark()
-        self._queue.put(mark)
-        self._urgent.set()
-        return mark.reached.wait(timeout)
+        return self.writer.flush(timeout)
 
     def close(self, timeout: float = 5.0) -> None:
-        """Write what is left, and close the store. Blocks: not for the event loop.
+        """Bring what is left into the store, and close it. Blocks: not for the event loop.
 
         Args:
-            timeout: seconds for a store that does not take it; what is left then is dropped and counted.
+            timeout: seconds for a store that does not take it; what is left then stays in the journal.
         """
         if self._closed:
             return
+        try:
+            self._append_late()
+        except JournalError as error:
+            self._lose(error, len(self._late))
         self._closed = True
-        self._give_up_at = time.monotonic() + timeout
-        self._queue.put(_Mark(last=True))
-        self._urgent.set()
-        self._thread.join(timeout + MAX_BACKOFF_S)
+        self.writer.close(timeout)
 
-    def _append(self, record: Record) -> None:
+    def _append(self, text: bytes, *, beyond: bool = False) -> None:
         if self._closed:
-            self._drop(1, "the recorder is closed")
-        elif self._queue.qsize() + self._held >= self._max_queued:
-            self._drop(1, "the store does not take them quickly enough")
-        else:
-            self._queue.put(record)
+            raise JournalError("the recorder is closed")
+        if self._late:
+            self._append_late()
+        self._journal.append(text, beyond=beyond)
+        self.writer.wake()
+        if self._losing:
+            self._losing = False
+            _logger.warning("records are kept again")
 
-    def _drop(self, count: int, reason: object) -> None:
+    def _append_late(self) -> None:
+        while self._late:
+            self._journal.append(self._late[0], beyond=True)
+            self._late.popleft()
+
+    def _lose(self, reason: Exception, count: int = 1) -> None:
         self._on_dropped(count)
         if not self._losing:  # said once, until it is over
             self._losing = True
             _logger.error("records are being lost", extra={"fields": {"reason": str(reason)}})
-
-    # --- the writer's thread ----------------------------------------------------------------------------------------
-
-    def _run(self) -> None:
-        last = False
-        while not last:
-            batch, marks = self._take()
-            self._write(batch)
-            self._held = 0
-            for mark in marks:
-                mark.reached.set()
-                last = last or mark.last
-        self._store.close()
-
-    def _take(self) -> tuple[list[Record], list[_Mark]]:
-        """Wait for a record or a mark, then take what gathers behind it."""
-        items = [self._queue.get()]
-        self._held = 1
-        if not isinstance(items[0], _Mark) and self._queue.qsize() < BATCH:
-            self._urgent.wait(self._gather)
-        self._urgent.clear()
-        with contextlib.suppress(queue.Empty):
-            while len(items) < BATCH:
-                items.append(self._queue.get_nowait())
-                self._held = len(items)
-        records = [item for item in items if not isinstance(item, _Mark)]
-        return records, [item for item in items if isinstance(item, _Mark)]
-
-    def _write(self, batch: Sequence[Record]) -> None:
-        backoff = self._first_backoff
-        while batch:
-            if self._gave_up:
-                self._drop(len(batch), "the store is away, and the gateway stops")
-                return
-            try:
-                self._store.write(batch)
-            except StoreUnavailable as error:
-                self._away(error)
-                self._gave_up = not self._wait(backoff)
-                backoff = min(backoff * 2, MAX_BACKOFF_S)
-            except Exception as error:  # noqa: BLE001 - StoreRefused, or a bug: the thread outlives both
-                self._write_singly(batch, error)
-                return
-            else:
-                self._back()
-                return
-
-    def _wait(self, seconds: float) -> bool:
-        """Wait for the next try. Returns whether there is to be one."""
-        left = self._give_up_at - time.monotonic()
-        if left <= 0:
-            return False
-        self._urgent.wait(min(seconds, left))
-        self._urgent.clear()
-        return True
-
-    def _write_singly(self, batch: Sequence[Record], error: Exception) -> None:
-        """Find the record that the store refuses: the others must not be lost with it."""
-        if len(batch) == 1:
-            self._drop(1, error)
-            return
-        for record in batch:
-            self._write([record])
-
-    def _away(self, error: StoreUnavailable) -> None:
-        if not self._store_away:
-            self._store_away = True
-            _logger.warning("the store is away", extra={"fields": {"error": str(error)}})
-
-    def _back(self) -> None:
-        if self._store_away:
-            self._store_away = False
-            _logger.warning("the store is back")
-        if self._losing and self._queue.qsize() < self._max_queued // 2:
-            self._losing = False
-            _logger.warning("records are kept again")

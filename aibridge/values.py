@@ -252,7 +252,10 @@ class Listener(Protocol):
     """
 
     def opened(self, interception: Interception) -> None:
-        """A request was accepted; the upstream was not contacted yet."""
+        """A request was accepted; the upstream was not contacted yet.
+
+        Raises `RecordingFailed` where it must not be.
+        """
 
     def learned(self, interception: Interception, fact: Learned, message_id: str) -> None:
         """Some content became known: the prompt right after `opened`, a tool use or a thought as it completes.

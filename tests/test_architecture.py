@@ -16,10 +16,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 FLOORS = [
     ["errors", "lifecycle", "ids", "text", "deadlines", "__init__"],
-    ["values", "breaker", "faults", "jsontext", "config"],
+    ["values", "breaker", "faults", "jsontext", "config", "journal"],
     ["headers", "callers", "circuits", "clientstream", "credentials", "listeners", "stores/", "telemetry/"],
-    ["wire/", "auth", "clientconnection", "dumptext", "recorder"],
-    ["dialects/", "dumpfiles"],
+    ["wire/", "auth", "clientconnection", "dumptext", "writer", "audit"],
+    ["dialects/", "dumpfiles", "recorder"],
     ["relay", "providers/"],
     ["routing", "server", "upstream", "overhead"],
     ["surroundings", "dump"],
@@ -40,7 +40,7 @@ INNER_FLOORS = {
         ["renewal", "bedrock_features"],
         ["aws", "anthropic", "bedrock"],
     ],
-    "stores/": [["__init__", "base"], ["sqlite"]],
+    "stores/": [["__init__", "base"], ["entries"], ["sqlite"]],
     "telemetry/": [
         ["__init__", "conventions", "exporters", "lag", "log", "series"],
         ["genai", "metrics", "tracing"],
@@ -87,10 +87,18 @@ DOORS = {
     "threading": {
         "aibridge.dumpfiles",
         "aibridge.providers.renewal",
-        "aibridge.recorder",
         "aibridge.telemetry.metrics",
+        "aibridge.writer",
     },
-    "os": {"aibridge.cli", "aibridge.config", "aibridge.dumpfiles", "aibridge.providers.aws", "aibridge.wire"},
+    "fcntl": {"aibridge.journal"},
+    "os": {
+        "aibridge.cli",
+        "aibridge.config",
+        "aibridge.dumpfiles",
+        "aibridge.journal",
+        "aibridge.providers.aws",
+        "aibridge.wire",
+    },
 }
 """Each library, and the files that may import it. Third-party libraries that are not here may not be imported."""
 

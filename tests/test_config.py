@@ -100,7 +100,7 @@ def test_everything_can_be_said(load, tmp_path):
         drain_deadline: 1
         tls: {{ca_file: {ca_file}, verify: false}}
         proxy: {{from_environment: false, url: "http://user:pass@proxy:3128"}}
-        records: {{path: /tmp/x.db, enabled: false, max_queued: 5}}
+        records: {{path: /tmp/x.db, enabled: false, fsync: never, on_failure: fail_closed, journal_max_bytes: 1MiB}}
         log: {{level: DEBUG}}
         metrics: {{max_models: 0}}
         tracing: {{}}

@@ -5,8 +5,8 @@ import pytest
 from aibridge.faults import FAULT_OF, ErrorKind, kind_of_exception, kind_of_status
 from aibridge.lifecycle import TERMINATION_OF, Cause, Termination
 
-UNTOLD = {Cause.CLEAN, Cause.HTTP_STATUS, Cause.ERROR_EVENT}
-"""Ends without words of ours: nothing went wrong, or the upstream has said it."""
+UNTOLD = {Cause.CLEAN, Cause.HTTP_STATUS, Cause.ERROR_EVENT, Cause.CRASHED}
+"""Ends without words of ours: nothing went wrong, the upstream has said it, or there is nobody left to say it."""
 
 
 def test_every_end_that_is_ours_to_tell_has_words():

@@ -93,3 +93,15 @@ def test_dumps_is_compact():
 def test_dumps_refuses(value):
     with pytest.raises(PayloadError, match="no JSON for this value"):
         jsontext.dumps(value)
+
+
+@pytest.mark.parametrize(
+    "value", [2**63 - 1, -(2**63), 1.5, "\udcff", "ü", ["", None, {"a": [True]}], 1_700_000_000.123456]
+)
+def test_what_was_written_is_read_again(value):
+    assert jsontext.reload(jsontext.dumps([value])) == [value]
+
+
+def test_what_is_no_json_is_not_read_again():
+    with pytest.raises(PayloadError):
+        jsontext.reload(b"[1")

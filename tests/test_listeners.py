@@ -2,6 +2,7 @@
 
 import pytest
 
+from aibridge.errors import RecordingFailed
 from aibridge.listeners import Listeners
 
 INTERCEPTION, FACT, ATTEMPT, OUTCOME = object(), object(), object(), object()
@@ -84,3 +85,17 @@ def test_what_is_no_failure_is_not_kept_back():
 
     with pytest.raises(KeyboardInterrupt):
         tell(Listeners([Interrupted()]))
+
+
+def test_a_beginning_that_must_be_recorded_and_cannot_is_raised_once_all_are_told():
+    class Full(Ear):
+        def opened(self, interception):
+            super().opened(interception)
+            raise RecordingFailed("full")
+
+    heard, failures = [], []
+    listeners = Listeners([Full(heard, "a"), Broken(), Ear(heard, "b")], lambda *failure: failures.append(failure))
+    with pytest.raises(RecordingFailed, match="full"):
+        listeners.opened(INTERCEPTION)
+    assert [name for name, *_ in heard] == ["a", "b"]
+    assert [name for name, _ in failures] == ["Broken"]

@@ -1,14 +1,15 @@
-"""The recorder: off the caller's path, in order, bounded, and patient with a store that is away."""
+"""The recorder: in the journal before anybody is told, and by the policy where that cannot be."""
 
 import sqlite3
-import threading
 from contextlib import closing
 
 import pytest
 
+from aibridge.errors import RecordingFailed
+from aibridge.journal import Fsync, Journal, JournalError, Reader, names_in
+from aibridge.jsontext import loads
 from aibridge.lifecycle import Cause, Health, Termination
-from aibridge.recorder import Recorder
-from aibridge.stores.base import Attempted, Closed, Opened, StoreRefused, StoreUnavailable
+from aibridge.recorder import MAX_LATE, OnFailure, Recorder
 from aibridge.stores.sqlite import SQLiteStore
 from aibridge.values import (
     Actor,
@@ -70,229 +71,208 @@ def numbered(number):
     return INTERCEPTION._replace(id=str(number))
 
 
-class Shelf:
-    """A store in memory, whose faults are told it one by one; each write waits for the gate."""
-
-    def __init__(self):
-        self.kept, self.batches, self.faults = [], [], []
-        self.gate, self.entered, self.closed = threading.Event(), threading.Event(), threading.Event()
-        self.gate.set()
-        self.refused = set()
-
-    def write(self, records):
-        self.entered.set()
-        assert self.gate.wait(10)
-        if self.faults:
-            raise self.faults.pop(0)
-        if any(record.interception.id in self.refused for record in records):
-            raise StoreRefused("poison")
-        self.batches.append(len(records))
-        self.kept += records
-
-    def close(self):
-        self.closed.set()
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "records.db"
 
 
 @pytest.fixture
-def shelf():
-    return Shelf()
+def dropped():
+    return []
 
 
 @pytest.fixture
-def start(shelf):
+def start(path, dropped):
     started = []
 
-    def start(**options):
-        recorder = Recorder(shelf, **{"gather": 0.01, "first_backoff": 0.001} | options)
-        started.append(recorder)
-        return recorder
+    def start(*, max_bytes=1 << 30, **options):
+        journal = Journal(path.with_name("journal"), max_bytes=max_bytes, fsync=Fsync.NEVER)
+        options = {"gather": 0.001, "first_backoff": 0.001, "on_dropped": dropped.append} | options
+        started.append(Recorder(SQLiteStore(path), journal, **options))
+        return started[-1]
 
     yield start
-    shelf.gate.set()
     for recorder in started:
         recorder.close(0.1)
 
 
-def test_what_is_told_is_kept_in_order(start, shelf):
+@pytest.fixture
+def full(monkeypatch):
+    """Return a switch: as long as it is on, the journal cannot be written to."""
+
+    class Full:
+        def __init__(self):
+            self.on = True
+
+    switch, true_append = Full(), Journal.append
+
+    def append(self, payload, *, beyond=False):
+        if switch.on:
+            raise JournalError("the disk is full")
+        true_append(self, payload, beyond=beyond)
+
+    monkeypatch.setattr(Journal, "append", append)
+    return switch
+
+
+def entries_of(recorder):
+    """Return what stands in the journal now, whatever the store has: the names in each entry."""
+    journal = recorder._journal
+    return [loads(entry)[1::2] for entry in Reader(journal.folder, journal.name).read(journal.extent, 1 << 20).entries]
+
+
+def ids_and_ends(path):
+    with closing(sqlite3.connect(path)) as db:
+        return db.execute("SELECT id, cause FROM interceptions ORDER BY id").fetchall()
+
+
+def test_each_step_stands_in_the_journal_when_the_call_returns(start):
+    recorder = start(gather=60)
+    recorder.opened(INTERCEPTION)
+    assert entries_of(recorder) == [["interceptions"]]
+    recorder.attempted(INTERCEPTION, ATTEMPT._replace(cause=Cause.CONNECTION_RESET))
+    assert entries_of(recorder) == [["interceptions"], ["attempts"]]
+    recorder.attempted(INTERCEPTION, ATTEMPT._replace(number=2))
+    recorder.closed(INTERCEPTION, OUTCOME._replace(usage=Usage(1), usage_source=UsageSource.PROVIDER_FINAL))
+    assert entries_of(recorder)[2:] == [["attempts", "ends", "token_usages"]]
+
+
+def test_it_is_in_the_store_after_a_flush(start, path):
     recorder = start()
     recorder.opened(INTERCEPTION)
     recorder.attempted(INTERCEPTION, ATTEMPT)
     recorder.closed(INTERCEPTION, OUTCOME)
     assert recorder.flush()
-    assert shelf.kept == [Opened(INTERCEPTION), Attempted(INTERCEPTION, ATTEMPT), Closed(INTERCEPTION, OUTCOME)]
+    assert ids_and_ends(path) == [("1", "clean")]
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT interception_id, number FROM attempts").fetchall() == [("1", 1)]
 
 
-def test_the_caller_does_not_wait_for_the_store(start, shelf):
+def test_a_good_attempt_of_one_is_not_told_with_the_end_of_another(start, path):
     recorder = start()
-    shelf.gate.clear()
-    for number in range(1000):
+    for number in (1, 2):
         recorder.opened(numbered(number))
-    assert shelf.kept == []
-    shelf.gate.set()
+    recorder.attempted(numbered(1), ATTEMPT)
+    recorder.closed(numbered(2), OUTCOME)
+    recorder.closed(numbered(1), OUTCOME)
     assert recorder.flush()
-    assert [record.interception.id for record in shelf.kept] == [str(number) for number in range(1000)]
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT interception_id FROM attempts").fetchall() == [("1",)]
 
 
-def test_what_gathers_is_written_at_once_but_never_too_much(start, shelf):
-    recorder = start(gather=0)
-    shelf.gate.clear()
-    recorder.opened(INTERCEPTION)
-    assert shelf.entered.wait(10)
-    for number in range(2500):
-        recorder.opened(numbered(number))
-    shelf.gate.set()
-    assert recorder.flush()
-    assert shelf.batches[0] == 1
-    assert max(shelf.batches) == 1000
-    assert sum(shelf.batches) == 2501
-
-
-def test_a_record_needs_nobody_who_waits_for_it(start, shelf):
-    start().opened(INTERCEPTION)
-    assert shelf.entered.wait(10)
-
-
-def test_flushing_nothing_returns(start):
-    assert start().flush()
-
-
-def test_a_flush_gives_up_at_its_time(start, shelf):
+def test_by_default_a_beginning_that_is_lost_is_counted_and_told_with_the_end(start, path, full, dropped, caplog):
     recorder = start()
-    shelf.gate.clear()
     recorder.opened(INTERCEPTION)
-    assert not recorder.flush(timeout=0.01)
-
-
-def test_past_the_bound_records_are_dropped_counted_and_spoken_of_once(start, shelf, caplog):
-    dropped = []
-    recorder = start(max_queued=10, on_dropped=dropped.append, gather=0)
-    shelf.gate.clear()
-    recorder.opened(numbered(0))
-    assert shelf.entered.wait(10)
-    for number in range(1, 25):
-        recorder.opened(numbered(number))
-    assert sum(dropped) == 15
-    shelf.gate.set()
-    assert recorder.flush()
-    assert [record.interception.id for record in shelf.kept] == [str(number) for number in range(10)]
-    recorder.opened(INTERCEPTION)
-    assert recorder.flush()
-    assert len(shelf.kept) == 11
-    assert [record.message for record in caplog.records] == ["records are being lost", "records are kept again"]
-
-
-def test_what_the_writer_holds_counts_for_the_bound(start, shelf):
-    dropped = []
-    recorder = start(max_queued=10, on_dropped=dropped.append, gather=0)
-    shelf.gate.clear()
-    recorder.opened(numbered("first"))
-    assert shelf.entered.wait(10)
-    for number in range(10):
-        recorder.opened(numbered(number))
-    assert dropped == [1]
-
-
-def test_a_store_that_is_away_is_asked_again_and_nothing_is_lost(start, shelf, caplog):
-    shelf.faults = [StoreUnavailable("locked")] * 5
-    recorder = start()
+    recorder.opened(numbered(2))
+    assert dropped == [1, 1]
+    full.on = False
     recorder.closed(INTERCEPTION, OUTCOME)
     assert recorder.flush()
-    assert shelf.kept == [Closed(INTERCEPTION, OUTCOME)]
-    assert [record.message for record in caplog.records] == ["the store is away", "the store is back"]
-    assert caplog.records[0].fields == {"error": "locked"}
+    assert ids_and_ends(path) == [("1", "clean")]
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT started_at FROM interceptions").fetchall() == [(1.0,)]
+    assert [record.message for record in caplog.records] == ["records are being lost", "records are kept again"]
+    assert caplog.records[0].fields == {"reason": "the disk is full"}
 
 
-def test_one_record_that_is_refused_takes_no_other_with_it(start, shelf, caplog):
-    dropped = []
-    shelf.refused = {"3"}
-    recorder = start(on_dropped=dropped.append)
-    shelf.gate.clear()
-    for number in range(6):
-        recorder.opened(numbered(number))
-    shelf.gate.set()
-    assert recorder.flush()
-    assert [record.interception.id for record in shelf.kept] == ["0", "1", "2", "4", "5"]
-    assert dropped == [1]
-    assert caplog.records[0].fields == {"reason": "poison"}
-
-
-def test_a_bug_in_the_store_does_not_end_the_recorder(start, shelf):
-    dropped = []
-    shelf.faults = [RuntimeError("bug")]
-    recorder = start(on_dropped=dropped.append)
-    recorder.opened(numbered(1))
-    assert recorder.flush()
+def test_where_it_must_be_recorded_a_beginning_that_is_lost_is_raised(start, full, dropped, path):
+    recorder = start(on_failure=OnFailure.FAIL_CLOSED)
+    with pytest.raises(RecordingFailed, match="the disk is full"):
+        recorder.opened(INTERCEPTION)
+    recorder.closed(INTERCEPTION, OUTCOME._replace(cause=Cause.RECORDING_FAILED))
+    assert dropped == [1, 1]
+    full.on = False
     recorder.opened(numbered(2))
     assert recorder.flush()
-    assert [record.interception.id for record in shelf.kept] == ["2"]
-    assert dropped == [1]
+    assert ids_and_ends(path) == [("2", None)]
 
 
-def test_closing_writes_what_is_left_and_closes_the_store(start, shelf):
-    recorder = start(gather=60)
-    for number in range(10):
+def test_an_end_waits_for_room(start, full, dropped, path):
+    full.on = False
+    recorder = start()
+    for number in range(3):
         recorder.opened(numbered(number))
-    recorder.close()
-    assert len(shelf.kept) == 10
-    assert shelf.closed.is_set()
-    recorder.close()
+    full.on = True
+    for number in range(3):
+        recorder.closed(numbered(number), OUTCOME)
+    assert dropped == []
+    full.on = False
+    recorder.opened(numbered(3))
     assert recorder.flush()
+    assert ids_and_ends(path) == [("0", "clean"), ("1", "clean"), ("2", "clean"), ("3", None)]
 
 
-def test_closing_gives_up_on_a_store_that_stays_away_and_counts_what_is_lost(start, shelf):
-    dropped = []
-    shelf.faults = [StoreUnavailable("locked")] * 1_000_000
-    recorder = start(on_dropped=dropped.append)
-    for number in range(2500):
-        recorder.opened(numbered(number))
-    recorder.close(timeout=0.05)
-    assert sum(dropped) == 2500
-    assert shelf.closed.is_set()
+def test_an_end_that_waits_is_written_at_the_stop(start, full, path):
+    full.on = False
+    recorder = start()
+    recorder.opened(INTERCEPTION)
+    full.on = True
+    recorder.closed(INTERCEPTION, OUTCOME)
+    full.on = False
+    recorder.close()
+    assert ids_and_ends(path) == [("1", "clean")]
 
 
-def test_what_is_told_after_the_close_is_counted_as_lost(start):
-    dropped = []
-    recorder = start(on_dropped=dropped.append)
+def test_of_ends_not_all_can_wait(start, full, dropped):
+    assert full.on
+    recorder = start()
+    for number in range(MAX_LATE + 5):
+        recorder.closed(numbered(number), OUTCOME)
+    assert sum(dropped) == 5
+    recorder.close(0.1)
+    assert sum(dropped) == MAX_LATE + 5
+
+
+def begin_until_refused(recorder):
+    for number in range(1000):
+        try:
+            recorder.opened(numbered(number))
+        except RecordingFailed as error:
+            assert "bound" in str(error)  # noqa: PT017 - which number it is counts
+            return number
+    raise AssertionError("nothing was refused")
+
+
+def test_past_the_bound_beginnings_are_lost_and_ends_are_kept(start, path, dropped):
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        recorder = start(max_bytes=2000, on_failure=OnFailure.FAIL_CLOSED)
+        assert recorder.flush()
+        other.execute("BEGIN IMMEDIATE")
+        begun = begin_until_refused(recorder)
+        for number in range(begun):
+            recorder.attempted(numbered(number), ATTEMPT._replace(cause=Cause.CONNECTION_RESET))
+            recorder.closed(numbered(number), OUTCOME)
+        refused = numbered(begun)
+        recorder.closed(refused, OUTCOME)
+        assert sum(dropped) == 2  # of the one that was refused, beginning and end: refusals do not fill the disk
+        other.execute("ROLLBACK")
+    assert recorder.flush()
+    assert ids_and_ends(path) == [(str(number), "clean") for number in range(begun)]
+    recorder.opened(numbered("later"))
+
+
+def test_what_cannot_be_said_in_json_is_counted_and_harms_nothing_else(start, dropped, path):
+    recorder = start()
+    recorder.opened(numbered(1)._replace(request_bytes=object()))
+    recorder.opened(INTERCEPTION)
+    recorder.attempted(INTERCEPTION, ATTEMPT._replace(cause=Cause.TRUNCATED, number=object()))
+    recorder.closed(INTERCEPTION, OUTCOME._replace(ended_at=object()))
+    assert dropped == [1, 1, 1]
+    assert recorder.flush()
+    assert ids_and_ends(path) == [("1", None)]
+
+
+def test_texts_are_cut_before_they_are_in_the_journal(start):
+    recorder = start(gather=60)
+    recorder.opened(INTERCEPTION._replace(model="x" * 1_000_000, user_agent="\udcff"))
+    assert recorder._journal.end < 2000
+
+
+def test_what_is_told_after_the_close_is_counted_as_lost(start, dropped, tmp_path):
+    recorder = start()
+    recorder.close()
     recorder.close()
     recorder.opened(INTERCEPTION)
-    assert dropped == [1]
-
-
-# --- with a real file -----------------------------------------------------------------------------------------------
-
-
-def test_a_real_file_locked_by_another_process_for_a_while(tmp_path, monkeypatch):
-    monkeypatch.setattr("aibridge.stores.sqlite._BUSY_TIMEOUT_MS", 1)
-    path = tmp_path / "aibridge.db"
-    with closing(Recorder(SQLiteStore(path), gather=0, first_backoff=0.001)) as recorder:
-        with closing(sqlite3.connect(path, isolation_level=None)) as other:
-            other.execute("BEGIN EXCLUSIVE")
-            recorder.opened(INTERCEPTION)
-            recorder.closed(INTERCEPTION, OUTCOME)
-            assert not recorder.flush(timeout=0.05)
-            other.execute("ROLLBACK")
-        assert recorder.flush()
-    with closing(sqlite3.connect(path)) as db:
-        assert db.execute("SELECT id, termination FROM interceptions").fetchall() == [("1", "completed")]
-
-
-def test_many_from_many_threads_are_all_there(tmp_path):
-    path = tmp_path / "aibridge.db"
-    with closing(Recorder(SQLiteStore(path), gather=0.001)) as recorder:
-
-        def tell(thread):
-            for number in range(250):
-                interception = numbered(f"{thread}-{number}")
-                recorder.opened(interception)
-                recorder.attempted(interception, ATTEMPT)
-                recorder.closed(interception, OUTCOME)
-
-        threads = [threading.Thread(target=tell, args=(thread,)) for thread in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert recorder.flush(30)
-    with closing(sqlite3.connect(path)) as db:
-        assert db.execute("SELECT count(*), count(ended_at) FROM interceptions").fetchone() == (1000, 1000)
-        assert db.execute("SELECT count(*) FROM attempts").fetchone() == (1000,)
+    recorder.closed(INTERCEPTION, OUTCOME)
+    assert dropped == [1, 1]
+    assert names_in(tmp_path / "journal") == set()

@@ -1,29 +1,30 @@
-"""What a store is, and what is stored: the tables, once for all stores, and the rows from our values.
+"""What a store is, and the tables, once for all stores. This file knows no database.
 
 Times are UTC seconds since the epoch as REAL, which sorts, subtracts and needs no parser; durations are seconds. Text
-that nobody said is NULL, and so is a count that nobody told. This file knows no database.
+that nobody said is NULL, and so is a count that nobody told. How a row is made of our values: `entries.py`.
 """
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Collection
 from enum import StrEnum
-from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
 from aibridge.errors import AibridgeError
-from aibridge.text import bounded
-from aibridge.values import Attempt, Interception, Outcome, UsageSource
+from aibridge.values import Evidence, Interception
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised with every change of `TABLES`; the change itself is a line of `MIGRATIONS`."""
 
-MIGRATIONS: dict[int, tuple[str, ...]] = {}
+_OPEN_INDEX = "CREATE INDEX interceptions_open ON interceptions (journal) WHERE ended_at IS NULL"
+"""Small at any time: what a dead process left open is found at once."""
+
+MIGRATIONS: dict[int, tuple[str, ...]] = {
+    1: (
+        "ALTER TABLE interceptions ADD COLUMN journal TEXT",
+        _OPEN_INDEX,
+        "CREATE TABLE journals (name TEXT, position BIGINT, PRIMARY KEY (name))",
+    ),
+}
 """The statements that bring a store from version n to n + 1."""
-
-MAX_TEXT_BYTES = 1024
-"""Of any text in a row: clients and upstreams choose most of them."""
-
-_MAX_INTEGER = 2**63 - 1
 
 
 class StoreUnavailable(AibridgeError):
@@ -34,38 +35,47 @@ class StoreRefused(AibridgeError):
     """The store will never take this: offered again it is refused again."""
 
 
-class Opened(NamedTuple):
-    """An interception was accepted."""
+Row = list[Any]
+"""Values in the order of a table's columns."""
+
+Rows = dict[str, list[Row]]
+"""Rows by the name of what they are written to."""
+
+
+class LeftOpen(NamedTuple):
+    """An interception without an end, and what its last attempt that ended had seen."""
 
     interception: Interception
-
-
-class Attempted(NamedTuple):
-    """An attempt ended."""
-
-    interception: Interception
-    attempt: Attempt
-
-
-class Closed(NamedTuple):
-    """An interception ended."""
-
-    interception: Interception
-    outcome: Outcome
-
-
-Record = Opened | Attempted | Closed
-"""What is recorded, in the order in which it happened."""
+    evidence: Evidence
 
 
 class Store(Protocol):
-    """Where records are kept. Called by one thread at a time, and may block it."""
+    """Where records are kept. Called by one thread at a time, and may block it.
 
-    def write(self, records: Sequence[Record]) -> None:
-        """Keep all of them or none. A record already kept changes nothing.
+    All but `close` raise `StoreUnavailable` or `StoreRefused`.
+    """
 
-        Raises `StoreUnavailable` or `StoreRefused`.
+    def write(self, rows: Rows, journal: str, position: int, *, durable: bool = False) -> None:
+        """Keep all of the rows or none, and how far the journal is read with them. A row already kept changes nothing.
+
+        Args:
+            rows: as `rows_of` made them.
+            journal: where they come from.
+            position: behind them.
+            durable: they stay even if the machine loses its power now, and so does all that was written before.
         """
+
+    def position(self, journal: str) -> int:
+        """Return how far a journal is read; 0 where nothing is."""
+
+    def forget_all_but(self, journals: Collection[str]) -> None:
+        """Forget the positions of all other journals: they are gone."""
+
+    def journals_left_open(self) -> list[str]:
+        """Return the journals that interceptions without an end come from; empty text for those of an unknown one."""
+
+    def left_open(self, journal: str) -> list[LeftOpen]:
+        """Return the interceptions of a journal that have no end."""
 
     def close(self) -> None:
         """Let go of the store. Never raises."""
@@ -88,38 +98,13 @@ class Column(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table; `key` names the columns that make a row the same row."""
+    """A table; `key` names the columns that make a row the same row. `more` are statements of its own."""
 
     name: str
     key: tuple[str, ...]
     columns: tuple[Column, ...]
     indexes: tuple[str, ...] = ()
-
-
-Row = tuple[Any, ...]
-
-
-def _row_of(columns: Sequence[Column]) -> Callable[[Any], Row]:
-    """Return what makes a row, quickly: where all texts together are short and plain, none need be cut."""
-    values = attrgetter(*(column.path for column in columns))
-    texts = attrgetter(*(column.path for column in columns if column.type is Type.TEXT))
-
-    def row(source: Any) -> Row:
-        text = "".join(texts(source))
-        if text.isascii() and len(text) <= MAX_TEXT_BYTES:
-            return tuple([None if value == "" else value for value in values(source)])
-        return tuple(map(_storable, values(source)))
-
-    return row
-
-
-def _storable(value: object) -> object:
-    return (bounded(value, MAX_TEXT_BYTES) or None) if isinstance(value, str) else value
-
-
-def _count(value: int | None) -> int | None:
-    # An upstream may tell any number; a column holds 64 bits.
-    return None if value is None else max(-_MAX_INTEGER, min(value, _MAX_INTEGER))
+    more: tuple[str, ...] = ()
 
 
 _EVIDENCE = (
@@ -135,18 +120,18 @@ _EVIDENCE = (
 
 _END = (
     Column("duration", Type.REAL, "duration"),
-    Column("termination", Type.TEXT, "termination.value"),
-    Column("cause", Type.TEXT, "cause.value"),
+    Column("termination", Type.TEXT, "termination"),
+    Column("cause", Type.TEXT, "cause"),
     Column("error", Type.TEXT, "error"),
     *_EVIDENCE,
 )
 
-_OPENED = (
+OPENED_VALUES = (
     Column("id", Type.TEXT, "id"),
     Column("started_at", Type.REAL, "started_at"),
     Column("actor_id", Type.TEXT, "actor.id"),
     Column("actor_name", Type.TEXT, "actor.name"),
-    Column("credential_kind", Type.TEXT, "credential.kind.value"),
+    Column("credential_kind", Type.TEXT, "credential.kind"),
     Column("credential_hint", Type.TEXT, "credential.hint"),
     Column("provider", Type.TEXT, "provider"),
     Column("provider_kind", Type.TEXT, "provider_kind"),
@@ -163,29 +148,29 @@ _OPENED = (
     Column("traceparent", Type.TEXT, "traceparent"),
 )
 
-_CLOSED = (
+CLOSED_VALUES = (
     Column("ended_at", Type.REAL, "ended_at"),
     *_END,
     Column("message_id", Type.TEXT, "message_id"),
     Column("response_model", Type.TEXT, "response_model"),
     Column("stop_reason", Type.TEXT, "stop_reason"),
-    Column("usage_source", Type.TEXT, "usage_source.value"),
+    Column("usage_source", Type.TEXT, "usage_source"),
 )
 
-_ATTEMPT = (
+ATTEMPT_VALUES = (
     Column("number", Type.INTEGER, "number"),
     Column("origin", Type.TEXT, "origin"),
     Column("started_at", Type.REAL, "started_at"),
     *_END,
 )
 
-_USAGE = (
+USAGE_VALUES = (
     Column("created_at", Type.REAL, "ended_at"),
     Column("message_id", Type.TEXT, "message_id"),
-    Column("usage_source", Type.TEXT, "usage_source.value"),
+    Column("usage_source", Type.TEXT, "usage_source"),
 )
 
-_COUNTS = (
+COUNTS_VALUES = (
     Column("input_tokens", Type.INTEGER, "usage.input_tokens"),
     Column("output_tokens", Type.INTEGER, "usage.output_tokens"),
     Column("cache_read_input_tokens", Type.INTEGER, "usage.cache_read_input_tokens"),
@@ -195,57 +180,34 @@ _COUNTS = (
 _INTERCEPTION_ID = Column("interception_id", Type.TEXT, "id")
 _EXTRAS = Column("extras", Type.TEXT, "usage.extras")
 
-INTERCEPTIONS = Table("interceptions", ("id",), _OPENED + _CLOSED, indexes=("started_at",))
+_JOURNAL = Column("journal", Type.TEXT, "")
+"""Which process held it: the name of its journal. Added by `rows_of`."""
+
+INTERCEPTIONS = Table(
+    "interceptions", ("id",), (*OPENED_VALUES, _JOURNAL, *CLOSED_VALUES), indexes=("started_at",), more=(_OPEN_INDEX,)
+)
 """One row each. `ended_at` is null while it runs. `error` is null for a completed one."""
 
-ATTEMPTS = Table("attempts", ("interception_id", "number"), (_INTERCEPTION_ID, *_ATTEMPT))
+ATTEMPTS = Table("attempts", ("interception_id", "number"), (_INTERCEPTION_ID, *ATTEMPT_VALUES))
 
-TOKEN_USAGES = Table("token_usages", ("interception_id",), (_INTERCEPTION_ID, *_USAGE, *_COUNTS, _EXTRAS))
+TOKEN_USAGES = Table("token_usages", ("interception_id",), (_INTERCEPTION_ID, *USAGE_VALUES, *COUNTS_VALUES, _EXTRAS))
 """The provider's own counts; no row where it told none. `extras` is a JSON object of further counts."""
 
-TABLES = (INTERCEPTIONS, ATTEMPTS, TOKEN_USAGES)
+JOURNALS = Table(
+    "journals", ("name",), (Column("name", Type.TEXT, ""), Column("position", Type.INTEGER, "")),
+)  # fmt: skip
+"""How far each journal is in the store."""
 
-OPENED_COLUMNS = tuple(column.name for column in _OPENED)
-CLOSED_COLUMNS = tuple(column.name for column in _CLOSED)
+TABLES = (INTERCEPTIONS, ATTEMPTS, TOKEN_USAGES, JOURNALS)
 
-_opened_row = _row_of(_OPENED)
-_closed_row = _row_of(_CLOSED)
-_attempt_row = _row_of(_ATTEMPT)
-_usage_row = _row_of(_USAGE)
-_counts = attrgetter(*(column.path for column in _COUNTS))
+# Two more names that rows are written under: interceptions whose beginning is in the store already, and such whose
+# beginning and end are written at once.
+ENDS = "ends"
+WHOLE = "whole"
 
-
-class Rows(NamedTuple):
-    """The rows of some records, table by table, each in the order of its table's columns."""
-
-    opened: list[Row]
-    """Of `INTERCEPTIONS`, the first columns only: those of `OPENED_COLUMNS`."""
-    closed: list[Row]
-    """Of `INTERCEPTIONS`, whole: should the opening have been lost, nothing is missing."""
-    attempts: list[Row]
-    token_usages: list[Row]
-
-
-def rows_of(records: Sequence[Record]) -> Rows:
-    """Return the rows for some records. One that opens and closes among them is written once, at its end."""
-    closed = {record.interception.id for record in records if isinstance(record, Closed)}
-    rows = Rows([], [], [], [])
-    for record in records:
-        if isinstance(record, Attempted):
-            rows.attempts.append((record.interception.id, *_attempt_row(record.attempt)))
-        elif isinstance(record, Closed):
-            _close(record, rows)
-        elif record.interception.id not in closed:
-            rows.opened.append(_opened_row(record.interception))
-    return rows
-
-
-def _close(record: Closed, rows: Rows) -> None:
-    interception, outcome = record
-    rows.closed.append(_opened_row(interception) + _closed_row(outcome))
-    if outcome.usage_source is not UsageSource.NONE:
-        extras = json.dumps(dict(outcome.usage.extras)) if outcome.usage.extras else None
-        rows.token_usages.append((interception.id, *_usage_row(outcome), *map(_count, _counts(outcome)), extras))
+OPENED_COLUMNS = (*(column.name for column in OPENED_VALUES), _JOURNAL.name)
+CLOSED_COLUMNS = tuple(column.name for column in CLOSED_VALUES)
+EVIDENCE_COLUMNS = tuple(column.name for column in _EVIDENCE)
 
 
 def create_statements(table: Table) -> list[str]:
@@ -253,4 +215,5 @@ def create_statements(table: Table) -> list[str]:
     columns = [f"{column.name} {column.type}" for column in table.columns]
     primary = f"PRIMARY KEY ({', '.join(table.key)})"
     create = f"CREATE TABLE {table.name} ({', '.join([*columns, primary])})"
-    return [create, *(f"CREATE INDEX {table.name}_{name} ON {table.name} ({name})" for name in table.indexes)]
+    indexes = [f"CREATE INDEX {table.name}_{name} ON {table.name} ({name})" for name in table.indexes]
+    return [create, *indexes, *table.more]

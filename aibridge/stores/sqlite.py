@@ -2,36 +2,45 @@
 
 Write-ahead logging, so that readers never wait and never make us wait; one transaction a batch, and no fsync for
 each: what the last second wrote may be lost with the machine's power, never with the process, and never half of it.
+How far a journal is read is written in the same transaction, so that after such a loss it is read again.
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from aibridge.stores.base import (
-    ATTEMPTS,
     CLOSED_COLUMNS,
+    ENDS,
+    EVIDENCE_COLUMNS,
     INTERCEPTIONS,
+    JOURNALS,
     MIGRATIONS,
     OPENED_COLUMNS,
     SCHEMA_VERSION,
     TABLES,
-    TOKEN_USAGES,
-    Record,
+    WHOLE,
+    LeftOpen,
     Row,
+    Rows,
     StoreRefused,
     StoreUnavailable,
-    Table,
     create_statements,
-    rows_of,
 )
+from aibridge.stores.entries import left_open
+
+Connection = sqlite3.Connection
+"""A store as `reading` gives it."""
 
 _BUSY_TIMEOUT_MS = 1000
 """How long SQLite itself waits for another writer, before the recorder's own patience begins."""
 
+
+_CHECKPOINT_PAGES = 4000
+"""Of the write-ahead log, 16 MB, before SQLite copies them into the file: most pages change many times until then."""
 
 _ROWS_AT_ONCE = (256, 16, 1)
 """Rows of one statement. The library gives the interpreter's lock away around each statement, and the thread that
@@ -57,19 +66,24 @@ class _Insert:
                 done += count
 
 
-def _insert_all(table: Table) -> _Insert:
-    return _Insert(table.name, [column.name for column in table.columns])
-
-
-_OPEN = _Insert(INTERCEPTIONS.name, OPENED_COLUMNS)
 # The first end that was told stays.
-_CLOSE = _Insert(
-    INTERCEPTIONS.name,
-    OPENED_COLUMNS + CLOSED_COLUMNS,
-    f"(id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in CLOSED_COLUMNS)} WHERE ended_at IS NULL",
+_END = f"(id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in CLOSED_COLUMNS)} WHERE ended_at IS NULL"
+
+_INSERTS = {
+    **{table.name: _Insert(table.name, [column.name for column in table.columns]) for table in TABLES},
+    INTERCEPTIONS.name: _Insert(INTERCEPTIONS.name, OPENED_COLUMNS),
+    WHOLE: _Insert(INTERCEPTIONS.name, OPENED_COLUMNS + CLOSED_COLUMNS, _END),
+    ENDS: _Insert(INTERCEPTIONS.name, ("id", *CLOSED_COLUMNS), _END),
+    JOURNALS.name: _Insert(JOURNALS.name, ("name", "position"), "(name) DO UPDATE SET position = excluded.position"),
+}
+"""By the names of `Rows`, in the order in which they are run: a table's beginnings before its ends."""
+
+_LEFT_OPEN = (
+    f"SELECT interceptions.*, {', '.join(f'attempts.{name} AS {name}' for name in EVIDENCE_COLUMNS)}"  # noqa: S608 - our own names
+    f" FROM (SELECT {', '.join(OPENED_COLUMNS)} FROM interceptions WHERE ended_at IS NULL AND journal IS ?)"
+    " AS interceptions LEFT JOIN attempts ON attempts.interception_id = interceptions.id AND attempts.number ="
+    " (SELECT max(number) FROM attempts WHERE interception_id = interceptions.id)"
 )
-_ATTEMPT = _insert_all(ATTEMPTS)
-_USAGE = _insert_all(TOKEN_USAGES)
 
 
 class SQLiteStore:
@@ -96,18 +110,52 @@ class SQLiteStore:
                 self._migrate()
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA synchronous = NORMAL")
+                self._db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         except BaseException:
             self._db.close()
             raise
 
-    def write(self, records: Sequence[Record]) -> None:
-        """Keep all of the records or none; one already kept changes nothing."""
-        rows = rows_of(records)
-        with _translated(self.path), self._transaction():
-            _OPEN.run(self._db, rows.opened)
-            _CLOSE.run(self._db, rows.closed)
-            _ATTEMPT.run(self._db, rows.attempts)
-            _USAGE.run(self._db, rows.token_usages)
+    def write(self, rows: Rows, journal: str, position: int, *, durable: bool = False) -> None:
+        """Keep all of the rows or none, and how far the journal is read; a row already kept changes nothing."""
+        with _translated(self.path):
+            if durable:  # this transaction's sync takes with it what was written before
+                self._db.execute("PRAGMA synchronous = FULL")
+            try:
+                with self._transaction():
+                    for name, insert in _INSERTS.items():
+                        insert.run(self._db, rows.get(name, ()))
+                    _INSERTS[JOURNALS.name].run(self._db, [[journal, position]])
+            finally:
+                if durable:
+                    self._db.execute("PRAGMA synchronous = NORMAL")
+
+    def position(self, journal: str) -> int:
+        """Return how far a journal is read; 0 where nothing is."""
+        with _translated(self.path):
+            row = self._db.execute("SELECT position FROM journals WHERE name = ?", (journal,)).fetchone()
+        return row[0] if row else 0
+
+    def forget_all_but(self, journals: Collection[str]) -> None:
+        """Forget the positions of all other journals."""
+        with _translated(self.path):
+            known = [name for (name,) in self._db.execute("SELECT name FROM journals")]
+            gone = [(name,) for name in known if name not in journals]
+            if gone:
+                with self._transaction():
+                    self._db.executemany("DELETE FROM journals WHERE name = ?", gone)
+
+    def journals_left_open(self) -> list[str]:
+        """Return the journals that interceptions without an end come from."""
+        with _translated(self.path):
+            found = self._db.execute("SELECT DISTINCT journal FROM interceptions WHERE ended_at IS NULL")
+            return [name or "" for (name,) in found]
+
+    def left_open(self, journal: str) -> list[LeftOpen]:
+        """Return the interceptions of a journal that have no end."""
+        with _translated(self.path):
+            found = self._db.execute(_LEFT_OPEN, (journal or None,))
+            names = [column[0] for column in found.description]
+            return [left_open(dict(zip(names, row, strict=True))) for row in found]
 
     def close(self) -> None:
         """Close the file. Never raises."""
@@ -162,6 +210,18 @@ def _translated(path: Path) -> Iterator[None]:
         raise StoreRefused(f"{path}: {error}") from error
 
 
+@contextmanager
+def reading(path: str | Path) -> Iterator[sqlite3.Connection]:
+    """Open a store for reading only, as it is at one moment; rows know their columns' names.
+
+    Raises `StoreUnavailable` or `StoreRefused`.
+    """
+    with _translated(Path(path)), closing(sqlite3.connect(f"{Path(path).resolve().as_uri()}?mode=ro", uri=True)) as db:
+        db.row_factory = sqlite3.Row
+        db.execute("BEGIN")
+        yield db
+
+
 def read_interception(path: str | Path, interception_id: str) -> dict[str, Any]:
     """Return the record of one interception with its token counts, by column; empty where there is none.
 
@@ -169,8 +229,7 @@ def read_interception(path: str | Path, interception_id: str) -> dict[str, Any]:
         path: the file; it is opened for reading only.
         interception_id: its id.
     """
-    with _translated(Path(path)), closing(sqlite3.connect(f"{Path(path).resolve().as_uri()}?mode=ro", uri=True)) as db:
-        db.row_factory = sqlite3.Row
+    with reading(path) as db:
         query = (
             "SELECT interceptions.*, input_tokens, output_tokens, cache_read_input_tokens, cache_creation_input_tokens"
             " FROM interceptions LEFT JOIN token_usages ON token_usages.interception_id = interceptions.id"

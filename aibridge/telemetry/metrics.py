@@ -2,7 +2,7 @@
 
 Series are summed up with these bounds: P providers (as configured, say 3), M models (those that the configuration
 names, `max_models` others, and `other`: say 211; 10 in use), R routes and H methods that are intercepted (1 each: only
-POST /v1/messages is), C clients (15: `callers.CLIENT_NAMES`; say 5 in use), X causes (22; say 6 in use). A cause has
+POST /v1/messages is), C clients (15: `callers.CLIENT_NAMES`; say 5 in use), X causes (24; say 6 in use). A cause has
 one termination, and a termination one status, so that those two labels multiply nothing. Worst cases are what hostile
 clients could reach, in use is what to expect; `metrics.max_models` is the bound to lower.
 
@@ -12,7 +12,7 @@ with `metrics.actor_label`; in use that multiplies by the actors that are active
 """
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -26,7 +26,17 @@ from prometheus_client import (
 
 from aibridge.breaker import BreakerState
 from aibridge.lifecycle import Cause, Termination
-from aibridge.telemetry.series import OTHER, Bound, CounterFamily, Family, GaugeFamily, HistogramFamily, Names, Number
+from aibridge.telemetry.series import (
+    OTHER,
+    AskedGauge,
+    Bound,
+    CounterFamily,
+    Family,
+    GaugeFamily,
+    HistogramFamily,
+    Names,
+    Number,
+)
 from aibridge.values import Attempt, Interception, Learned, Outcome, ToolUse, UserPrompt
 
 STATUS_OF = {
@@ -139,7 +149,7 @@ class Metrics:
         self.started = CounterFamily(
             "aibridge_interceptions_started", "Interceptions accepted.", ("provider", "model", "route")
         )
-        # _MANY + P x M x R x H x X = 10,000 + 3 x 211 x 1 x 1 x 22 = 23,926, by a client that tries everything; in use
+        # _MANY + P x M x R x H x X = 10,000 + 3 x 211 x 1 x 1 x 24 = 25,192, by a client that tries everything; in use
         # 3 x 10 x 1 x 1 x 5 x 6 = 900, fewer since a client keeps to its provider.
         self.total = CounterFamily(
             "aibridge_interceptions",
@@ -167,7 +177,7 @@ class Metrics:
             ("provider", "model"),
             _FIRST_EVENT_BUCKETS,
         )
-        # P x X = 3 x 22 = 66.
+        # P x X = 3 x 24 = 72.
         self.attempts = CounterFamily(
             "aibridge_upstream_attempts",
             "Requests to upstreams, by how they ended.",
@@ -268,10 +278,19 @@ class Metrics:
         # 1.
         self.records_dropped = CounterFamily(
             "aibridge_records_dropped",
-            "Records lost because the store was away for too long, or refused them.",
+            "Entries lost because the journal could not be written, or the store refused them.",
             (),
         )
         self.records_dropped.child()
+        # 1.
+        self.journal_bytes = AskedGauge(
+            "aibridge_journal_bytes", "Bytes of this process's journal that are not in the store."
+        )
+        # 1.
+        self.journal_age = AskedGauge(
+            "aibridge_journal_age_seconds",
+            "Age of the oldest entry of the journal that is not in the store; 0 where all is there.",
+        )
         # 1.
         self.build_info = GaugeFamily(
             "aibridge_build_info",
@@ -417,6 +436,11 @@ class Metrics:
         """Count lost records. May be called on any thread."""
         with self._lock:
             self.records_dropped.child().value += count
+
+    def watch_journal(self, size: Callable[[], float], age: Callable[[], float]) -> None:
+        """Ask for the journal's bytes, and for the age of its oldest entry not in the store, at each scrape."""
+        self.journal_bytes.ask = size
+        self.journal_age.ask = age
 
     def render(self) -> tuple[bytes, str]:
         """Return the text for a scrape and its content type. May be called on any thread.

@@ -6,7 +6,7 @@ scrape, and writes the text.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import Generic, NamedTuple, TypeVar
 
@@ -142,6 +142,18 @@ class GaugeFamily(Family[Number]):
 
     def _new(self) -> Number:
         return Number()
+
+
+class AskedGauge(Family[Number]):
+    """One number, which somebody else knows: `ask` tells it at each scrape."""
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(name, text, ())
+        self.ask: Callable[[], float] = float
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metric as the library wants it."""
+        yield GaugeMetricFamily(self.name, self._text, value=self.ask())
 
 
 class HistogramFamily(Family[Distribution]):

@@ -121,13 +121,16 @@ class Books:
     interception: object
     outcome: object
 
-    def check(self, termination, cause, *, health, error=None):
+    def check(self, termination, cause, *, health, error=None, recorded=True):
         """Assert that metric, span, log line, record and breaker tell the same end."""
         assert (self.outcome.termination.value, self.outcome.cause.value) == (termination, cause), self.outcome.error
         self._check_metric(termination, cause)
         self._check_span(termination, cause)
         self._check_line(termination, cause)
-        self._check_record(termination, cause)
+        if recorded:
+            self._check_record(termination, cause)
+        else:
+            assert self.record == {}
         assert self.outcome.health.value == health
         if termination == "completed":
             assert self.outcome.error == ""

@@ -23,6 +23,7 @@ from urllib.parse import quote
 import pytest
 
 from aibridge import cli, config
+from aibridge.journal import journal_folder
 from aibridge.simulator.encodings import build_frame, chunk_payload
 from aibridge.telemetry import log
 
@@ -663,9 +664,11 @@ async def test_no_object_shows_a_secret_and_no_book_tells_one(
             shown_later = shown_objects()
             heard = "".join(upstream.heard)
             loaded = config.load(tmp_path / "aibridge.yaml", {})
+            journal = contents_of_journal(house)
         await asyncio.gather(*hanging)
         house.tracing.flush()
     assert PROXY_PAIR in heard
+    assert b"interceptions" in journal
     needed = {"AnthropicProvider", "BedrockProvider", "Exchange", "Connection", "UpstreamRequest", "PoolSettings"}
     assert needed | {"Interception", "ResponseHead", "Relay", "ClientStream", "App"} <= shown.keys()
     spans = "".join(span.to_json() for span in house.spans.get_finished_spans())
@@ -682,8 +685,8 @@ async def test_no_object_shows_a_secret_and_no_book_tells_one(
     ]
     assert found_in(
         shown=str(shown) + str(shown_later), spans=spans, log=lines, metrics=house.app.metrics.render()[0],
-        config="".join(texts), kept=contents_of_records(house), answered=b"\n".join(traffic.answers), printed=out + err,
-        outcomes=repr(house.outcomes),
+        config="".join(texts), kept=contents_of_records(house) + journal, printed=out + err,
+        answered=b"\n".join(traffic.answers), outcomes=repr(house.outcomes),
     ) == {}  # fmt: skip
 
 
@@ -693,4 +696,9 @@ def fail_with_secrets(_connection, request, sink):
 
 
 def contents_of_records(house):
-    return b"".join(path.read_bytes() for path in Path(house.records).parent.glob(f"{Path(house.records).name}*"))
+    files = Path(house.records).parent.glob(f"{Path(house.records).name}*")
+    return b"".join(path.read_bytes() for path in files if path.is_file())
+
+
+def contents_of_journal(house):
+    return b"".join(path.read_bytes() for path in journal_folder(Path(house.records)).iterdir())

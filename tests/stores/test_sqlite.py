@@ -1,13 +1,16 @@
 """The SQLite store: what a row holds, that nothing is kept twice or by half, and what it says when it cannot."""
 
+import json
 import sqlite3
 from contextlib import closing
 
 import pytest
 
+from aibridge.errors import AibridgeError
 from aibridge.lifecycle import TERMINATION_OF, Cause, Health
 from aibridge.stores import base
-from aibridge.stores.base import Attempted, Closed, Opened, StoreRefused, StoreUnavailable
+from aibridge.stores.base import StoreRefused, StoreUnavailable
+from aibridge.stores.entries import attempted_parts, closed_parts, crashed, entry, opened_parts, rows_of
 from aibridge.stores.sqlite import SQLiteStore
 from aibridge.values import (
     Actor,
@@ -111,6 +114,22 @@ def rows(path, store):  # noqa: ARG001 - the file must be there
     return rows
 
 
+def opened(interception):
+    return entry(interception.started_at, opened_parts(interception))
+
+
+def attempted(interception, attempt):
+    return entry(attempt.started_at, attempted_parts(interception, attempt))
+
+
+def closed(interception, outcome):
+    return entry(outcome.ended_at, closed_parts(interception, outcome))
+
+
+def write(store, *entries, position=1, **options):
+    store.write(rows_of(entries, "journal-1")[0], "journal-1", position, **options)
+
+
 OPENED_ROW = {
     "id": "0198c0de-0000-7000-8000-000000000001",
     "started_at": 1_700_000_000.25,
@@ -131,6 +150,7 @@ OPENED_ROW = {
     "user_agent": "claude-cli/2",
     "request_bytes": 321,
     "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    "journal": "journal-1",
 }
 
 EVIDENCE_ROW = {
@@ -158,25 +178,24 @@ CLOSED_ROW = EVIDENCE_ROW | {
 
 
 def test_an_opened_interception_has_no_end(store, rows):
-    store.write([Opened(INTERCEPTION)])
+    write(store, opened(INTERCEPTION))
     assert rows("interceptions") == [OPENED_ROW | dict.fromkeys(CLOSED_ROW)]
 
 
 @pytest.mark.parametrize(
     "batches",
     [
-        [[Opened(INTERCEPTION)], [Closed(INTERCEPTION, OUTCOME)]],
-        [[Opened(INTERCEPTION), Closed(INTERCEPTION, OUTCOME)]],
-        [[Closed(INTERCEPTION, OUTCOME)]],
-        [[Closed(INTERCEPTION, OUTCOME)], [Opened(INTERCEPTION)]],
-        [[Closed(INTERCEPTION, OUTCOME)], [Closed(INTERCEPTION, FAILED)]],
-        [[Opened(INTERCEPTION)], [Opened(INTERCEPTION), Closed(INTERCEPTION, OUTCOME)]] * 2,
+        [[opened(INTERCEPTION)], [closed(INTERCEPTION, OUTCOME)]],
+        [[opened(INTERCEPTION), closed(INTERCEPTION, OUTCOME)]],
+        [[opened(INTERCEPTION)], [closed(INTERCEPTION, OUTCOME)], [closed(INTERCEPTION, FAILED)]],
+        [[opened(INTERCEPTION), closed(INTERCEPTION, OUTCOME), closed(INTERCEPTION, FAILED)]],
+        [[opened(INTERCEPTION)], [opened(INTERCEPTION), closed(INTERCEPTION, OUTCOME)]] * 2,
     ],
-    ids=["in turn", "at once", "opening lost", "late opening", "two ends", "all twice"],
+    ids=["in turn", "at once", "two ends", "two ends at once", "all twice"],
 )
 def test_a_closed_interception_is_one_whole_row(store, rows, batches):
     for batch in batches:
-        store.write(batch)
+        write(store, *batch)
     assert rows("interceptions") == [OPENED_ROW | CLOSED_ROW]
     assert rows("token_usages") == [
         {
@@ -188,13 +207,13 @@ def test_a_closed_interception_is_one_whole_row(store, rows, batches):
             "cache_read_input_tokens": 30,
             "cache_creation_input_tokens": None,
             "usage_source": "provider_final",
-            "extras": '{"web_search_requests": 1}',
+            "extras": '{"web_search_requests":1}',
         }
     ]
 
 
 def test_a_failed_interception(store, rows):
-    store.write([Closed(INTERCEPTION, FAILED)])
+    write(store, opened(INTERCEPTION), closed(INTERCEPTION, FAILED))
     assert rows("interceptions") == [
         OPENED_ROW
         | CLOSED_ROW
@@ -205,8 +224,8 @@ def test_a_failed_interception(store, rows):
 
 def test_attempts(store, rows):
     second = ATTEMPT._replace(number=2)
-    store.write([Attempted(INTERCEPTION, ATTEMPT)])
-    store.write([Attempted(INTERCEPTION, ATTEMPT), Attempted(INTERCEPTION, second)])
+    write(store, attempted(INTERCEPTION, ATTEMPT))
+    write(store, attempted(INTERCEPTION, ATTEMPT), attempted(INTERCEPTION, second))
     first, other = rows("attempts")
     assert first == EVIDENCE_ROW | {
         "interception_id": INTERCEPTION.id,
@@ -224,7 +243,7 @@ def test_attempts(store, rows):
 def test_what_clients_and_upstreams_choose_is_bounded(store, rows):
     interception = INTERCEPTION._replace(model="ü" * 5000, user_agent="\udcff")
     outcome = OUTCOME._replace(usage=Usage(10**30, -(10**30)))
-    store.write([Closed(interception, outcome)])
+    write(store, opened(interception), closed(interception, outcome))
     [row] = rows("interceptions")
     assert (row["model"], row["user_agent"]) == ("ü" * 512, "?")
     [usage] = rows("token_usages")
@@ -232,11 +251,11 @@ def test_what_clients_and_upstreams_choose_is_bounded(store, rows):
 
 
 def test_a_batch_is_kept_whole_or_not_at_all(store, rows):
-    poison = Closed(INTERCEPTION._replace(id="2"), OUTCOME._replace(ended_at=object()))
+    good, _ = rows_of([opened(INTERCEPTION)], "journal-1")
     with pytest.raises(StoreRefused):
-        store.write([Closed(INTERCEPTION, OUTCOME), poison])
-    assert rows("interceptions") == []
-    store.write([Closed(INTERCEPTION, OUTCOME)])
+        store.write({**good, "attempts": [["1", 1, {}, *[None] * 13]]}, "journal-1", 1)
+    assert rows("interceptions") == rows("journals") == []
+    write(store, closed(INTERCEPTION, OUTCOME))
     assert len(rows("interceptions")) == 1
 
 
@@ -246,21 +265,21 @@ def test_a_locked_file_is_away_for_now(monkeypatch, path, rows):
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN EXCLUSIVE")
             with pytest.raises(StoreUnavailable, match="locked"):
-                store.write([Opened(INTERCEPTION)])
+                write(store, opened(INTERCEPTION))
             other.execute("ROLLBACK")
-        store.write([Opened(INTERCEPTION)])
+        write(store, opened(INTERCEPTION))
     assert len(rows("interceptions")) == 1
 
 
 def test_a_full_disk_is_away_for_now_and_leaves_nothing_by_half(store, rows):
     pages = store._db.execute("PRAGMA page_count").fetchone()[0]
     store._db.execute(f"PRAGMA max_page_count = {pages + 2}")
-    many = [Closed(INTERCEPTION._replace(id=str(number)), OUTCOME) for number in range(500)]
+    many = [opened(INTERCEPTION._replace(id=str(number))) for number in range(500)]
     with pytest.raises(StoreUnavailable, match="full"):
-        store.write(many)
+        write(store, *many)
     assert rows("interceptions") == []
     store._db.execute("PRAGMA max_page_count = 100000")
-    store.write(many)
+    write(store, *many)
     assert len(rows("interceptions")) == 500
 
 
@@ -273,9 +292,9 @@ def test_readers_do_not_wait_for_a_writer(store, path):
 
 def test_a_file_is_used_again(path):
     with closing(SQLiteStore(path)) as store:
-        store.write([Opened(INTERCEPTION)])
+        write(store, opened(INTERCEPTION))
     with closing(SQLiteStore(path)) as store:
-        store.write([Closed(INTERCEPTION, OUTCOME)])
+        write(store, closed(INTERCEPTION, OUTCOME))
         assert store._db.execute("SELECT count(*), max(ended_at) FROM interceptions").fetchone() == (
             1,
             1_700_000_002.25,
@@ -286,30 +305,64 @@ def test_a_file_is_used_again(path):
 
 def test_two_processes_may_write(path, store, rows):
     with closing(SQLiteStore(path)) as other:
-        other.write([Opened(INTERCEPTION)])
-        store.write([Closed(INTERCEPTION, OUTCOME)])
+        write(other, opened(INTERCEPTION))
+        write(store, closed(INTERCEPTION, OUTCOME))
     assert rows("interceptions") == [OPENED_ROW | CLOSED_ROW]
 
 
 def test_an_older_file_is_migrated(path, monkeypatch):
     SQLiteStore(path).close()
-    monkeypatch.setattr("aibridge.stores.sqlite.SCHEMA_VERSION", 3)
+    newer = base.SCHEMA_VERSION + 2
+    monkeypatch.setattr("aibridge.stores.sqlite.SCHEMA_VERSION", newer)
     steps = {
-        1: ("ALTER TABLE interceptions ADD COLUMN one TEXT",),
-        2: ("ALTER TABLE interceptions ADD COLUMN two TEXT",),
+        newer - 2: ("ALTER TABLE interceptions ADD COLUMN one TEXT",),
+        newer - 1: ("ALTER TABLE interceptions ADD COLUMN two TEXT",),
     }
     monkeypatch.setattr("aibridge.stores.sqlite.MIGRATIONS", steps)
     with closing(SQLiteStore(path)) as store:
         assert store._db.execute("SELECT one, two FROM interceptions").fetchall() == []
-        assert store._db.execute("PRAGMA user_version").fetchone() == (3,)
+        assert store._db.execute("PRAGMA user_version").fetchone() == (newer,)
     SQLiteStore(path).close()
+
+
+VERSION_1 = """
+CREATE TABLE interceptions (id TEXT, started_at DOUBLE PRECISION, actor_id TEXT, actor_name TEXT, credential_kind TEXT,
+    credential_hint TEXT, provider TEXT, provider_kind TEXT, dialect TEXT, route TEXT, request_path TEXT, method TEXT,
+    model TEXT, upstream_model TEXT, streaming BIGINT, client TEXT, user_agent TEXT, request_bytes BIGINT,
+    traceparent TEXT, ended_at DOUBLE PRECISION, duration DOUBLE PRECISION, termination TEXT, cause TEXT, error TEXT,
+    terminal_event_seen BIGINT, last_event TEXT, events BIGINT, bytes_in BIGINT, bytes_out BIGINT, http_status BIGINT,
+    upstream_request_id TEXT, time_to_first_event DOUBLE PRECISION, message_id TEXT, response_model TEXT,
+    stop_reason TEXT, usage_source TEXT, PRIMARY KEY (id));
+CREATE INDEX interceptions_started_at ON interceptions (started_at);
+CREATE TABLE attempts (interception_id TEXT, number BIGINT, origin TEXT, started_at DOUBLE PRECISION,
+    duration DOUBLE PRECISION, termination TEXT, cause TEXT, error TEXT, terminal_event_seen BIGINT, last_event TEXT,
+    events BIGINT, bytes_in BIGINT, bytes_out BIGINT, http_status BIGINT, upstream_request_id TEXT,
+    time_to_first_event DOUBLE PRECISION, PRIMARY KEY (interception_id, number));
+CREATE TABLE token_usages (interception_id TEXT, created_at DOUBLE PRECISION, message_id TEXT, usage_source TEXT,
+    input_tokens BIGINT, output_tokens BIGINT, cache_read_input_tokens BIGINT, cache_creation_input_tokens BIGINT,
+    extras TEXT, PRIMARY KEY (interception_id));
+INSERT INTO interceptions (id, started_at) VALUES ('old', 1.0);
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_file_of_version_1_is_brought_up_to_date(path):
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(VERSION_1)
+    with closing(SQLiteStore(path)) as store:
+        write(store, opened(INTERCEPTION), attempted(INTERCEPTION, ATTEMPT), closed(INTERCEPTION, OUTCOME))
+        assert store.journals_left_open() == [""]
+        assert [left.interception.id for left in store.left_open("")] == ["old"]
+        migrated = {row[1] for row in store._db.execute("PRAGMA table_info(interceptions)")}
+    assert migrated == {column.name for column in base.INTERCEPTIONS.columns}
 
 
 def test_a_migration_that_fails_leaves_the_file_as_it_was(path, monkeypatch):
     SQLiteStore(path).close()
     with monkeypatch.context() as patch:
-        patch.setattr("aibridge.stores.sqlite.SCHEMA_VERSION", 2)
-        steps = {1: ("ALTER TABLE interceptions ADD COLUMN one TEXT", "no SQL at all")}
+        patch.setattr("aibridge.stores.sqlite.SCHEMA_VERSION", base.SCHEMA_VERSION + 1)
+        steps = {base.SCHEMA_VERSION: ("ALTER TABLE interceptions ADD COLUMN one TEXT", "no SQL at all")}
         patch.setattr("aibridge.stores.sqlite.MIGRATIONS", steps)
         with pytest.raises(StoreUnavailable, match="syntax error"):
             SQLiteStore(path)
@@ -343,7 +396,7 @@ def test_a_closed_store_refuses(path):
     store.close()
     store.close()
     with pytest.raises(StoreRefused):
-        store.write([Opened(INTERCEPTION)])
+        write(store, opened(INTERCEPTION))
 
 
 def test_the_tables_name_each_column_once():
@@ -351,3 +404,61 @@ def test_the_tables_name_each_column_once():
         names = [column.name for column in table.columns]
         assert len(names) == len(set(names))
         assert set(table.key) <= set(names)
+
+
+# --- journals -------------------------------------------------------------------------------------------------------
+
+
+def test_how_far_a_journal_is_read_is_kept_with_the_rows(store, path):
+    assert store.position("journal-1") == 0
+    write(store, opened(INTERCEPTION), position=100)
+    store.write({}, "journal-1", 200, durable=True)
+    store.write({}, "journal-2", 5)
+    with closing(SQLiteStore(path)) as other:
+        assert (other.position("journal-1"), other.position("journal-2")) == (200, 5)
+    store.forget_all_but({"journal-2"})
+    assert (store.position("journal-1"), store.position("journal-2")) == (0, 5)
+
+
+def test_a_durable_write_syncs_and_the_next_does_not(store):
+    told = []
+    store._db.set_trace_callback(told.append)
+    store.write({}, "journal-1", 1, durable=True)
+    assert (told[0], told[-1]) == ("PRAGMA synchronous = FULL", "PRAGMA synchronous = NORMAL")
+    assert store._db.execute("PRAGMA synchronous").fetchone() == (1,)
+
+
+def test_what_is_left_open_is_told_with_what_its_last_attempt_had_seen(store):
+    first = ATTEMPT._replace(number=1, evidence=Evidence(bytes_in=1))
+    second = ATTEMPT._replace(number=2, evidence=EVIDENCE)
+    other = INTERCEPTION._replace(id="other", actor=Actor("bob"))
+    write(store, opened(INTERCEPTION), opened(other), attempted(INTERCEPTION, first), attempted(INTERCEPTION, second))
+    assert store.journals_left_open() == ["journal-1"]
+    left = {one.interception.id: one for one in store.left_open("journal-1")}
+    assert left == {INTERCEPTION.id: (INTERCEPTION, EVIDENCE), "other": (other, Evidence())}
+    outcome = crashed(left[INTERCEPTION.id], INTERCEPTION.started_at + 7)
+    assert (outcome.cause, outcome.duration, outcome.evidence) == (Cause.CRASHED, 7, EVIDENCE)
+    assert crashed(left["other"], 0.0).ended_at == other.started_at
+    write(store, closed(INTERCEPTION, outcome))
+    assert [one.interception.id for one in store.left_open("journal-1")] == ["other"]
+
+
+def test_an_entry_of_another_program_is_not_taken():
+    for text in (b"[1.5,1]", b'[1.5,"nowhere",["x"]]', b'{"a":1}', b"[1.5", b"7"):
+        with pytest.raises((AibridgeError, LookupError, TypeError, ValueError)):
+            rows_of([opened(INTERCEPTION), text], "journal-1")
+
+
+def test_extras_of_any_name_and_size_are_kept():
+    extras = (("first", 2**70), ("", 1), ("\udcff", 0), ('",""', 3))
+    outcome = OUTCOME._replace(usage=Usage(1, extras=extras))
+    rows, _ = rows_of([opened(INTERCEPTION), closed(INTERCEPTION, outcome)], "journal-1")
+    (usage,) = rows["token_usages"]
+    assert json.loads(usage[-1]) == {**dict(extras), "first": 2**63 - 1}
+
+
+def test_texts_that_look_like_nothing_are_kept():
+    interception = INTERCEPTION._replace(user_agent=',"",""', model='a"b', client="")
+    rows, at = rows_of([opened(interception)], "journal-1")
+    row = dict(zip(base.OPENED_COLUMNS, rows["interceptions"][0], strict=True))
+    assert (row["user_agent"], row["model"], row["client"], at) == (',"",""', 'a"b', None, INTERCEPTION.started_at)

@@ -1,0 +1,215 @@
+"""Values to entries of the journal, and entries to rows.
+
+An entry is `[time, table, row, table, row, ...]` as JSON. The recorder makes it of some parts, on the event loop, with
+`entry`; the writer takes many apart, on its thread, with `rows_of`. A new table needs a function here that returns its
+name and a row; nothing else changes on the way to the store.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
+from typing import Any
+
+from aibridge.jsontext import dumps, reload
+from aibridge.lifecycle import TERMINATION_OF, Cause, Health
+from aibridge.stores.base import (
+    ATTEMPT_VALUES,
+    ATTEMPTS,
+    CLOSED_VALUES,
+    COUNTS_VALUES,
+    ENDS,
+    INTERCEPTIONS,
+    OPENED_VALUES,
+    TABLES,
+    TOKEN_USAGES,
+    USAGE_VALUES,
+    WHOLE,
+    Column,
+    LeftOpen,
+    Rows,
+)
+from aibridge.text import bounded
+from aibridge.values import (
+    Actor,
+    Attempt,
+    Credential,
+    CredentialKind,
+    Evidence,
+    Interception,
+    Outcome,
+    Usage,
+    UsageSource,
+)
+
+MAX_TEXT_BYTES = 1024
+"""Of any text in a row: clients and upstreams choose most of them."""
+
+_MAX_INTEGER = 2**63 - 1
+
+
+def _row_of(columns: Sequence[Column]) -> Callable[[Any], tuple[Any, ...]]:
+    """Return what makes a row of an object, quickly."""
+    return attrgetter(*(column.path for column in columns))
+
+
+_opened_row = _row_of(OPENED_VALUES)
+_closed_row = _row_of(CLOSED_VALUES)
+_attempt_row = _row_of(ATTEMPT_VALUES)
+_usage_row = _row_of(USAGE_VALUES)
+_counts = _row_of(COUNTS_VALUES)
+
+
+# --- values to entries, on the event loop ---------------------------------------------------------------------------
+
+Part = str | tuple[Any, ...]
+"""Of an entry: the name of a table, and behind it a row."""
+
+
+def opened_parts(interception: Interception) -> tuple[Part, ...]:
+    """Return what an entry says of an interception that began."""
+    return INTERCEPTIONS.name, _opened_row(interception)
+
+
+def attempted_parts(interception: Interception, attempt: Attempt) -> tuple[Part, ...]:
+    """Return what an entry says of an attempt that ended."""
+    return ATTEMPTS.name, (interception.id, *_attempt_row(attempt))
+
+
+def closed_parts(interception: Interception, outcome: Outcome) -> tuple[Part, ...]:
+    """Return what an entry says of an interception that ended: its end, and the tokens where any were told."""
+    end = (interception.id, *_closed_row(outcome))
+    if outcome.usage_source is UsageSource.NONE:
+        return ENDS, end
+    counts, extras = _counts(outcome), outcome.usage.extras
+    said = [count for count in counts if count]
+    if extras:
+        said += [count for _, count in extras]
+    if said and (max(said) > _MAX_INTEGER or min(said) < -_MAX_INTEGER):
+        counts, extras = tuple(map(_count, counts)), tuple((name, _count(count) or 0) for name, count in extras)
+    return ENDS, end, TOKEN_USAGES.name, (interception.id, *_usage_row(outcome), *counts, extras or None)
+
+
+def entry(at: float, parts: Sequence[Part]) -> bytes:
+    """Return an entry of the journal, its texts cut to `MAX_TEXT_BYTES`. Raises `PayloadError`.
+
+    Where all of it together is short and plain, no text need be looked at.
+    """
+    text = dumps((at, *parts))
+    if len(text) <= MAX_TEXT_BYTES and b"\\" not in text:
+        return text
+    return dumps((at, *(part if isinstance(part, str) else [_storable(value) for value in part] for part in parts)))
+
+
+def _count(value: int | None) -> int | None:
+    # An upstream may tell any number; a column holds 64 bits.
+    return None if value is None else max(-_MAX_INTEGER, min(value, _MAX_INTEGER))
+
+
+def _storable(value: object) -> object:
+    return bounded(value, MAX_TEXT_BYTES) if isinstance(value, str) else value
+
+
+# --- entries to rows, on the writer's thread ------------------------------------------------------------------------
+
+
+def rows_of(entries: Sequence[bytes], journal: str) -> tuple[Rows, float]:
+    """Return the rows of a journal's entries, and the time of the last. What opens and closes is one row.
+
+    Raises `PayloadError`, or what Python says of such a thing, where an entry is none of ours.
+    """
+    text = b"[" + b",".join(entries) + b"]"
+    # Nobody said it: NULL. Such a quotation mark stands nowhere inside a text, where it would have a backslash.
+    read = reload(text.replace(b',""', b",null"))
+    rows: Rows = {name: [] for name in (*(table.name for table in TABLES), ENDS, WHOLE)}
+    for _, *parts in read:
+        following = iter(parts)
+        for name in following:
+            rows[name].append(next(following))
+    _join(rows, journal)
+    return rows, float(read[-1][0])
+
+
+def _join(rows: Rows, journal: str) -> None:
+    """Bring each end to its beginning, where that is among the rows; name the journal; write extras as text."""
+    for usage in rows[TOKEN_USAGES.name]:
+        if usage[-1] is not None:
+            usage[-1] = dumps(dict(usage[-1])).decode()
+    opened = {}
+    for row in rows[INTERCEPTIONS.name]:
+        row.append(journal)
+        opened[row[0]] = row
+    ends = []
+    for end in rows[ENDS]:
+        beginning = opened.pop(end[0], None)
+        if beginning is None:
+            ends.append(end)
+        else:
+            beginning += end[1:]
+            rows[WHOLE].append(beginning)
+    rows[INTERCEPTIONS.name] = list(opened.values())
+    rows[ENDS] = ends
+
+
+# --- what a dead process left ---------------------------------------------------------------------------------------
+
+
+def crashed(left: LeftOpen, at: float) -> Outcome:
+    """Return the outcome of an interception whose process was killed.
+
+    Args:
+        left: what is known of it.
+        at: when the process was last known to live, UTC.
+    """
+    interception, evidence = left
+    ended_at = max(at, interception.started_at)
+    return Outcome(
+        termination=TERMINATION_OF[Cause.CRASHED],
+        cause=Cause.CRASHED,
+        error="the gateway's process ended before the answer did",
+        ended_at=ended_at,
+        duration=ended_at - interception.started_at,
+        evidence=evidence,
+        health=Health.NEITHER,
+        usage=Usage(),
+        usage_source=UsageSource.NONE,
+        message_id="",
+        response_model="",
+        stop_reason="",
+    )
+
+
+def left_open(row: Mapping[str, Any]) -> LeftOpen:
+    """Return an interception from its row, and the evidence in the same row. NULL is what nobody said."""
+    said: dict[str, Any] = {name: "" if value is None else value for name, value in row.items()}
+    return LeftOpen(
+        Interception(
+            id=said["id"],
+            started_at=said["started_at"] or 0.0,
+            actor=Actor(said["actor_id"], said["actor_name"]),
+            credential=Credential(
+                CredentialKind(said["credential_kind"] or CredentialKind.CENTRALIZED), said["credential_hint"]
+            ),
+            provider=said["provider"],
+            provider_kind=said["provider_kind"],
+            dialect=said["dialect"],
+            route=said["route"],
+            request_path=said["request_path"],
+            method=said["method"],
+            model=said["model"],
+            upstream_model=said["upstream_model"],
+            streaming=bool(said["streaming"]),
+            client=said["client"],
+            user_agent=said["user_agent"],
+            request_bytes=said["request_bytes"] or 0,
+            traceparent=said["traceparent"],
+        ),
+        Evidence(
+            terminal_event_seen=bool(said["terminal_event_seen"]),
+            last_event=said["last_event"],
+            events=said["events"] or 0,
+            bytes_in=said["bytes_in"] or 0,
+            bytes_out=said["bytes_out"] or 0,
+            http_status=row["http_status"],
+            upstream_request_id=said["upstream_request_id"],
+            time_to_first_event=row["time_to_first_event"],
+        ),
+    )

@@ -1,0 +1,172 @@
+"""The rows G3 and G7 of the outcome matrix: a process that is killed, and records that cannot be written."""
+
+import asyncio
+import json
+import os
+import resource
+import signal
+import sqlite3
+import sys
+import urllib.request
+from contextlib import asynccontextmanager, closing
+
+import pytest
+
+from aibridge.audit import audit
+from aibridge.simulator.server import Simulator
+from aibridge.simulator.settings import Settings
+from aibridge.stores.sqlite import read_interception
+
+BOTH = ("anthropic", "bedrock")
+PATIENCE = 30.0
+VERSION = ("anthropic-version", "2023-06-01")
+
+
+@pytest.fixture
+def records(tmp_path):
+    return tmp_path / "records.db"  # where the house has them too
+
+
+@pytest.fixture
+def serve(tmp_path, records):
+    """Return a context manager that runs a real gateway: process, port and simulator, and the admin listener's URL."""
+
+    @asynccontextmanager
+    async def serve(**section):
+        file = tmp_path / "process.yaml"
+        port = {"host": "127.0.0.1", "port": 0}
+        async with Simulator(Settings(any_credentials=True)) as simulator:
+            key = {"base_url": simulator.url, "api_key": "any"}
+            aws = {
+                "base_url": simulator.url,
+                "region": "us-east-1",
+                "access_key_id": "AKID",
+                "secret_access_key": "any",
+            }
+            raw = {"listen": port, "admin": port, "records": {"path": str(records), **section}}
+            file.write_text(json.dumps({**raw, "providers": {"anthropic": key, "bedrock": aws}}))
+            command = (sys.executable, "-m", "aibridge", "serve", "--config", str(file))
+            gateway = await asyncio.create_subprocess_exec(
+                *command, stderr=asyncio.subprocess.PIPE, env={**os.environ, "NO_PROXY": "*"}
+            )
+            try:
+                started = {}
+                async with asyncio.timeout(PATIENCE):
+                    while started.get("message") != "aibridge started":
+                        started = json.loads(await gateway.stderr.readline())
+                yield gateway, int(started["data"].rpartition(":")[2]), simulator, started["admin"]
+            finally:
+                if gateway.returncode is None:
+                    gateway.kill()
+                await gateway.communicate()
+
+    return serve
+
+
+def kill(process):
+    process.send_signal(signal.SIGKILL)
+    return process.wait()
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "blocking"])
+@pytest.mark.parametrize("provider", BOTH)
+async def test_g3_a_killed_process(serve, build_house, new_client, request_body, records, provider, stream):
+    async with serve() as (process, port, simulator, _), new_client(port) as done, new_client(port) as cut:
+        await done.ask(f"/{provider}/v1/messages", request_body(provider), headers=[VERSION])
+        finished = await done.answer()
+        assert finished.events[-1] == "message_stop"
+        fault = ("x-sim-fault", "stall@5" if stream else "no_head")
+        await cut.ask(f"/{provider}/v1/messages", request_body(provider, stream=stream), headers=[fault, VERSION])
+        if stream:
+            await cut.read_until(b"event: content_block_delta")
+        else:
+            await simulator.ledger.wait_for_arrivals(2)
+        await kill(process)
+    assert len(audit(records).waiting) == 1
+    async with build_house() as house:
+        books = await house.books()
+        books.check("gateway_error", "crashed", health="neither", error="the gateway's process ended")
+        assert books.record["provider"] == provider
+        assert books.record["ended_at"] >= books.record["started_at"]
+        kept = read_interception(records, finished.headers["x-aibridge-id"])
+        assert (kept["termination"], kept["usage_source"]) == ("completed", "provider_final")
+        assert kept["input_tokens"] > 0
+        assert kept["output_tokens"] > 0
+        result = audit(records)
+        assert (result.started, result.ended["completed"], result.ended["failed"]) == (2, 1, 1)
+        assert result.differences == result.waiting == []
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "blocking"])
+@pytest.mark.parametrize("provider", BOTH)
+async def test_g7_where_it_must_be_recorded_and_cannot(build_house, ask, records, provider, stream):
+    sections = {"on_failure": "fail_closed", "journal_max_bytes": "64KiB"}
+    async with build_house(records=sections) as house:
+        assert await asyncio.to_thread(house.app.recorder.flush)
+        with closing(sqlite3.connect(records, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            answer = await ask(house, provider, stream=stream)
+            asked = 1
+            while answer.status == 200:
+                contacted = house.simulator.accepted, len(house.outcomes.attempts)
+                answer = await ask(house, provider, stream=stream)
+                asked += 1
+            other.execute("ROLLBACK")
+        assert answer.status == 503
+        error = json.loads(answer.body)
+        assert error["error"]["type"] == "overloaded_error"
+        assert (house.simulator.accepted, len(house.outcomes.attempts)) == contacted
+        books = await house.books(ended=asked)
+        assert error["request_id"] == books.interception.id == answer.headers["x-aibridge-id"]
+        books.check("gateway_error", "recording_failed", health="neither", error="bound", recorded=False)
+        assert house.metric("aibridge_records_dropped_total") == 2
+        assert (await ask(house, provider, stream=stream)).status == 200
+        assert await asyncio.to_thread(house.app.recorder.flush)
+        result = audit(records)
+        assert (result.started, result.ended["completed"], result.differences) == (asked, asked, [])
+
+
+async def test_where_it_need_not_be_recorded_it_goes_on_and_is_counted(build_house, ask, records):
+    async with build_house(records={"journal_max_bytes": "64KiB"}) as house:
+        assert await asyncio.to_thread(house.app.recorder.flush)
+        with closing(sqlite3.connect(records, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            asked = 0
+            while not house.metric("aibridge_records_dropped_total"):
+                assert (await ask(house, "anthropic")).status == 200
+                asked += 1
+            assert 0 < house.metric("aibridge_journal_bytes") < 100_000
+            assert house.metric("aibridge_journal_age_seconds") > 0
+            other.execute("ROLLBACK")
+        assert await asyncio.to_thread(house.app.recorder.flush)
+        assert house.metric("aibridge_journal_age_seconds") == house.metric("aibridge_journal_bytes") == 0
+        result = audit(records)
+        assert (result.started, result.ended["completed"], result.differences) == (asked - 1, asked - 1, [])
+        assert any(line["message"] == "records are being lost" for line in house.lines())
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux takes a running process's room away")
+@pytest.mark.parametrize(("policy", "status"), [("fail_closed", 503), ("fail_open", 200)])
+async def test_a_disk_that_is_full_and_has_room_again(serve, new_client, request_body, records, policy, status):
+    async def ask(port):
+        async with new_client(port) as client:
+            await client.ask("/anthropic/v1/messages", request_body(), headers=[VERSION])
+            return (await client.answer()).status
+
+    async with serve(on_failure=policy) as (process, port, _, admin):
+        assert await ask(port) == 200
+        before = resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+        assert await ask(port) == status
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, before)
+        assert await ask(port) == 200
+        metrics = (await asyncio.to_thread(get, admin + "/metrics")).decode()
+        assert "aibridge_records_dropped_total 2.0" in metrics
+        process.send_signal(signal.SIGTERM)
+        await process.wait()
+    result = audit(records)
+    assert (result.started, result.ended["completed"], result.differences) == (2, 2, [])
+
+
+def get(url):
+    with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
+        return answer.read()

@@ -1,0 +1,521 @@
+"""The writer: from the journal's files into the store, patiently, and what dead processes left is ended."""
+
+import os
+import sqlite3
+import threading
+from contextlib import closing
+
+import pytest
+
+from aibridge.journal import Fsync, Journal, names_in
+from aibridge.lifecycle import Cause, Health, Termination
+from aibridge.recorder import Recorder
+from aibridge.stores.base import StoreRefused, StoreUnavailable
+from aibridge.stores.entries import attempted_parts, closed_parts, entry, opened_parts, rows_of
+from aibridge.stores.sqlite import SQLiteStore
+from aibridge.values import (
+    Actor,
+    Attempt,
+    Credential,
+    CredentialKind,
+    Evidence,
+    Interception,
+    Outcome,
+    Usage,
+    UsageSource,
+)
+from aibridge.writer import Writer
+
+INTERCEPTION = Interception(
+    id="1",
+    started_at=1.0,
+    actor=Actor("alice"),
+    credential=Credential(CredentialKind.CENTRALIZED, "..."),
+    provider="anthropic",
+    provider_kind="anthropic",
+    dialect="messages",
+    route="/v1/messages",
+    request_path="/anthropic/v1/messages",
+    method="POST",
+    model="claude",
+    upstream_model="claude",
+    streaming=True,
+    client="Unknown",
+    user_agent="",
+    request_bytes=1,
+)
+OUTCOME = Outcome(
+    termination=Termination.COMPLETED,
+    cause=Cause.CLEAN,
+    error="",
+    ended_at=2.0,
+    duration=1.0,
+    evidence=Evidence(),
+    health=Health.SUCCESS,
+    usage=Usage(),
+    usage_source=UsageSource.NONE,
+    message_id="",
+    response_model="",
+    stop_reason="",
+)
+ATTEMPT = Attempt(
+    number=1,
+    origin="",
+    started_at=1.0,
+    duration=1.0,
+    termination=Termination.COMPLETED,
+    cause=Cause.CLEAN,
+    error="",
+    evidence=Evidence(),
+)
+
+
+def numbered(number):
+    return INTERCEPTION._replace(id=str(number))
+
+
+class Shelf:
+    """A store in memory, whose faults are told it one by one; each write waits for the gate."""
+
+    def __init__(self):
+        self.kept, self.batches, self.faults, self.durable = [], [], [], []
+        self.gate, self.entered, self.closed = threading.Event(), threading.Event(), threading.Event()
+        self.gate.set()
+        self.refused = set()
+
+    def write(self, rows, _journal, position, *, durable=False):
+        self.entered.set()
+        assert self.gate.wait(10)
+        if self.faults:
+            raise self.faults.pop(0)
+        ids = [row[0] for row in rows.get("interceptions", ())]
+        if self.refused & set(ids):
+            raise StoreRefused("poison")
+        if ids:
+            self.batches.append(len(ids))
+        if durable:
+            self.durable.append(position)
+        self.kept += ids
+
+    def position(self, _journal):
+        return 0
+
+    def forget_all_but(self, _journals):
+        pass
+
+    def journals_left_open(self):
+        return []
+
+    def left_open(self, _journal):
+        return []
+
+    def close(self):
+        self.closed.set()
+
+
+@pytest.fixture
+def shelf():
+    return Shelf()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "journal"
+
+
+@pytest.fixture
+def dropped():
+    return []
+
+
+@pytest.fixture
+def start(shelf, folder, dropped):
+    started = []
+
+    def start(*, max_bytes=1 << 30, **options):
+        journal = Journal(folder, max_bytes=max_bytes, fsync=Fsync.NEVER)
+        options = {"gather": 0.001, "first_backoff": 0.001} | options
+        writer = Writer(shelf, journal, on_dropped=dropped.append, on_crashed=pytest.fail, **options)
+        started.append(writer)
+        return writer, journal
+
+    yield start
+    shelf.gate.set()
+    for writer in started:
+        writer.close(0.1)
+
+
+def tell(writer, journal, *numbers):
+    for number in numbers:
+        journal.append(entry(1.0, opened_parts(numbered(number))))
+        writer.wake()
+
+
+def test_what_is_appended_is_kept_in_order(start, shelf):
+    writer, journal = start()
+    tell(writer, journal, *range(1000))
+    assert writer.flush(10)
+    assert shelf.kept == [str(number) for number in range(1000)]
+
+
+def test_an_entry_needs_nobody_who_waits_for_it(start, shelf):
+    writer, journal = start()
+    assert writer.flush(10)
+    shelf.entered.clear()
+    tell(writer, journal, 1)
+    assert shelf.entered.wait(10)
+
+
+def test_a_batch_is_bounded_and_memory_holds_no_more(start, shelf):
+    writer, journal = start()
+    shelf.gate.clear()
+    tell(writer, journal, *range(5000))
+    shelf.gate.set()
+    assert writer.flush(10)
+    assert sum(shelf.batches) == 5000
+    assert max(shelf.batches) < 1500
+
+
+def test_a_flush_gives_up_at_its_time(start, shelf):
+    writer, journal = start()
+    shelf.gate.clear()
+    tell(writer, journal, 1)
+    assert not writer.flush(0.01)
+    assert writer.backlog > 0
+
+
+def test_a_segment_goes_once_it_is_durable_in_the_store(start, shelf, folder):
+    writer, journal = start(max_bytes=40_000)
+    for number in range(200):
+        tell(writer, journal, number)
+        assert writer.flush(10)
+    assert len(list(folder.glob("*.log"))) == 1
+    assert len(shelf.durable) > journal.extent.bases[0] // 10_000 > 1
+    assert journal.end - journal.extent.bases[0] < 40_000
+
+
+def test_a_store_that_is_away_is_asked_again_and_nothing_is_lost(start, shelf, caplog):
+    writer, journal = start()
+    assert writer.flush(10)
+    shelf.faults = [StoreUnavailable("locked")] * 5
+    tell(writer, journal, 1)
+    assert writer.flush(10)
+    assert shelf.kept == ["1"]
+    assert [record.message for record in caplog.records] == ["the store is away", "the store is back"]
+    assert caplog.records[0].fields["error"] == "locked"
+    assert caplog.records[0].fields["journal_bytes"] > 0
+
+
+def test_how_long_the_oldest_entry_waits_is_told(start, shelf):
+    writer, journal = start()
+    assert writer.flush(10)
+    assert writer.age == 0
+    shelf.gate.clear()
+    tell(writer, journal, 1)
+    assert 0 < writer.age < 10
+    shelf.gate.set()
+    assert writer.flush(10)
+    assert writer.age == 0
+
+
+def test_one_entry_that_is_refused_takes_no_other_with_it(start, shelf, dropped, caplog):
+    shelf.refused = {"3"}
+    writer, journal = start()
+    shelf.gate.clear()
+    tell(writer, journal, *range(6))
+    shelf.gate.set()
+    assert writer.flush(10)
+    assert shelf.kept == ["0", "1", "2", "4", "5"]
+    assert dropped == [1]
+    assert caplog.records[0].fields == {"journal": journal.name, "error": "poison"}
+
+
+def test_an_entry_that_nobody_understands_takes_no_other_with_it(start, shelf, dropped):
+    writer, journal = start()
+    shelf.gate.clear()
+    tell(writer, journal, 1)
+    for text in (b"no JSON", b'[1,"nowhere",[1]]', b"[]"):
+        journal.append(text)
+    tell(writer, journal, 2)
+    shelf.gate.set()
+    assert writer.flush(10)
+    assert shelf.kept == ["1", "2"]
+    assert sum(dropped) == 3
+
+
+def test_a_bug_in_the_store_does_not_end_the_writer(start, shelf, dropped):
+    writer, journal = start()
+    assert writer.flush(10)
+    shelf.faults = [RuntimeError("bug")]
+    tell(writer, journal, 1)
+    assert writer.flush(10)
+    tell(writer, journal, 2)
+    assert writer.flush(10)
+    assert shelf.kept == ["2"]
+    assert dropped == [1]
+
+
+def test_a_store_that_refuses_everything_is_broken_and_nothing_is_dropped(start, shelf, dropped):
+    writer, journal = start()
+    assert writer.flush(10)
+    shelf.faults = [StoreRefused("malformed")] * 1_000_000
+    tell(writer, journal, 1)
+    assert not writer.flush(0.2)
+    assert dropped == []
+
+
+def test_entries_that_are_broken_are_told_and_passed_over(start, shelf, folder, caplog):
+    writer, journal = start()
+    assert writer.flush(10)
+    shelf.gate.clear()
+    tell(writer, journal, 1, 2)
+    shelf.entered.wait(10)
+    tell(writer, journal, 3, 4)
+    (segment,) = folder.glob("*.log")
+    with segment.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"!")
+    shelf.gate.set()
+    assert writer.flush(10)
+    assert set(shelf.kept) >= {"1", "2"}
+    assert "4" not in shelf.kept
+    assert [record.message for record in caplog.records] == ["a journal has entries that cannot be read"]
+
+
+def test_a_journal_that_cannot_be_read_is_tried_again(start, shelf, folder, monkeypatch, caplog):
+    writer, journal = start()
+    assert writer.flush(10)
+    with monkeypatch.context() as patch:
+        patch.setattr("aibridge.writer.Reader.read", lambda *_: (folder / "nowhere").stat())
+        tell(writer, journal, 1)
+        assert not writer.flush(0.1)
+    assert writer.flush(10)
+    assert shelf.kept == ["1"]
+    assert [record.message for record in caplog.records] == ["a journal cannot be brought into the store"]
+
+
+def test_closing_writes_what_is_left_and_removes_the_journal(start, shelf, folder):
+    writer, journal = start(gather=60)
+    tell(writer, journal, *range(10))
+    writer.close(10)
+    assert len(shelf.kept) == 10
+    assert shelf.closed.is_set()
+    assert list(folder.iterdir()) == []
+    assert writer.flush(0)
+
+
+def test_closing_leaves_to_the_next_start_what_the_store_does_not_take(start, shelf, folder, dropped, caplog):
+    writer, journal = start()
+    assert writer.flush(10)
+    shelf.faults = [StoreUnavailable("locked")] * 1_000_000
+    tell(writer, journal, *range(10))
+    writer.close(0.05)
+    assert shelf.closed.is_set()
+    assert dropped == []
+    assert names_in(folder) == {journal.name}
+    assert caplog.records[-1].message == "records wait in the journal for the next start"
+    shelf.faults = []
+    later, _ = start()
+    assert later.flush(10)
+    assert shelf.kept == [str(number) for number in range(10)]
+    assert names_in(folder) == {later._journal.name}
+
+
+# --- with a real file, and real processes ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "records.db"
+
+
+@pytest.fixture
+def crashes():
+    return []
+
+
+@pytest.fixture
+def record(path, folder, crashes):
+    """Return a function that starts a recorder on the file."""
+    started = []
+
+    def tell(interception, outcome):
+        crashes.append((interception.id, outcome))
+
+    def record(on_crashed=tell):
+        journal = Journal(folder, max_bytes=1 << 30, fsync=Fsync.NEVER)
+        started.append(Recorder(SQLiteStore(path), journal, on_crashed=on_crashed, gather=0.001, first_backoff=0.001))
+        return started[-1]
+
+    yield record
+    for recorder in started:
+        recorder.close(0.1)
+
+
+def rows(path, columns="*"):
+    with closing(sqlite3.connect(path)) as db:
+        db.row_factory = sqlite3.Row
+        return [dict(row) for row in db.execute(f"SELECT {columns} FROM interceptions ORDER BY id")]
+
+
+def test_a_file_locked_by_another_for_a_while(path, record, monkeypatch):
+    monkeypatch.setattr("aibridge.stores.sqlite._BUSY_TIMEOUT_MS", 1)
+    recorder = record()
+    assert recorder.flush()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        recorder.opened(INTERCEPTION)
+        recorder.closed(INTERCEPTION, OUTCOME)
+        assert not recorder.flush(timeout=0.05)
+        other.execute("ROLLBACK")
+    assert recorder.flush()
+    assert rows(path, "id, termination") == [{"id": "1", "termination": "completed"}]
+
+
+def leave(folder, *entries):
+    """Leave a journal as a process that was killed does; returns its name."""
+    journal = Journal(folder, max_bytes=1 << 30, fsync=Fsync.NEVER)
+    for text in entries:
+        journal.append(text)
+    journal.close(remove=False)
+    return journal.name
+
+
+def began(number, **fields):
+    return entry(1.0, opened_parts(numbered(number)._replace(**fields)))
+
+
+def test_a_dead_process_s_journal_is_read_to_its_end_and_what_it_left_open_is_ended(folder, path, record, crashes):
+    attempt = ATTEMPT._replace(cause=Cause.CONNECTION_RESET, evidence=Evidence(bytes_in=7, http_status=200))
+    name = leave(
+        folder,
+        began("ended"),
+        began("left"),
+        began("tried", started_at=2e9),
+        entry(2.0, attempted_parts(numbered("tried"), attempt)),
+        entry(2.0, closed_parts(numbered("ended"), OUTCOME)),
+    )
+    for file in folder.iterdir():
+        os.utime(file, (5.0, 5.0))
+    recorder = record()
+    assert recorder.flush()
+    columns = "id, started_at, ended_at, duration, termination, cause, error, bytes_in, http_status, journal"
+    nothing = {"bytes_in": 0, "http_status": None, "journal": name}
+    words = "the gateway's process ended before the answer did"
+    left = {"termination": "gateway_error", "cause": "crashed", "error": words}
+    assert rows(path, columns) == [
+        nothing
+        | {"id": "ended", "started_at": 1.0, "ended_at": 2.0, "duration": 1.0}
+        | {"termination": "completed", "cause": "clean", "error": None},
+        nothing | left | {"id": "left", "started_at": 1.0, "ended_at": 5.0, "duration": 4.0},
+        nothing
+        | left
+        | {"id": "tried", "started_at": 2e9, "ended_at": 2e9, "duration": 0.0, "bytes_in": 7, "http_status": 200},
+    ]
+    assert [(id_, outcome.cause) for id_, outcome in crashes] == [("left", Cause.CRASHED), ("tried", Cause.CRASHED)]
+    assert names_in(folder) == {recorder._journal.name}
+
+
+def test_what_was_in_the_store_already_is_ended_too(folder, path, record):
+    name = leave(folder, began("left"))
+    with closing(SQLiteStore(path)) as store:
+        store.write(rows_of([began("left"), began("forgotten")], name)[0], name, 10_000)
+        store.write(rows_of([began("nobody's")], "gone")[0], "gone", 10)
+    assert record().flush()
+    assert {row["id"]: row["cause"] for row in rows(path)} == dict.fromkeys(
+        ["left", "forgotten", "nobody's"], "crashed"
+    )
+
+
+def test_a_cut_tail_is_told_and_the_rest_is_kept(folder, path, record, caplog):
+    leave(folder, began(1), began(2))
+    (segment,) = folder.glob("*.log")
+    segment.write_bytes(segment.read_bytes()[:-5])
+    assert record().flush()
+    assert [row["id"] for row in rows(path)] == ["1"]
+    assert caplog.records[0].message == "a journal has entries that cannot be read"
+
+
+def test_a_journal_that_cannot_be_taken_keeps_nobody_waiting(folder, path, record, caplog):
+    name = leave(folder, began("locked in"))
+    (segment,) = folder.glob("*.log")
+    segment.unlink()
+    segment.mkdir()
+    leave(folder, began("left"))
+    recorder = record()
+    recorder.opened(INTERCEPTION)
+    assert recorder.flush()
+    assert {row["id"]: row["cause"] for row in rows(path)} == {"left": "crashed", "1": None}
+    assert name in names_in(folder)
+    assert "a journal cannot be brought into the store" in [record.message for record in caplog.records]
+
+
+def test_what_a_living_process_holds_is_left_alone(path, record, crashes):
+    alive = record()
+    alive.opened(INTERCEPTION)
+    assert alive.flush()
+    other = record()
+    assert other.flush()
+    assert rows(path, "cause") == [{"cause": None}]
+    alive.closed(INTERCEPTION, OUTCOME)
+    assert alive.flush()
+    assert rows(path, "cause") == [{"cause": "clean"}]
+    assert crashes == []
+
+
+def test_a_sibling_that_dies_is_found_by_one_that_lives(folder, path, record, monkeypatch):
+    monkeypatch.setattr("aibridge.writer.LOOK_AGAIN_S", 0.0)
+    found = threading.Event()
+    alive = record(on_crashed=lambda *_: found.set())
+    assert alive.flush()
+    alive.opened(INTERCEPTION)
+    leave(folder, began("left"))
+    alive.writer.wake()
+    assert found.wait(10)
+    assert alive.flush()
+    assert {row["id"]: row["cause"] for row in rows(path)} == {"left": "crashed", "1": None}
+
+
+def test_a_dead_journal_is_gone_on_with_from_where_the_store_has_it(folder, path, record):
+    name = leave(folder, began(1), began(2))
+    size = next(folder.glob("*.log")).stat().st_size
+    with closing(SQLiteStore(path)) as store:
+        store.write({}, name, size)  # as if both were there, and had been deleted since
+    assert record().flush()
+    assert rows(path) == []
+
+
+def test_a_store_that_lost_its_last_second_with_the_machine_s_power_gets_it_again(folder, path, record):
+    entries = [began(number) for number in range(4)]
+    name = leave(folder, *entries)
+    with closing(SQLiteStore(path)) as store:
+        position = len("AIBJRNL1") + sum(8 + len(text) for text in entries[:2])
+        store.write(rows_of(entries[:3], name)[0], name, position)
+    assert record().flush()
+    assert [row["id"] for row in rows(path)] == ["0", "1", "2", "3"]
+
+
+def test_a_sign_of_life_is_given_also_while_the_store_is_away(path, record, monkeypatch):
+    monkeypatch.setattr("aibridge.stores.sqlite._BUSY_TIMEOUT_MS", 1)
+    monkeypatch.setattr("aibridge.writer.TICK_S", 0.001)
+    said = threading.Event()
+    recorder = record()
+    assert recorder.flush()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        recorder.opened(INTERCEPTION)
+        monkeypatch.setattr(recorder._journal, "say_alive", said.set)
+        assert said.wait(10)
+        other.execute("ROLLBACK")
+
+
+def test_many_interceptions_from_a_file_to_the_other(path, record):
+    recorder = record()
+    for number in range(1000):
+        recorder.opened(numbered(number))
+        recorder.attempted(numbered(number), ATTEMPT)
+        recorder.closed(numbered(number), OUTCOME)
+    assert recorder.flush(30)
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT count(*), count(ended_at) FROM interceptions").fetchone() == (1000, 1000)
+        assert db.execute("SELECT count(*) FROM attempts").fetchone() == (1000,)
