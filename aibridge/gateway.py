@@ -222,7 +222,11 @@ class Gateway:
         if seconds is not None:
             exchange.refuse(seconds)
             return None
-        missing = provider.missing(request)
+        try:
+            missing = provider.missing(request)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and is told as ours
+            exchange.fail(error)
+            return None
         if missing is not None:
             return self._send_later(missing, exchange, provider, request, interception)
         self._send(exchange, provider, request, interception)

@@ -274,3 +274,39 @@ async def test_a_doubtful_connection_is_not_kept(house, ask):
         assert (await ask(house, "anthropic", fault)).last_event["type"] == "error"
     await ask(house, "anthropic")
     assert house.simulator.accepted == 3
+
+
+async def test_credentials_that_fail_at_once_end_the_one_interception(house, ask, monkeypatch):
+    def broken(_self, _request):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("aibridge.providers.anthropic.AnthropicProvider.missing", broken)
+    answer = await ask(house, "anthropic")
+    assert answer.status == 500
+    assert house.app.gateway.live == 0
+    (await house.books()).check("gateway_error", "internal", health="neither")
+
+
+@pytest.mark.parametrize("phase", ["head", "body", "stream", "passthrough", "unread"])
+async def test_stopping_ends_whatever_phase_a_client_is_in(build_house, new_client, request_body, phase):
+    async with build_house(drain_deadline=0.2, timeouts={"response": PATIENCE, "idle": PATIENCE}) as house:
+        async with new_client(house.port, receive_buffer=4096) as client:
+            if phase == "head":
+                await client.send(b"POST /anthropic/v1/mess")
+            elif phase == "body":
+                headers = [("content-length", "9"), ("expect", "100-continue")]
+                await client.ask("/anthropic/v1/messages", b"{", headers=headers)
+                await client.read_until(b"100 Continue\r\n\r\n")
+            elif phase == "passthrough":
+                headers = [("x-sim-fault", "no_head"), VERSION]
+                await client.ask("/anthropic/v1/messages/count_tokens", request_body(), headers=headers)
+            else:
+                fault = "stall@3" if phase == "stream" else "endless"
+                await client.ask("/anthropic/v1/messages", request_body(), headers=[("x-sim-fault", fault), VERSION])
+                await house.simulator.ledger.wait_for_arrivals(1)
+            async with asyncio.timeout(PATIENCE):
+                await house.app.stop()
+        assert house.app.gateway.live == 0
+        assert not house.app._data._connections
+        assert not house.app._data.tasks
+        assert len(house.outcomes.ended) == len(house.outcomes.opened_ids) == (phase in {"stream", "unread"})
