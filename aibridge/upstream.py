@@ -211,6 +211,7 @@ class Connection(asyncio.Protocol):
         if not self.lost:
             self.lost = True
             self._pool.forget(self)
+            del self._parser  # each holds the other: nothing is left to the collector
         sink, self._sink = self._sink, None
         if sink is None or self._complete:
             return
