@@ -5,6 +5,7 @@ at once when its client goes, stops reading, or reads again. No task is made for
 """
 
 import asyncio
+import functools
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -25,8 +26,11 @@ MAX_HELD_BYTES = 65_536
 MAX_QUEUED = 64
 """Requests that one chunk may hold behind the request under way."""
 LINGER_SECONDS = 2.0
-"""How long the rest of a refused body is read: closing at once would reset the connection, and take the answer from the
-client that still sends (RFC 9112, section 9.6)."""
+"""How long what still comes is read behind the last answer: closing at once would reset the connection, and take the
+answer from the client that still sends (RFC 9112, section 9.6)."""
+
+_VERSIONS = frozenset({"1.0", "1.1"})
+_FRAME_BYTES = len(b":\r\n")
 
 Handler = Callable[[ClientStream], Coroutine[None, None, None] | None]
 """Answers one request, or sees to it that the stream's listener does. What needs waiting is returned, and run as a
@@ -45,6 +49,8 @@ class Host(Protocol):
     buffer_bytes: int
     """The high-water mark of a client's send buffer."""
     draining: bool
+    tasks: set[asyncio.Task[None]]
+    """What handlers wait for."""
 
     def opened(self, connection: "ClientConnection") -> None:
         """A client connected."""
@@ -57,8 +63,8 @@ class ClientConnection(asyncio.Protocol):
     """One HTTP/1.1 connection of a client. One request at a time is under way; what comes behind it is held."""
 
     __slots__ = (
-        "_broken", "_deaf", "_fed", "_head_bytes", "_headers", "_held", "_held_bytes", "_incoming", "_parser",
-        "_progress", "_queue", "_server", "_stall_check", "_target", "_task", "_unsent", "buffer_bytes", "idle_since",
+        "_broken", "_deaf", "_fed", "_going_on", "_head_bytes", "_headers", "_held", "_held_bytes", "_incoming",
+        "_parser", "_progress", "_queue", "_server", "_target", "_timer", "_unsent", "buffer_bytes", "idle_since",
         "paused", "stream", "transport",
     )  # fmt: skip
 
@@ -70,14 +76,14 @@ class ClientConnection(asyncio.Protocol):
         self.paused = False
         self.idle_since = server.loop.time()
         self.stream: ClientStream | None = None
-        self._task: asyncio.Task[None] | None = None
         self._queue: deque[ClientStream] = deque()
         self._incoming: ClientStream | None = None
         self._held: list[bytes] = []
         self._held_bytes = 0
+        self._going_on = False
         self._deaf = False
         self._broken = False
-        self._stall_check: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._unsent = 0
         self._parser = httptools.HttpRequestParser(self)
         self._target = b""
@@ -96,6 +102,8 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what belongs to the request that is awaited; hold what comes behind one under way."""
+        if self._going_on:
+            self._go_on()  # what was held came before this
         if self._deaf:
             return
         if self.stream is not None and self._incoming is not self.stream:
@@ -109,15 +117,18 @@ class ClientConnection(asyncio.Protocol):
         """A client that ends its side has left: nothing it could still say is worth an upstream's tokens."""
         if self.stream is not None:
             self.stream.connection_lost()
+        self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - whatever the reason, it is lost
-        """Tell the stream under way."""
+        """Tell the stream under way, and let go of what holds this in turn: nothing is left to the collector."""
         self._server.lost(self)
         self._deaf = True
-        if self._stall_check is not None:
-            self._stall_check.cancel()
-        if self.stream is not None:
-            self.stream.connection_lost()
+        self._cancel_timer()
+        stream, self.stream, self._incoming = self.stream, None, None
+        self._queue.clear()
+        del self._parser
+        if stream is not None:
+            stream.connection_lost()
 
     def pause_writing(self) -> None:
         """Tell that the send buffer is over its mark."""
@@ -128,11 +139,11 @@ class ClientConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Tell that it has drained; go on where that was waited for."""
         self.paused = False
-        if self._stall_check is not None:
-            self._stall_check.cancel()
-            self._stall_check = None
+        if self.stream is None:
+            return
+        if self.stream.ended:
             self._release()
-        elif self.stream is not None and self.stream.listener is not None:
+        elif self.stream.listener is not None:
             self.stream.listener.client_resumed()
 
     # httptools
@@ -154,16 +165,22 @@ class ClientConnection(asyncio.Protocol):
             return  # the parser stops here: see `_feed_without_upgrade`
         if self._head_bytes + self._fed > MAX_HEAD_BYTES:
             self._check_head()
+        version = parser.get_http_version()
+        if version not in _VERSIONS:
+            raise ValueError("another version of HTTP")
         target, self._target = self._target, b""
         headers, self._headers = tuple(self._headers), []
         stream = ClientStream(
             self,
             parser.get_method().decode("ascii"),
-            target.decode("latin-1"),
+            (target if target[:1] == b"/" else _origin_form(target)).decode("latin-1"),
             headers,
-            http_1_1=parser.get_http_version() == "1.1",
+            http_1_1=version == "1.1",
             reusable=parser.should_keep_alive() and not self._server.draining,
         )
+        coding = stream.first.get(b"transfer-encoding")
+        if coding is not None and (version != "1.1" or coding.lower() != b"chunked"):
+            raise ValueError("a transfer coding that is not known")  # HTTP/1.0 has none: RFC 9112, section 6.1
         self._incoming = stream
         if len(self._queue) < MAX_QUEUED:
             self._queue.append(stream)
@@ -191,41 +208,40 @@ class ClientConnection(asyncio.Protocol):
             return
         if self.paused:
             # The next request is not looked at before: an answer that nobody reads must not be followed by more.
-            self._unsent = self.transport.get_write_buffer_size()
-            self._stall_check = self._server.loop.call_later(self._server.stall, self._check_stall)
+            self._watch()
         else:
             self._release()
 
     def close_if_idle(self, oldest: float) -> None:
         """Close where no request is under way, and none began since `oldest`."""
-        if self.stream is None and self.idle_since <= oldest:
-            self.transport.close()
+        if self.stream is None and self.idle_since <= oldest and not self.transport.is_closing():
+            self.close()
 
-    async def close(self) -> None:
-        """Cancel what is under way, and close when what waits is sent."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+    def close(self) -> None:
+        """Close when what waits is sent. A client that takes nothing of it is cut off."""
+        self._deaf = True
         self.transport.close()
+        self._watch()
 
     def _release(self) -> None:
         stream, self.stream = self.stream, None
         if stream is None or self.transport.is_closing():
             return
-        if stream.reusable and not self._deaf:
-            self.idle_since = self._server.loop.time()
-            if self._queue or self._held:
-                self._server.loop.call_soon(self._go_on)
-        elif stream.body_complete:
-            self.transport.close()
-        else:
+        self._cancel_timer()
+        self.idle_since = self._server.loop.time()
+        if not stream.reusable or self._deaf:
             self._linger()
+        elif self._queue or self._held:
+            self._going_on = True
+            self._server.loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
         """Take up what was held, once the answer before is out of everybody's hands."""
+        if not self._going_on or self.transport.is_closing():
+            return
+        self._going_on = False
         held, self._held, self._held_bytes = self._held, [], 0
-        if self.stream is None:
-            self._next()
+        self._next()
         for data in held:
             self.data_received(data)
 
@@ -233,7 +249,7 @@ class ClientConnection(asyncio.Protocol):
         """Give the next request to the handler, or answer what is none."""
         if self._queue:
             self._begin(self._queue.popleft())
-        elif self._broken and not self.transport.is_closing():
+        elif self._broken:
             self._broken = False
             self._refuse_malformed()
 
@@ -247,19 +263,19 @@ class ClientConnection(asyncio.Protocol):
             self._fail(stream, error)
             return
         if rest is not None:
-            self._task = self._server.loop.create_task(self._run(stream, rest))
+            task = self._server.loop.create_task(rest)
+            self._server.tasks.add(task)
+            task.add_done_callback(functools.partial(self._done, stream))
 
-    async def _run(self, stream: ClientStream, rest: Coroutine[None, None, None]) -> None:
-        try:
-            await rest
-        except Exception as error:  # noqa: BLE001 - whatever it is, the connection is ended and others go on
+    def _done(self, stream: ClientStream, task: asyncio.Task[None]) -> None:
+        self._server.tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
             self._fail(stream, error)
-        finally:
-            self._task = None
-            if not stream.ended and stream.listener is None:
-                stream.abort()
+        elif not stream.ended and stream.listener is None:
+            stream.abort()
 
-    def _fail(self, stream: ClientStream, error: Exception) -> None:
+    def _fail(self, stream: ClientStream, error: BaseException) -> None:
         logger.error("a handler failed", exc_info=error)
         if stream.ended:
             return
@@ -273,20 +289,26 @@ class ClientConnection(asyncio.Protocol):
     def _feed(self, data: bytes) -> None:
         self._progress = False
         self._fed = len(data)
+        rest = data
+        while rest and not self._deaf:
+            rest = self._parse(rest)
+        self._bound_head(len(data))
+
+    def _parse(self, data: bytes) -> bytes:
+        """Parse, and return what is still to be parsed."""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._feed_without_upgrade(data[upgrade.args[0] :])
+            return self._without_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._break()
-        else:
-            self._bound_head(len(data))
+        return b""
 
-    def _feed_without_upgrade(self, rest: bytes) -> None:
-        """Read a request that asks for another protocol as one that does not: nothing else is spoken here.
+    def _without_upgrade(self, rest: bytes) -> bytes:
+        """Say a request that asks for another protocol as one that does not: nothing else is spoken here.
 
         The parser takes what follows such a head for the other protocol, a body too (curl and Java send one with
-        `Upgrade: h2c`). So a new parser is given the head without that header.
+        `Upgrade: h2c`). So a new parser is to be given the head without that header.
         """
         old, self._parser = self._parser, httptools.HttpRequestParser(self)
         target, headers = self._target, self._headers
@@ -294,10 +316,10 @@ class ClientConnection(asyncio.Protocol):
         method = old.get_method()
         if method == b"CONNECT":
             self._break()
-            return
+            return b""
         lines = [b"%b %b HTTP/%b" % (method, target, old.get_http_version().encode())]
         lines += [b"%b: %b" % pair for pair in headers if pair[0] != b"upgrade"]
-        self._feed(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
+        return b"\r\n".join(lines) + b"\r\n\r\n" + rest
 
     def _bound_head(self, size: int) -> None:
         """Count what is neither a whole head, body nor end: the parser would keep it for ever."""
@@ -307,13 +329,16 @@ class ClientConnection(asyncio.Protocol):
 
     def _check_head(self) -> None:
         """Refuse a head that came whole, and is too large all the same."""
-        if len(self._target) + sum(len(name) + len(value) for name, value in self._headers) > MAX_HEAD_BYTES:
+        size = sum(len(name) + len(value) + _FRAME_BYTES for name, value in self._headers)
+        if len(self._target) + size > MAX_HEAD_BYTES:
             raise ValueError("a head over the bound")  # the parser stops at it, and says so in its own words
 
     def _break(self) -> None:
         """What came cannot be read as HTTP, or not within bounds: nothing behind it can be read either."""
         self._deaf = True
         self._broken = True
+        if self.stream is not None:
+            self.stream.reusable = False
         if self._incoming is not None:
             self._incoming.break_body()
             self._broken = False
@@ -339,19 +364,35 @@ class ClientConnection(asyncio.Protocol):
     def _refuse_malformed(self) -> None:
         # Neither logged nor echoed: what cannot be read as HTTP may hold a key.
         stream = ClientStream(self, "GET", "/", (), http_1_1=True, reusable=False)
-        stream.end_body()
         self.stream = stream
         stream.respond(400, JSON, self._server.refuse(400))
 
     def _linger(self) -> None:
         self._deaf = True
         self.transport.write_eof()
-        self._server.loop.call_later(LINGER_SECONDS, self.transport.close)
+        self._timer = self._server.loop.call_later(LINGER_SECONDS, self.close)
+
+    def _watch(self) -> None:
+        self._cancel_timer()
+        self._unsent = self.transport.get_write_buffer_size()
+        if self._unsent:
+            self._timer = self._server.loop.call_later(self._server.stall, self._check_stall)
 
     def _check_stall(self) -> None:
-        unsent = self.transport.get_write_buffer_size()
-        if unsent >= self._unsent:
+        if self.transport.get_write_buffer_size() >= self._unsent:
             self.transport.abort()  # it takes nothing of its answer
-            return
-        self._unsent = unsent
-        self._stall_check = self._server.loop.call_later(self._server.stall, self._check_stall)
+        else:
+            self._watch()
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _origin_form(target: bytes) -> bytes:
+    """Return the path and query of a target that names scheme and host too, as to a proxy; any other as it is."""
+    scheme, mark, rest = target.partition(b"://")
+    if not mark or scheme.lower() not in {b"http", b"https"}:
+        return target
+    return b"/" + rest.partition(b"/")[2]

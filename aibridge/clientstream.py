@@ -5,6 +5,7 @@ request, gives it the body as it comes, and tells it what happens to the connect
 """
 
 import asyncio
+import sys
 import zlib
 from http import HTTPStatus
 from typing import Protocol
@@ -14,8 +15,6 @@ from aibridge.values import Headers
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode() for status in HTTPStatus}
 _FORBIDDEN_IN_VALUES = frozenset(b"\r\n\0")
-_MAX_UNREAD = 1 << 20
-"""Bytes of a body that are kept before anybody reads it: a chunk or two."""
 _ZLIB_OF_GZIP = 31
 _ZLIB_OF_ZLIB = 15
 _ZLIB_OF_RAW_DEFLATE = -15
@@ -79,7 +78,7 @@ class ClientStream:
         self.body_complete = False
         self._parts: list[bytes] = []
         self._size = 0
-        self._limit = _MAX_UNREAD
+        self._limit = sys.maxsize  # told in the same turn of the loop, where the body is wanted
         self._body_broken = False
         self._waiter: asyncio.Future[None] | None = None
 
@@ -113,7 +112,7 @@ class ClientStream:
     async def wait_for_body(self, limit: int) -> None:
         """Wait until `body` has an answer: all of it came, more than `limit` bytes will, or no more can be read."""
         self._limit = limit
-        if not self.body_complete and b"expect" in self.first and self._announced <= limit:
+        if self._waits_to_be_asked and self._announced <= limit:
             self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
         while not (self.body_complete or self._body_broken or max(self._size, self._announced) > limit):
             self._waiter = asyncio.get_running_loop().create_future()
@@ -143,6 +142,12 @@ class ClientStream:
             self._waiter.set_result(None)
 
     @property
+    def _waits_to_be_asked(self) -> bool:
+        """Whether the client sends its body once it is told to; one of HTTP/1.0 would take that for the answer."""
+        expects = self.first.get(b"expect", b"").lower() == b"100-continue"
+        return expects and self._chunked and not self.body_complete
+
+    @property
     def _announced(self) -> int:
         return int(self.first.get(b"content-length", 0))
 
@@ -161,7 +166,7 @@ class ClientStream:
             raise self._incomplete() from error
         if len(plain) > limit:
             raise self._too_large(limit)
-        if not decompressor.eof:
+        if not decompressor.eof or decompressor.unused_data:
             raise self._incomplete()
         return plain
 
@@ -242,6 +247,8 @@ class ClientStream:
     def _end(self) -> None:
         if not self.ended:
             self.ended = True
+            self._limit = 0  # nobody reads more of the body
+            self._parts.clear()
             self._line.answered()
 
     def _sized_head(self, status: int, headers: Headers, size: int) -> bytes:

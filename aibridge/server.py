@@ -37,6 +37,7 @@ class Server:
         self.loop = asyncio.get_running_loop()
         self._connections: set[ClientConnection] = set()
         self.draining = False
+        self.tasks: set[asyncio.Task[None]] = set()
         self._listening: asyncio.Server | None = None
         self._sweeping: asyncio.TimerHandle | None = None
         self._fewer = asyncio.Event()
@@ -50,13 +51,20 @@ class Server:
         return int(self._listening.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
-        """Stop listening, and close every connection; what a client does not take in a second is thrown away."""
+        """Stop listening, end each handler, and close every connection.
+
+        What a client does not take in a second is thrown away.
+        """
         if self._listening is not None:
             self._listening.close()
         if self._sweeping is not None:
             self._sweeping.cancel()
+        for task in self.tasks:
+            task.cancel()
+        if self.tasks:
+            await asyncio.wait(self.tasks, timeout=_CLOSE_SECONDS)
         for connection in list(self._connections):
-            await connection.close()
+            connection.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_SECONDS):
                 while self._connections:

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import gc
 import gzip
 import inspect
 import socket
@@ -12,6 +13,8 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 import uvloop
 
+from aibridge.clientconnection import ClientConnection
+from aibridge.clientstream import ClientStream
 from aibridge.errors import RequestRejected
 from aibridge.server import Server
 
@@ -683,3 +686,302 @@ async def test_closing_the_server_ends_idle_connections():
         with pytest.raises(ConnectionError):
             async with Client(client.port):
                 pass
+
+
+# what hostile clients tried
+
+
+class Kept:
+    """A handler that answers `/kept` when the test says so, and anything else with its path and body at once."""
+
+    def __init__(self):
+        self.seen = []
+        self.stream = None
+        self.listener = Listener()
+        self.begun = asyncio.Event()
+
+    async def __call__(self, stream):
+        self.seen.append(stream.path)
+        if stream.path == "/kept":
+            self.stream, stream.listener = stream, self.listener
+            self.begun.set()
+            return
+        stream.respond(200, (), await read_body(stream, 1 << 20))
+
+    async def until_begun(self):
+        async with asyncio.timeout(PATIENCE):
+            await self.begun.wait()
+
+    def answer(self):
+        self.stream.listener = None
+        self.stream.respond(200, (), b"kept")
+
+
+KEPT = GET.replace(b"/ ", b"/kept ")
+
+
+async def until(reached):
+    async with asyncio.timeout(PATIENCE):
+        while not reached():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0)
+
+
+def connection_of(server):
+    (connection,) = server._connections
+    return connection
+
+
+@both_loops
+async def test_what_comes_as_an_answer_ends_stays_behind_what_was_held():
+    kept = Kept()
+    async with serving(kept) as (server, client):
+        await client.send(KEPT)
+        await kept.until_begun()
+        await client.send(b"GET /held HTTP/1.1\r\nho")
+        await until(lambda: connection_of(server)._held)
+        client.socket.send(b"st: h\r\n\r\n")  # read in the turn of the loop in which the answer ends
+        asyncio.get_running_loop().call_soon(kept.answer)
+        await client.read_until(b"kept")
+        await client.read_until(b"content-length: 0\r\n\r\n")
+    assert kept.seen == ["/kept", "/held"]
+
+
+@both_loops
+async def test_a_body_that_is_all_there_before_the_handler_runs_comes_whole():
+    bodies = []
+
+    async def handler(stream):
+        bodies.append(await read_body(stream, 1 << 26))
+        stream.respond(200, (), b"ok")
+
+    async with serving(handler) as (server, _):
+        server._listening.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+        body = bytes(range(256)) * 12_000
+        async with Client(server._listening.sockets[0].getsockname()[1]) as client:
+            raw = post(body)
+            sent = client.socket.send(raw)  # the server has no turn of the loop meanwhile
+            await client.send(raw[sent:])
+            await client.read_until(OK)
+    assert bodies == [body]
+
+
+UPGRADE = b"connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n"
+H2C = b"POST /h2c HTTP/1.1\r\nhost: h\r\n" + UPGRADE + b"content-length: 3\r\n\r\nabc"
+H2C_CHUNKS = (
+    b"POST /h2c HTTP/1.1\r\nhost: h\r\n"
+    + UPGRADE
+    + b"transfer-encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\nt: 1\r\n\r\n"
+)
+WEBSOCKET = b"GET /ws HTTP/1.1\r\nhost: h\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n"
+SEQUENCE = H2C + GET.replace(b"/ ", b"/get ") + WEBSOCKET + H2C_CHUNKS + GET.replace(b"/ ", b"/last ")
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 7, 50, len(SEQUENCE)])
+@both_loops
+async def test_requests_are_the_same_however_they_are_cut(step):
+    seen = []
+
+    async def handler(stream):
+        body = await read_body(stream, 100)
+        assert stream.header(b"upgrade") is None
+        seen.append((stream.path, body))
+        stream.respond(200, (), b"ok")
+
+    async with serving(handler) as (server, client):
+        await until(lambda: server._connections)
+        connection = connection_of(server)
+        for at in range(0, len(SEQUENCE), step):
+            connection.data_received(SEQUENCE[at : at + step])
+            await asyncio.sleep(0)
+        for _ in range(5):
+            await client.read_until(OK)
+    assert seen == [("/h2c", b"abc"), ("/get", b""), ("/ws", b""), ("/h2c", b"abc"), ("/last", b"")]
+
+
+@pytest.mark.parametrize("request_", [GET, WEBSOCKET], ids=["plain", "upgrade"])
+@pytest.mark.parametrize("count", [2, 64, 65, 3000])
+@both_loops
+async def test_many_requests_in_one_piece(request_, count, caplog):
+    async with serving(say_ok) as (server, client):
+        await until(lambda: server._connections)
+        connection_of(server).data_received(request_ * count)
+        if count <= 64:
+            for _ in range(count):
+                await client.read_until(OK)
+        else:
+            assert await client.rest() == OK.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")
+    assert not caplog.records
+
+
+@both_loops
+async def test_a_full_answer_reaches_a_client_that_sends_on_behind_it():
+    kept = Kept()
+    async with serving(kept) as (server, client):
+        sending = asyncio.create_task(client.send(KEPT + post(b"x" * 30_000_000)))
+        await kept.until_begun()
+        await until(lambda: not kept.stream.reusable)
+        assert len(connection_of(server)._held) == 0
+        kept.answer()
+        await sending
+        client.finish()
+        assert await client.rest() == b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\n\r\nkept"
+    assert kept.seen == ["/kept"]
+
+
+@both_loops
+async def test_a_malformed_request_is_told_so_also_where_its_client_sends_on():
+    async with serving(say_ok) as (_, client):
+        await client.send(b"\0")
+        assert (await client.read_until(b"{}")).startswith(b"HTTP/1.1 400 ")
+        await client.send(b"x" * 1_000_000)
+        client.finish()
+        assert await client.rest() == b""
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"GET / HTTP/2.0\r\nhost: h\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET /\r\n\r\n",
+        b"POST / HTTP/1.0\r\nconnection: keep-alive\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: xchunked\r\n\r\n0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: h\r\n folded\r\n\r\n",
+        b"CONNECT h:1 HTTP/1.1\r\nhost: h\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"a:\r\n" * 20_000 + b"\r\n",
+    ],
+)
+@pytest.mark.parametrize("step", [1, 1 << 20])
+@both_loops
+async def test_what_is_refused_however_it_is_cut(raw, step):
+    seen = []
+    async with serving(seen.append) as (server, client):
+        await until(lambda: server._connections)
+        connection = connection_of(server)
+        for at in range(0, len(raw), step):
+            connection.data_received(raw[at : at + step])
+        assert (await client.read_until(b"{}")).startswith(b"HTTP/1.1 400 ")
+    assert seen == []
+
+
+@pytest.mark.parametrize(("size", "status"), [(65_535, b"200"), (65_536, b"200"), (65_537, b"400")])
+@pytest.mark.parametrize("step", [1000, 1 << 20])
+@both_loops
+async def test_the_bound_of_a_head(size, status, step):
+    raw = b"GET / HTTP/1.1\r\nx:%b\r\n\r\n" % (b"y" * (size - len(b"/x:\r\n")))
+    async with serving(say_ok) as (server, client):
+        await until(lambda: server._connections)
+        connection = connection_of(server)
+        for at in range(0, len(raw), step):
+            connection.data_received(raw[at : at + step])
+        assert (await client.read_until(b"\r\n\r\n")).split(b" ")[1] == status
+
+
+@both_loops
+async def test_a_target_as_for_a_proxy():
+    kept = Kept()
+    async with serving(kept) as (_, client):
+        for target in (b"http://h:1/a/b", b"HTTPS://h", b"*", b"ftp://h/a"):
+            await client.send(b"OPTIONS %b HTTP/1.1\r\nhost: h\r\n\r\n" % target)
+            await client.read_until(b"\r\n\r\n")
+    assert kept.seen == ["/a/b", "/", "*", "ftp://h/a"]
+
+
+@pytest.mark.parametrize("behind", [b"garbage", gzip.compress(b"more")], ids=["garbage", "member"])
+@both_loops
+async def test_what_stands_behind_a_compressed_body_is_not_dropped_in_silence(behind):
+    handler = Refusing()
+    async with serving(handler) as (_, client):
+        await client.send(post(gzip.compress(b"abc") + behind, b"content-encoding: gzip"))
+        await client.read_until(NO % (400, b"Bad Request"))
+
+
+@both_loops
+async def test_a_client_of_http_1_0_is_not_told_to_go_on():
+    kept = Kept()
+    async with serving(kept) as (_, client):
+        await client.send(b"POST / HTTP/1.0\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n")
+        await until(lambda: kept.seen)
+        await client.send(b"abc")
+        assert (await client.rest()).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("said", [b"", b"connection: close\r\n"], ids=["FIN", "close"])
+@both_loops
+async def test_a_client_that_takes_nothing_of_its_last_answer_is_cut_off(said, monkeypatch):
+    monkeypatch.setattr("aibridge.clientconnection.LINGER_SECONDS", 0.05)
+    size = 20_000_000
+
+    async def handler(stream):
+        stream.respond(200, (), b"x" * size)
+
+    async with serving(handler, receive_buffer=4096, stall=0.1, buffer_bytes=2 * size) as (server, client):
+        await client.send(b"GET / HTTP/1.1\r\nhost: h\r\n%b\r\n" % said)
+        await until(lambda: server._connections)
+        if not said:
+            client.finish()
+        await until(lambda: not server._connections)
+
+
+@both_loops
+async def test_a_client_that_reads_slowly_gets_all_behind_the_end(monkeypatch):
+    monkeypatch.setattr("aibridge.clientconnection.LINGER_SECONDS", 0.05)
+    size = 5_000_000
+
+    async def handler(stream):
+        stream.respond(200, (), b"x" * size)
+
+    async with serving(handler, receive_buffer=65_536, stall=0.3, buffer_bytes=2 * size) as (_, client):
+        await client.send(b"GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n")
+        await client.read_until(b"\r\n\r\n")
+        while await client._more():  # noqa: ASYNC110 - see below
+            await asyncio.sleep(0.005)  # the slowness is the input
+        assert client.buffer == b"x" * size
+
+
+@both_loops
+async def test_closing_ends_every_handler():
+    cancelled, begun = [], asyncio.Event()
+
+    async def handler(stream):
+        try:
+            if stream.path == "/first":
+                stream.respond(200, (), b"ok")  # the connection goes on, this handler too
+            else:
+                begun.set()
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(stream.path)
+            raise
+
+    async with serving(handler) as (server, client):
+        await client.send(GET.replace(b"/ ", b"/first ") + GET.replace(b"/ ", b"/second "))
+        async with asyncio.timeout(PATIENCE):
+            await begun.wait()
+            await server.close()
+    assert sorted(cancelled) == ["/first", "/second"]
+    assert not server.tasks
+
+
+@both_loops
+async def test_a_connection_that_is_gone_leaves_nothing_to_the_collector():
+    def alive():
+        return sum(isinstance(thing, ClientConnection | ClientStream) for thing in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        async with serving(say_ok) as (server, first):
+            await first.send(GET)
+            await first.read_until(OK)
+            before = alive()
+            for _ in range(5):
+                async with Client(first.port) as client:
+                    await client.send(GET)
+                    await client.read_until(OK)
+            await until(lambda: len(server._connections) == 1)
+            await asyncio.sleep(0)
+            assert alive() == before
+    finally:
+        gc.enable()
