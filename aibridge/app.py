@@ -1,15 +1,17 @@
 """How everything is put together: from a `Config` to two listeners, and back down again."""
 
 import asyncio
+import functools
 import logging
 from collections.abc import Coroutine, Mapping, Sequence
 
 from aibridge import __version__, jsontext
 from aibridge.auth import Authenticator, HeaderAuthenticator, KeyAuthenticator, OpenAuthenticator
 from aibridge.clientstream import ClientStream
-from aibridge.config import ActorHeaders, AuthMode, Config, FrontProxy, Secret
+from aibridge.config import ActorHeaders, AuthMode, Config, ContentOverrides, FrontProxy, Secret
 from aibridge.config import AnthropicProvider as AnthropicSettings
 from aibridge.config import BedrockProvider as BedrockSettings
+from aibridge.content import ContentPolicy, ContentRules, Keep
 from aibridge.credentials import hint
 from aibridge.deadlines import Wheel
 from aibridge.errors import CredentialsError, RequestRejected
@@ -23,9 +25,10 @@ from aibridge.providers.bedrock import BedrockProvider
 from aibridge.providers.renewal import CredentialSource
 from aibridge.providers.sigv4 import Keys
 from aibridge.recorder import Recorder
+from aibridge.retention import keep_for
 from aibridge.routing import RouteTable
 from aibridge.server import Server
-from aibridge.stores.sqlite import SQLiteStore
+from aibridge.stores.sqlite import SQLiteStore, prune
 from aibridge.surroundings import Deadlines, Surroundings
 from aibridge.telemetry.log import Log
 from aibridge.telemetry.metrics import Metrics
@@ -79,6 +82,7 @@ class App:
         self._admin = Server(self._serve_admin)
         self.port = 0
         self.admin_port = 0
+        self._retention: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Find the upstreams' credentials, then listen.
@@ -90,6 +94,7 @@ class App:
         await _find_credentials(self._signing)
         self.port = await self._data.listen(self._config.listen.host, self._config.listen.port)
         self.admin_port = await self._admin.listen(self._config.admin.host, self._config.admin.port)
+        self._retention = self._start_retention()
 
     @property
     def credential_sources(self) -> dict[str, str]:
@@ -105,6 +110,8 @@ class App:
         await self._admin.close()
         for pool in self._pools.values():
             pool.close()
+        if self._retention is not None:
+            self._retention.cancel()
         if self.recorder is not None:
             await asyncio.to_thread(self.recorder.close)
         if self._tracing is not None:
@@ -117,6 +124,12 @@ class App:
         store = SQLiteStore(records.path)
         return Recorder(store, max_queued=records.max_queued, on_dropped=self.metrics.dropped)
 
+    def _start_retention(self) -> "asyncio.Task[None] | None":
+        records = self._config.records
+        if not records.enabled or records.retention_days is None:
+            return None
+        return asyncio.create_task(keep_for(records.retention_days, functools.partial(prune, records.path)))
+
     def _surroundings(self, providers: list[Provider], listener: Listener) -> Mapping[str, Surroundings]:
         loop = asyncio.get_running_loop()
         wheel = Wheel(loop.call_later, loop.time)
@@ -127,6 +140,7 @@ class App:
                 pool=self._pools[provider.name],
                 listener=listener,
                 deadlines=_deadlines(self._config, provider.name),
+                content=_content_rules(self._config, provider.name),
                 max_response_bytes=self._config.limits.max_response_bytes,
                 on_trailing=self.metrics.trailing,
             )
@@ -211,6 +225,30 @@ def _deadlines(config: Config, provider: str) -> Deadlines:
         idle=timeouts.idle,
         client_stall=timeouts.client_stall,
         ping=timeouts.ping,
+    )
+
+
+def _content_rules(config: Config, provider: str) -> ContentRules:
+    """Return what is kept of a provider's content: the actor's own word first, then the provider's, then the common."""
+    if not config.records.enabled:
+        return ContentRules()
+    own = config.providers[provider].content
+    by_actor = {key.name: _content_policy(config, key.content, own) for key in config.auth.keys}
+    return ContentRules(_content_policy(config, own), by_actor)
+
+
+def _content_policy(config: Config, *overrides: ContentOverrides) -> ContentPolicy:
+    content = config.records.content
+
+    def keep(kind: str) -> Keep:
+        said = (getattr(override, kind) for override in overrides)
+        return Keep(next((word for word in said if word is not None), getattr(content, kind)))
+
+    return ContentPolicy(
+        prompts=keep("prompts"),
+        arguments=keep("arguments"),
+        thoughts=keep("thoughts"),
+        hash_key=(_told(content.hash_key) or "").encode(),
     )
 
 

@@ -1,9 +1,10 @@
-"""The command line: `serve`, `simulate`, `check`, `version`."""
+"""The command line: `serve`, `simulate`, `check`, `version`, and the reports on the records."""
 
 import argparse
 import asyncio
 import contextlib
 import errno
+import functools
 import gc
 import logging
 import os
@@ -15,7 +16,7 @@ from typing import Any
 
 import uvloop
 
-from aibridge import __version__, config, jsontext
+from aibridge import __version__, config, jsontext, reports
 from aibridge.app import App
 from aibridge.config import Config
 from aibridge.demo import show_one_stream, show_record
@@ -64,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     simulator.add_arguments(simulate)
     check = _add(commands, "check", _check, "check a configuration file, and print what it comes to")
     check.add_argument("file", metavar="FILE")
+    reports.add_commands(functools.partial(_add, commands))
     _add(commands, "version", _version, "print the version and which wire is in use")
     return parser
 

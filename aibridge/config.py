@@ -119,6 +119,10 @@ def _clean_proxy_url(secret: SecretStr) -> SecretStr:
     return SecretStr(url)
 
 
+def _off(value: object) -> object:
+    return "off" if value is False else value  # YAML reads a bare off as false
+
+
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
@@ -212,9 +216,34 @@ class TimeoutOverrides(_Section):
     keep_alive_upstream: _Seconds | None = None
 
 
+_Keep = Annotated[Literal["full", "hashed", "off"], BeforeValidator(_off)]
+
+
+class ContentOverrides(_Section):
+    """What is kept of the content of one provider's or one actor's requests, where it is not `records.content`."""
+
+    prompts: _Keep | None = None
+    arguments: _Keep | None = None
+    thoughts: _Keep | None = None
+
+
+class Content(_Section):
+    """What is kept of the content: nothing, unless it is asked for. Names and ids of tools are kept always."""
+
+    prompts: _Keep = "off"
+    """What users ask: the last text of a request whose last message is theirs."""
+    arguments: _Keep = "off"
+    """What the model gives the tools that it calls."""
+    thoughts: _Keep = "off"
+    """What the model thinks aloud."""
+    hash_key: _Secret | None = None
+    """Of `hashed`: whoever does not have it cannot try out what a short text may have been."""
+
+
 class _Provider(_Section):
     send_actor_headers: bool = False
     """Tell the upstream who asked, in headers."""
+    content: ContentOverrides = ContentOverrides()
     timeouts: TimeoutOverrides = TimeoutOverrides()
 
 
@@ -321,6 +350,7 @@ class GatewayKey(_Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$")]
     key: Annotated[_Secret, AfterValidator(_check_hash)]
+    content: ContentOverrides = ContentOverrides()
 
     @property
     def clear(self) -> str | None:
@@ -453,6 +483,9 @@ class Records(_Section):
     path: Path = Path("aibridge.db")
     max_queued: Annotated[int, Field(gt=0)] = 50_000
     """Rows that wait in memory for a store that is slow or away; beyond it they are dropped and counted."""
+    content: Content = Content()
+    retention_days: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """After which an interception is deleted, with all that belongs to it. None: never."""
 
 
 class LogSettings(_Section):
@@ -490,6 +523,15 @@ class Settings(_Section):
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
     tracing: TracingSettings = TracingSettings()
+
+    @model_validator(mode="after")
+    def _has_hash_key(self) -> Self:
+        places: list[Content | ContentOverrides] = [self.records.content, *(key.content for key in self.auth.keys)]
+        places += [provider.content for provider in self.providers.values()]
+        hashed = any("hashed" in (place.prompts, place.arguments, place.thoughts) for place in places)
+        if hashed and self.records.content.hash_key is None:
+            raise _error("records.content.hash_key is needed where something is hashed")
+        return self
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Self:

@@ -188,6 +188,9 @@ class Gateway:
         around = self._around[provider.name]
         interception = _open(route, actor, request, reading)
         around.listener.opened(interception)
+        prompt = around.content.of(actor.id).prompt(reading.prompt)
+        if prompt is not None:
+            around.listener.learned(interception, prompt, "")
         exchange = Exchange(interception, provider, client, around, time.perf_counter(), self._ended)
         self._live.add(exchange)
         missing = provider.missing(request)
@@ -250,6 +253,8 @@ def _open(route: Route, actor: Actor, request: ClientRequest, reading: Reading) 
         user_agent=(request.header(b"user-agent") or b"").decode("latin-1"),
         request_bytes=len(request.body),
         traceparent=(request.header(b"traceparent") or b"").decode("latin-1"),
+        session_id=reading.session_id,
+        correlating_tool_call_id=reading.correlating_tool_call_id,
     )
 
 

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 
-from aibridge.values import Attempt, Interception, Listener, Outcome
+from aibridge.values import Attempt, Interception, Learned, Listener, Outcome
 
 _logger = logging.getLogger(__name__)
 
@@ -34,6 +34,14 @@ class Listeners:
         for listener in self._listeners:
             try:
                 listener.opened(interception)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the stream goes on
+                self._report(listener, error)
+
+    def learned(self, interception: Interception, fact: Learned, message_id: str) -> None:
+        """Tell that something of the content became known."""
+        for listener in self._listeners:
+            try:
+                listener.learned(interception, fact, message_id)
             except Exception as error:  # noqa: BLE001 - whatever it is, the stream goes on
                 self._report(listener, error)
 

@@ -6,14 +6,16 @@ bound new records are dropped, counted, and spoken of once. This file is the onl
 """
 
 import contextlib
+import itertools
 import logging
 import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
 
-from aibridge.stores.base import Attempted, Closed, Opened, Record, Store, StoreUnavailable
+from aibridge.stores.base import Attempted, Closed, Learned, Opened, Record, Store, StoreUnavailable
 from aibridge.values import Attempt, Interception, Outcome
+from aibridge.values import Learned as Fact
 
 _logger = logging.getLogger(__name__)
 
@@ -65,6 +67,7 @@ class Recorder:
         self._gather = gather
         self._first_backoff = first_backoff
         self._queue: queue.SimpleQueue[Record | _Mark] = queue.SimpleQueue()
+        self._numbers = itertools.count()
         self._held = 0  # records taken from the queue and not yet in the store
         self._losing = False
         self._store_away = False
@@ -78,6 +81,10 @@ class Recorder:
     def opened(self, interception: Interception) -> None:
         """Record that an interception began."""
         self._append(Opened(interception))
+
+    def learned(self, interception: Interception, fact: Fact, message_id: str) -> None:
+        """Record something of the content."""
+        self._append(Learned(interception, fact, message_id, next(self._numbers), time.time()))
 
     def attempted(self, interception: Interception, attempt: Attempt) -> None:
         """Record an attempt."""

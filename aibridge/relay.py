@@ -8,6 +8,7 @@ client's socket, once that has taken all before it, and says `DELIVERED`. Where 
 what the client still gets: the upstream's own error event, or an error event of ours.
 """
 
+from aibridge.content import NOTHING, ContentPolicy
 from aibridge.credentials import redact, redact_bytes
 from aibridge.dialects import Dialect, Observer, Telling, words_of
 from aibridge.errors import CorruptFrame, CorruptPayload, TruncatedEvent, TruncatedFrame, WireError
@@ -25,6 +26,7 @@ class Relay:
     Args:
         dialect: the client's API.
         request_id: the interception's id, told to the client with errors of ours.
+        policy: what is kept of the content.
     """
 
     __slots__ = (
@@ -33,11 +35,11 @@ class Relay:
         "terminal_event_seen", "trailing_bytes", "upstream_request_id",
     )  # fmt: skip
 
-    def __init__(self, dialect: Dialect, request_id: str) -> None:
+    def __init__(self, dialect: Dialect, request_id: str, policy: ContentPolicy = NOTHING) -> None:
         self._dialect = dialect
         self._decoder: StreamDecoder | None = None
         self._request_id = request_id
-        self.observer: Observer = dialect.observer()
+        self.observer: Observer = dialect.observer(policy)
         self.state = State.CONNECTING
         self.secrets: tuple[str, ...] = ()
         """Taken out of the upstream's words: it may echo what it was sent."""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from aibridge.content import ContentRules
 from aibridge.deadlines import Wheel
 from aibridge.upstream import Pool
 from aibridge.values import Listener
@@ -34,5 +35,6 @@ class Surroundings:
     pool: Pool
     listener: Listener
     deadlines: Deadlines
+    content: ContentRules
     max_response_bytes: int
     on_trailing: Callable[[str, int], None]

@@ -166,6 +166,40 @@ class Interception(NamedTuple):
     user_agent: str
     request_bytes: int
     traceparent: str = ""
+    session_id: str = ""
+    correlating_tool_call_id: str = ""
+
+
+MAX_CONTENT_BYTES = 256 * 1024
+"""Of one prompt, one tool's arguments, one thought, as they are kept. A model's whole answer is seldom as long."""
+
+MAX_ID_CHARACTERS = 256
+"""Of an id or a name that clients and upstreams choose. Anthropic's have about 30."""
+
+
+class UserPrompt(NamedTuple):
+    """What a user asked, in the last message of a request."""
+
+    text: str
+
+
+class ToolUse(NamedTuple):
+    """A tool that the model called; `arguments` is the JSON text as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class Thought(NamedTuple):
+    """What the model thought aloud; `source` is the kind of block that it came in."""
+
+    text: str
+    source: str
+
+
+Learned = UserPrompt | ToolUse | Thought
+"""A fact of the content."""
 
 
 class Evidence(NamedTuple):
@@ -217,11 +251,17 @@ class Outcome(NamedTuple):
 class Listener(Protocol):
     """Who keeps books. Nobody else hears how a stream ended.
 
-    All three are called on the event loop, synchronously, and must be quick: what blocks goes elsewhere.
+    All are called on the event loop, synchronously, and must be quick: what blocks goes elsewhere.
     """
 
     def opened(self, interception: Interception) -> None:
         """A request was accepted; the upstream was not contacted yet."""
+
+    def learned(self, interception: Interception, fact: Learned, message_id: str) -> None:
+        """Some content became known: the prompt right after `opened`, a tool use or a thought as it completes.
+
+        The recording policy was applied already. `message_id` is empty where the upstream told none yet.
+        """
 
     def attempted(self, interception: Interception, attempt: Attempt) -> None:
         """One request to an upstream ended."""

@@ -4,7 +4,7 @@ import pytest
 
 from aibridge.listeners import Listeners
 
-INTERCEPTION, ATTEMPT, OUTCOME = object(), object(), object()
+INTERCEPTION, FACT, ATTEMPT, OUTCOME = object(), object(), object(), object()
 
 
 class Ear:
@@ -13,6 +13,9 @@ class Ear:
 
     def opened(self, interception):
         self.heard.append((self.name, "opened", interception))
+
+    def learned(self, interception, fact, message_id):
+        self.heard.append((self.name, "learned", interception, fact, message_id))
 
     def attempted(self, interception, attempt):
         self.heard.append((self.name, "attempted", interception, attempt))
@@ -25,6 +28,9 @@ class Broken:
     def opened(self, *_):
         raise RuntimeError("opened")
 
+    def learned(self, *_):
+        raise RuntimeError("learned")
+
     def attempted(self, *_):
         raise RuntimeError("attempted")
 
@@ -34,6 +40,7 @@ class Broken:
 
 def tell(listeners):
     listeners.opened(INTERCEPTION)
+    listeners.learned(INTERCEPTION, FACT, "msg_1")
     listeners.attempted(INTERCEPTION, ATTEMPT)
     listeners.closed(INTERCEPTION, OUTCOME)
 
@@ -44,6 +51,8 @@ def test_each_is_told_in_order():
     assert heard == [
         ("a", "opened", INTERCEPTION),
         ("b", "opened", INTERCEPTION),
+        ("a", "learned", INTERCEPTION, FACT, "msg_1"),
+        ("b", "learned", INTERCEPTION, FACT, "msg_1"),
         ("a", "attempted", INTERCEPTION, ATTEMPT),
         ("b", "attempted", INTERCEPTION, ATTEMPT),
         ("a", "closed", INTERCEPTION, OUTCOME),
@@ -56,7 +65,7 @@ def test_one_failure_keeps_nothing_from_the_next_and_is_told_once():
     listeners = Listeners([Broken(), Ear(heard, "b")], lambda name, error: failures.append((name, str(error))))
     tell(listeners)
     tell(listeners)
-    assert len(heard) == 6
+    assert len(heard) == 8
     assert failures == [("Broken", "opened")]
 
 

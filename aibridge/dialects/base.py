@@ -7,10 +7,11 @@ provider that speaks it.
 from typing import NamedTuple, Protocol
 
 from aibridge import jsontext
+from aibridge.content import ContentPolicy
 from aibridge.errors import PayloadError
 from aibridge.faults import ErrorKind
 from aibridge.lifecycle import Signal
-from aibridge.values import Event, Usage, UsageSource
+from aibridge.values import Event, Thought, ToolUse, Usage, UsageSource
 
 
 class Telling(NamedTuple):
@@ -28,6 +29,8 @@ class Observer(Protocol):
     response_model: str
     stop_reason: str
     error: str
+    facts: list[ToolUse | Thought]
+    """What has completed; whoever tells it takes it out."""
 
     @property
     def usage(self) -> Usage:
@@ -54,9 +57,8 @@ class Dialect(Protocol):
     def name(self) -> str:
         """The dialect's name."""
 
-    @property
-    def quiet(self) -> tuple[bytes, ...]:
-        """Templates of events that carry no fact (see `aibridge.wire.SSEScanner`)."""
+    def quiet(self, policy: ContentPolicy) -> tuple[bytes, ...]:
+        """Return templates of the events that carry no fact (see `aibridge.wire.SSEScanner`)."""
 
     @property
     def quiet_event(self) -> str:
@@ -66,8 +68,8 @@ class Dialect(Protocol):
     def ping(self) -> bytes:
         """A whole event that keeps a client waiting and says nothing."""
 
-    def observer(self) -> Observer:
-        """Return a new observer for one answer."""
+    def observer(self, policy: ContentPolicy) -> Observer:
+        """Return a new observer for one answer. It assembles what the policy keeps, and no more."""
 
     def error_event(self, telling: Telling) -> bytes:
         """Return an error as the last event of a stream."""

@@ -10,7 +10,7 @@ from aibridge.dialects import DIALECTS, Dialect
 from aibridge.errors import RequestRejected
 from aibridge.headers import TOLD_ACTOR, ActorHeaderNames, to_client, to_upstream
 from aibridge.providers.base import Reading, actor_headers
-from aibridge.providers.reading import read_body
+from aibridge.providers.reading import learn, read_body
 from aibridge.values import (
     ClientRequest,
     Credential,
@@ -53,7 +53,7 @@ class AnthropicProvider:
         body = read_body(request.body)
         _, credential = self._credential(request.headers)
         model = body.model
-        return Reading(model, model, body.streaming, credential)
+        return Reading(model, model, body.streaming, credential, *learn(body, request.headers))
 
     def missing(self, request: ClientRequest) -> Awaitable[object] | None:  # noqa: ARG002 - the contract's
         """Nothing: keys are at hand; see `Provider`."""
@@ -68,9 +68,9 @@ class AnthropicProvider:
         """Send the request on as it came; see `Provider`."""
         return self._request(request, path, ())
 
-    def decoder(self) -> StreamDecoder:
+    def decoder(self, quiet: tuple[bytes, ...]) -> StreamDecoder:
         """Return a scanner that relays whole events, byte for byte."""
-        return SSEScanner(quiet=self.dialect.quiet, max_event_bytes=self.max_event_bytes)
+        return SSEScanner(quiet=quiet, max_event_bytes=self.max_event_bytes)
 
     def response_headers(self, head: ResponseHead) -> Headers:
         """Return the upstream's own headers; see `Provider`."""

@@ -18,7 +18,7 @@ from aibridge.errors import CredentialsError, RequestRejected
 from aibridge.faults import ErrorKind, kind_of_status
 from aibridge.headers import TOLD_ACTOR, ActorHeaderNames, to_client, to_upstream
 from aibridge.providers.base import Reading, actor_headers
-from aibridge.providers.reading import Body, read_body, splice
+from aibridge.providers.reading import Body, learn, read_body, splice
 from aibridge.providers.renewal import CredentialSource
 from aibridge.providers.sigv4 import sign
 from aibridge.values import (
@@ -74,7 +74,7 @@ class BedrockProvider:
         model = self._map_model(body.model)
         if not model.strip("."):  # a dot segment would lead to another path
             raise RequestRejected("invalid_request", 400, "model: a model is needed")
-        return Reading(body.model, model, body.streaming, self._credential(request))
+        return Reading(body.model, model, body.streaming, self._credential(request), *learn(body, request.headers))
 
     def missing(self, request: ClientRequest) -> Awaitable[object] | None:
         """Return what fetches the AWS credentials, where good ones are not at hand; see `Provider`."""
@@ -111,12 +111,12 @@ class BedrockProvider:
         """Refuse: Bedrock's runtime has neither model lists nor token counts in the shape of the Messages API."""
         raise RequestRejected("not_supported", 501, f"{path} is not to be had from a Bedrock provider")
 
-    def decoder(self) -> StreamDecoder:
+    def decoder(self, quiet: tuple[bytes, ...]) -> StreamDecoder:
         """Return a decoder from frames to the events that Anthropic would have sent, each event's JSON as AWS wrote it.
 
         So `message_stop` keeps AWS's own `amazon-bedrock-invocationMetrics`.
         """
-        return ChunkTranscoder(quiet=self.dialect.quiet, max_frame_bytes=self.max_frame_bytes)
+        return ChunkTranscoder(quiet=quiet, max_frame_bytes=self.max_frame_bytes)
 
     def response_headers(self, head: ResponseHead) -> Headers:
         """Return the upstream's headers, with the media type and the request id as the client's API has them."""

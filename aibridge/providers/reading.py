@@ -4,7 +4,11 @@ import re
 from typing import NamedTuple
 
 from aibridge import jsontext
+from aibridge.callers import client_name, session_id
+from aibridge.dialects.asking import read_asking
+from aibridge.dialects.raw import Raw
 from aibridge.errors import PayloadError, RequestRejected
+from aibridge.values import Headers
 from aibridge.wire import Member, scan_object
 
 _UNFIT_FOR_NAME = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
@@ -38,6 +42,12 @@ class Body(NamedTuple):
         """Whether `stream` is literally true."""
         return self.value("stream") == b"true"
 
+    def user_id(self) -> str:
+        """Return `metadata.user_id`, or the empty string where it is none."""
+        metadata = self.value("metadata") or b""
+        member = Raw(metadata, 0, len(metadata)).members("user_id").get("user_id")
+        return "" if member is None else member.string()
+
 
 def read_body(raw: bytes) -> Body:
     """Scan a request body. Raises `RequestRejected` where it is not a JSON object."""
@@ -45,6 +55,12 @@ def read_body(raw: bytes) -> Body:
         return Body(raw, scan_object(raw))
     except PayloadError as error:
         raise RequestRejected("invalid_json", 400, f"the request body is not a JSON object: {error}") from error
+
+
+def learn(body: Body, headers: Headers) -> tuple[str, str, str]:
+    """Return the last three fields of a `Reading`."""
+    prompt, tool_call_id = read_asking(body.raw, body.members)
+    return prompt, tool_call_id, session_id(client_name(headers), headers, body.user_id)
 
 
 def splice(body: Body, *, drop: frozenset[str], add: dict[str, bytes]) -> bytes:

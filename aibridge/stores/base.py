@@ -11,14 +11,12 @@ from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
 from aibridge.errors import AibridgeError
-from aibridge.text import bounded
-from aibridge.values import Attempt, Interception, Outcome, UsageSource
+from aibridge.text import CUT, bounded
+from aibridge.values import MAX_CONTENT_BYTES, Attempt, Interception, Outcome, Thought, ToolUse, UsageSource, UserPrompt
+from aibridge.values import Learned as Fact
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised with every change of `TABLES`; the change itself is a line of `MIGRATIONS`."""
-
-MIGRATIONS: dict[int, tuple[str, ...]] = {}
-"""The statements that bring a store from version n to n + 1."""
 
 MAX_TEXT_BYTES = 1024
 """Of any text in a row: clients and upstreams choose most of them."""
@@ -40,6 +38,16 @@ class Opened(NamedTuple):
     interception: Interception
 
 
+class Learned(NamedTuple):
+    """Something of an interception's content became known; `number` tells it from all others of the interception."""
+
+    interception: Interception
+    fact: Fact
+    message_id: str
+    number: int
+    created_at: float
+
+
 class Attempted(NamedTuple):
     """An attempt ended."""
 
@@ -54,7 +62,7 @@ class Closed(NamedTuple):
     outcome: Outcome
 
 
-Record = Opened | Attempted | Closed
+Record = Opened | Learned | Attempted | Closed
 """What is recorded, in the order in which it happened."""
 
 
@@ -161,7 +169,15 @@ _OPENED = (
     Column("user_agent", Type.TEXT, "user_agent"),
     Column("request_bytes", Type.INTEGER, "request_bytes"),
     Column("traceparent", Type.TEXT, "traceparent"),
+    Column("session_id", Type.TEXT, "session_id"),
+    Column("correlating_tool_call_id", Type.TEXT, "correlating_tool_call_id"),
 )
+
+_LINEAGE = (
+    Column("thread_parent_id", Type.TEXT, ""),
+    Column("thread_root_id", Type.TEXT, ""),
+)
+"""Found by the store itself: `LINEAGE`."""
 
 _CLOSED = (
     Column("ended_at", Type.REAL, "ended_at"),
@@ -195,15 +211,77 @@ _COUNTS = (
 _INTERCEPTION_ID = Column("interception_id", Type.TEXT, "id")
 _EXTRAS = Column("extras", Type.TEXT, "usage.extras")
 
-INTERCEPTIONS = Table("interceptions", ("id",), _OPENED + _CLOSED, indexes=("started_at",))
-"""One row each. `ended_at` is null while it runs. `error` is null for a completed one."""
+INTERCEPTIONS = Table(
+    "interceptions", ("id",), _OPENED + _CLOSED + _LINEAGE, indexes=("started_at", "session_id", "thread_root_id")
+)
+"""One row each. `ended_at` is null while it runs. `error` is null for a completed one.
+
+An interception that answers a tool call belongs to a thread: its parent is the one that called the tool, its root the
+first of them. Both are null for a root, and where the parent is not known.
+"""
 
 ATTEMPTS = Table("attempts", ("interception_id", "number"), (_INTERCEPTION_ID, *_ATTEMPT))
 
 TOKEN_USAGES = Table("token_usages", ("interception_id",), (_INTERCEPTION_ID, *_USAGE, *_COUNTS, _EXTRAS))
 """The provider's own counts; no row where it told none. `extras` is a JSON object of further counts."""
 
-TABLES = (INTERCEPTIONS, ATTEMPTS, TOKEN_USAGES)
+USER_PROMPTS = Table(
+    "user_prompts",
+    ("interception_id",),
+    (
+        _INTERCEPTION_ID,
+        Column("created_at", Type.REAL, ""),
+        Column("prompt", Type.TEXT, ""),
+    ),
+)
+"""What the user asked; no row where nobody did, or it is not kept."""
+
+TOOL_USAGES = Table(
+    "tool_usages",
+    ("interception_id", "number"),
+    (
+        _INTERCEPTION_ID,
+        Column("number", Type.INTEGER, ""),
+        Column("created_at", Type.REAL, ""),
+        Column("message_id", Type.TEXT, ""),
+        Column("tool_call_id", Type.TEXT, ""),
+        Column("tool", Type.TEXT, ""),
+        Column("arguments", Type.TEXT, ""),
+    ),
+    indexes=("tool_call_id",),
+)
+"""The tools that the model called, in the order of `number`. `arguments` is null where they are not kept."""
+
+MODEL_THOUGHTS = Table(
+    "model_thoughts",
+    ("interception_id", "number"),
+    (
+        _INTERCEPTION_ID,
+        Column("number", Type.INTEGER, ""),
+        Column("created_at", Type.REAL, ""),
+        Column("message_id", Type.TEXT, ""),
+        Column("source", Type.TEXT, ""),
+        Column("thought", Type.TEXT, ""),
+    ),
+)
+"""What the model thought aloud, in the order of `number`."""
+
+TABLES = (INTERCEPTIONS, ATTEMPTS, TOKEN_USAGES, USER_PROMPTS, TOOL_USAGES, MODEL_THOUGHTS)
+
+LINEAGE = """
+UPDATE interceptions SET (thread_parent_id, thread_root_id) = (
+    SELECT parent.id, coalesce(parent.thread_root_id, parent.id)
+    FROM tool_usages JOIN interceptions AS parent ON parent.id = tool_usages.interception_id
+    WHERE tool_usages.tool_call_id = interceptions.correlating_tool_call_id
+    AND parent.actor_id = interceptions.actor_id AND parent.id < interceptions.id
+    ORDER BY tool_usages.created_at DESC LIMIT 1
+) WHERE id = ? AND thread_parent_id IS NULL
+"""
+"""Gives an interception its place in a thread: behind the latest one of the same actor that called the tool.
+
+Only one that began earlier can be its parent, so that threads never close a circle: ids sort by time. Nobody gets into
+another's thread by naming a tool call of theirs.
+"""
 
 OPENED_COLUMNS = tuple(column.name for column in _OPENED)
 CLOSED_COLUMNS = tuple(column.name for column in _CLOSED)
@@ -224,20 +302,48 @@ class Rows(NamedTuple):
     """Of `INTERCEPTIONS`, whole: should the opening have been lost, nothing is missing."""
     attempts: list[Row]
     token_usages: list[Row]
+    user_prompts: list[Row]
+    tool_usages: list[Row]
+    model_thoughts: list[Row]
+    answering: list[str]
+    """Ids of interceptions that answer a tool call, in the order in which they began; see `LINEAGE`."""
 
 
 def rows_of(records: Sequence[Record]) -> Rows:
     """Return the rows for some records. One that opens and closes among them is written once, at its end."""
     closed = {record.interception.id for record in records if isinstance(record, Closed)}
-    rows = Rows([], [], [], [])
+    rows = Rows([], [], [], [], [], [], [], [])
+    answering = set()
     for record in records:
         if isinstance(record, Attempted):
             rows.attempts.append((record.interception.id, *_attempt_row(record.attempt)))
-        elif isinstance(record, Closed):
+            continue
+        if isinstance(record, Learned):
+            _learn(record, rows)
+            continue
+        if record.interception.correlating_tool_call_id:
+            answering.add(record.interception.id)
+        if isinstance(record, Closed):
             _close(record, rows)
         elif record.interception.id not in closed:
             rows.opened.append(_opened_row(record.interception))
+    rows.answering.extend(sorted(answering))
     return rows
+
+
+def _learn(record: Learned, rows: Rows) -> None:
+    interception, fact, message_id, number, created_at = record
+    head = (interception.id, number, created_at, _storable(message_id))
+    if isinstance(fact, UserPrompt):
+        rows.user_prompts.append((interception.id, created_at, _content(fact.text)))
+    elif isinstance(fact, ToolUse):
+        rows.tool_usages.append((*head, _storable(fact.id), _storable(fact.name), _content(fact.arguments)))
+    elif isinstance(fact, Thought):
+        rows.model_thoughts.append((*head, _storable(fact.source), _content(fact.text)))
+
+
+def _content(text: str) -> str | None:
+    return bounded(text, MAX_CONTENT_BYTES + len(CUT.encode())) or None
 
 
 def _close(record: Closed, rows: Rows) -> None:
@@ -254,3 +360,22 @@ def create_statements(table: Table) -> list[str]:
     primary = f"PRIMARY KEY ({', '.join(table.key)})"
     create = f"CREATE TABLE {table.name} ({', '.join([*columns, primary])})"
     return [create, *(f"CREATE INDEX {table.name}_{name} ON {table.name} ({name})" for name in table.indexes)]
+
+
+_ADDED_IN_2 = ("session_id", "correlating_tool_call_id", "thread_parent_id", "thread_root_id")
+_ID_2, _TIME_2 = "interception_id TEXT", "DOUBLE PRECISION"
+_HEAD_2 = f"{_ID_2}, number BIGINT, created_at {_TIME_2}, message_id TEXT"
+_KEY_2 = "PRIMARY KEY (interception_id, number)"
+
+MIGRATIONS: dict[int, tuple[str, ...]] = {
+    1: (
+        *(f"ALTER TABLE interceptions ADD COLUMN {name} TEXT" for name in _ADDED_IN_2),
+        "CREATE INDEX interceptions_session_id ON interceptions (session_id)",
+        "CREATE INDEX interceptions_thread_root_id ON interceptions (thread_root_id)",
+        f"CREATE TABLE user_prompts ({_ID_2}, created_at {_TIME_2}, prompt TEXT, PRIMARY KEY (interception_id))",
+        f"CREATE TABLE tool_usages ({_HEAD_2}, tool_call_id TEXT, tool TEXT, arguments TEXT, {_KEY_2})",
+        "CREATE INDEX tool_usages_tool_call_id ON tool_usages (tool_call_id)",
+        f"CREATE TABLE model_thoughts ({_HEAD_2}, source TEXT, thought TEXT, {_KEY_2})",
+    ),
+}
+"""The statements that bring a store from version n to n + 1. Written out: `TABLES` goes on, what they did does not."""

@@ -5,7 +5,7 @@ each: what the last second wrote may be lost with the machine's power, never wit
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
@@ -15,11 +15,15 @@ from aibridge.stores.base import (
     ATTEMPTS,
     CLOSED_COLUMNS,
     INTERCEPTIONS,
+    LINEAGE,
     MIGRATIONS,
+    MODEL_THOUGHTS,
     OPENED_COLUMNS,
     SCHEMA_VERSION,
     TABLES,
     TOKEN_USAGES,
+    TOOL_USAGES,
+    USER_PROMPTS,
     Record,
     Row,
     StoreRefused,
@@ -32,6 +36,8 @@ from aibridge.stores.base import (
 _BUSY_TIMEOUT_MS = 1000
 """How long SQLite itself waits for another writer, before the recorder's own patience begins."""
 
+PRUNED_AT_ONCE = 200
+"""Interceptions deleted in one transaction: some 10 ms of work."""
 
 _ROWS_AT_ONCE = (256, 16, 1)
 """Rows of one statement. The library gives the interpreter's lock away around each statement, and the thread that
@@ -70,6 +76,9 @@ _CLOSE = _Insert(
 )
 _ATTEMPT = _insert_all(ATTEMPTS)
 _USAGE = _insert_all(TOKEN_USAGES)
+_PROMPT = _insert_all(USER_PROMPTS)
+_TOOL = _insert_all(TOOL_USAGES)
+_THOUGHT = _insert_all(MODEL_THOUGHTS)
 
 
 class SQLiteStore:
@@ -108,6 +117,11 @@ class SQLiteStore:
             _CLOSE.run(self._db, rows.closed)
             _ATTEMPT.run(self._db, rows.attempts)
             _USAGE.run(self._db, rows.token_usages)
+            _PROMPT.run(self._db, rows.user_prompts)
+            _TOOL.run(self._db, rows.tool_usages)
+            _THOUGHT.run(self._db, rows.model_thoughts)
+            for interception_id in rows.answering:
+                self._db.execute(LINEAGE, (interception_id,))
 
     def close(self) -> None:
         """Close the file. Never raises."""
@@ -162,6 +176,19 @@ def _translated(path: Path) -> Iterator[None]:
         raise StoreRefused(f"{path}: {error}") from error
 
 
+@contextmanager
+def reading(path: str | Path) -> Iterator[Callable[[str, Sequence[Any]], list[dict[str, Any]]]]:
+    """Open a file for reading only, and give a function that runs a query: it returns rows by column."""
+    with _translated(Path(path)), closing(sqlite3.connect(f"{Path(path).resolve().as_uri()}?mode=ro", uri=True)) as db:
+        db.row_factory = sqlite3.Row
+        db.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+        version: int = db.execute("PRAGMA user_version").fetchone()[0]
+        if version != SCHEMA_VERSION:
+            text = f"{path}: is of version {version}; this program reads version {SCHEMA_VERSION}"
+            raise StoreRefused(text)
+        yield lambda text, values: [dict(row) for row in db.execute(text, values)]
+
+
 def read_interception(path: str | Path, interception_id: str) -> dict[str, Any]:
     """Return the record of one interception with its token counts, by column; empty where there is none.
 
@@ -169,12 +196,50 @@ def read_interception(path: str | Path, interception_id: str) -> dict[str, Any]:
         path: the file; it is opened for reading only.
         interception_id: its id.
     """
-    with _translated(Path(path)), closing(sqlite3.connect(f"{Path(path).resolve().as_uri()}?mode=ro", uri=True)) as db:
-        db.row_factory = sqlite3.Row
-        query = (
+    with reading(path) as query:
+        text = (
             "SELECT interceptions.*, input_tokens, output_tokens, cache_read_input_tokens, cache_creation_input_tokens"
             " FROM interceptions LEFT JOIN token_usages ON token_usages.interception_id = interceptions.id"
             " WHERE interceptions.id = ?"
         )
-        row = db.execute(query, (interception_id,)).fetchone()
-        return dict(row) if row is not None else {}
+        return next(iter(query(text, (interception_id,))), {})
+
+
+def prune(path: str | Path, before: float, most: int = PRUNED_AT_ONCE) -> int:
+    """Delete interceptions that began before a time, with all that belongs to them. Returns how many were deleted.
+
+    Content of interceptions that are not there themselves (their records were lost) is deleted by its own age, and
+    counted like one. What was deleted is overwritten in the file.
+
+    Args:
+        path: the file. A gateway may write to it meanwhile.
+        before: UTC seconds.
+        most: deleted by one call, in one transaction: a writer waits no longer than that takes.
+    """
+    with _translated(Path(path)), closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+        db.execute("PRAGMA secure_delete = ON")
+        old = "SELECT id FROM interceptions WHERE started_at < ? ORDER BY started_at LIMIT ?"
+        ids = [row[0] for row in db.execute(old, (before, most))]
+        for name, time in _ORPHANS:  # looked for outside of the transaction: it takes a walk through the table
+            if len(ids) < most:
+                ids += [
+                    row[0] for row in db.execute(_ORPHANS_OF.format(table=name, time=time), (before, most - len(ids)))
+                ]
+        if ids:
+            marks = ", ".join("?" for _ in ids)
+            db.execute("BEGIN IMMEDIATE")
+            for table in TABLES:
+                db.execute(f"DELETE FROM {table.name} WHERE {table.key[0]} IN ({marks})", ids)  # noqa: S608
+            db.execute("COMMIT")
+        return len(set(ids))
+
+
+_ORPHANS = (
+    ("attempts", "started_at"),
+    *((table.name, "created_at") for table in (TOKEN_USAGES, USER_PROMPTS, TOOL_USAGES, MODEL_THOUGHTS)),
+)
+_ORPHANS_OF = (
+    "SELECT DISTINCT interception_id FROM {table} WHERE {time} < ?"
+    " AND NOT EXISTS (SELECT 1 FROM interceptions WHERE id = interception_id) LIMIT ?"
+)

@@ -17,7 +17,7 @@ from aibridge.errors import AibridgeError
 from aibridge.jsontext import dumps
 from aibridge.lifecycle import Termination
 from aibridge.text import bounded
-from aibridge.values import Attempt, Interception, Outcome
+from aibridge.values import Attempt, Interception, Learned, Outcome
 
 LOGGER = "aibridge"
 """The name of the logger above all of ours."""
@@ -174,6 +174,9 @@ class Log:
         """Write a debug line."""
         if self._logger.isEnabledFor(logging.DEBUG):
             self._logger.debug("interception started", extra={"fields": _identity(interception)})
+
+    def learned(self, interception: Interception, fact: Learned, message_id: str) -> None:
+        """Keep silent: nothing of the content is for the log."""
 
     def attempted(self, interception: Interception, attempt: Attempt) -> None:
         """Write a debug line."""

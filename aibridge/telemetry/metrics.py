@@ -25,7 +25,7 @@ from prometheus_client import (
 )
 
 from aibridge.lifecycle import Cause, Termination
-from aibridge.values import Attempt, Interception, Outcome
+from aibridge.values import Attempt, Interception, Learned, Outcome
 
 OTHER = "other"
 """The label of what is past a bound."""
@@ -169,6 +169,9 @@ class Metrics:
             children = self._children(interception)
             children.started.inc()
             children.inflight.inc()
+
+    def learned(self, interception: Interception, fact: Learned, message_id: str) -> None:
+        """Count nothing."""
 
     def attempted(self, interception: Interception, attempt: Attempt) -> None:
         """Count nothing: attempts have no metric yet."""

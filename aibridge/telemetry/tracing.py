@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aibridge.errors import ConfigError
 from aibridge.lifecycle import Cause, Termination
 from aibridge.text import bounded
-from aibridge.values import Attempt, Interception, Outcome
+from aibridge.values import Attempt, Interception, Learned, Outcome
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
@@ -127,6 +127,9 @@ class Tracing:
             "Intercept.ProcessRequest", context, kinds.INTERNAL, attributes, start_time=start
         )
         self._open[interception.id] = _Spans(root, process, self._api.set_span_in_context(process, self._no_parent))
+
+    def learned(self, interception: Interception, fact: Learned, message_id: str) -> None:
+        """Add nothing to the spans."""
 
     def attempted(self, interception: Interception, attempt: Attempt) -> None:
         """Make the attempt's span, from its start to its end."""

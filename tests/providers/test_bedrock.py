@@ -435,4 +435,4 @@ def test_an_error_without_words():
 
 
 def test_the_decoder():
-    assert isinstance(build().decoder(), ChunkTranscoder)
+    assert isinstance(build().decoder(()), ChunkTranscoder)

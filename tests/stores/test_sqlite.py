@@ -131,6 +131,10 @@ OPENED_ROW = {
     "user_agent": "claude-cli/2",
     "request_bytes": 321,
     "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    "session_id": None,
+    "correlating_tool_call_id": None,
+    "thread_parent_id": None,
+    "thread_root_id": None,
 }
 
 EVIDENCE_ROW = {
@@ -293,23 +297,25 @@ def test_two_processes_may_write(path, store, rows):
 
 def test_an_older_file_is_migrated(path, monkeypatch):
     SQLiteStore(path).close()
-    monkeypatch.setattr("aibridge.stores.sqlite.SCHEMA_VERSION", 3)
+    now = base.SCHEMA_VERSION
+    monkeypatch.setattr("aibridge.stores.sqlite.SCHEMA_VERSION", now + 2)
     steps = {
-        1: ("ALTER TABLE interceptions ADD COLUMN one TEXT",),
-        2: ("ALTER TABLE interceptions ADD COLUMN two TEXT",),
+        now: ("ALTER TABLE interceptions ADD COLUMN one TEXT",),
+        now + 1: ("ALTER TABLE interceptions ADD COLUMN two TEXT",),
     }
     monkeypatch.setattr("aibridge.stores.sqlite.MIGRATIONS", steps)
     with closing(SQLiteStore(path)) as store:
         assert store._db.execute("SELECT one, two FROM interceptions").fetchall() == []
-        assert store._db.execute("PRAGMA user_version").fetchone() == (3,)
+        assert store._db.execute("PRAGMA user_version").fetchone() == (now + 2,)
     SQLiteStore(path).close()
 
 
 def test_a_migration_that_fails_leaves_the_file_as_it_was(path, monkeypatch):
     SQLiteStore(path).close()
     with monkeypatch.context() as patch:
-        patch.setattr("aibridge.stores.sqlite.SCHEMA_VERSION", 2)
-        steps = {1: ("ALTER TABLE interceptions ADD COLUMN one TEXT", "no SQL at all")}
+        now = base.SCHEMA_VERSION
+        patch.setattr("aibridge.stores.sqlite.SCHEMA_VERSION", now + 1)
+        steps = {now: ("ALTER TABLE interceptions ADD COLUMN one TEXT", "no SQL at all")}
         patch.setattr("aibridge.stores.sqlite.MIGRATIONS", steps)
         with pytest.raises(StoreUnavailable, match="syntax error"):
             SQLiteStore(path)
