@@ -86,8 +86,8 @@ def _session_in(user_id: str) -> str:
         fields = jsontext.loads(user_id.encode("utf-8", "replace"))
     except PayloadError:
         fields = None
-    if isinstance(fields, dict) and "session_id" in fields:
-        value = fields["session_id"]
+    if isinstance(fields, dict):
+        value = fields.get("session_id")
         return value.strip() if isinstance(value, str) else ""
     found = _IN_USER_ID.search(user_id)
     return found[1].strip() if found else ""

@@ -14,6 +14,9 @@ from aibridge.wire import Member, scan_object
 _UNFIT_FOR_NAME = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 """Control characters and lone surrogates: no path, metric or record can hold them, and no model is called so."""
 
+MAX_USER_ID_BYTES = 4096
+"""Of `metadata.user_id`, where it is looked into. Real ones have some hundred."""
+
 
 class Body(NamedTuple):
     """A request body and its top-level members. `model` is empty and `streaming` false where they are not said."""
@@ -43,10 +46,10 @@ class Body(NamedTuple):
         return self.value("stream") == b"true"
 
     def user_id(self) -> str:
-        """Return `metadata.user_id`, or the empty string where it is none."""
+        """Return `metadata.user_id`, or the empty string where there is none that can be one."""
         metadata = self.value("metadata") or b""
         member = Raw(metadata, 0, len(metadata)).members("user_id").get("user_id")
-        return "" if member is None else member.string()
+        return "" if member is None or member.size > MAX_USER_ID_BYTES else member.string()
 
 
 def read_body(raw: bytes) -> Body:

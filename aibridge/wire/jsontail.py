@@ -38,10 +38,9 @@ def element_start(text: bytes, begin: int, end: int) -> int:
 
 def _tokens(text: bytes, begin: int, end: int) -> Iterator[tuple[int, int]]:
     """Yield kind and place of brackets and commas before `end`, from there down to `begin`."""
-    window = _FIRST_WINDOW
-    while end > begin:
-        low = max(begin, end - window)
-        high = end
+    window, low = _FIRST_WINDOW, end
+    while low > begin:
+        low, high = max(begin, end - window), end
         end = low
         for match in TOKEN.finditer(text[low:high][::-1]):
             if match.lastindex is None:
