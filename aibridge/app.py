@@ -112,6 +112,7 @@ class App:
             pool.close()
         if self._retention is not None:
             self._retention.cancel()
+            await asyncio.wait([self._retention])
         if self.recorder is not None:
             await asyncio.to_thread(self.recorder.close)
         if self._tracing is not None:

@@ -96,7 +96,7 @@ class Column(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table; `key` names the columns that make a row the same row."""
+    """A table; `key` names the columns that make a row the same row, an index its columns, with commas."""
 
     name: str
     key: tuple[str, ...]
@@ -248,7 +248,7 @@ TOOL_USAGES = Table(
         Column("tool", Type.TEXT, ""),
         Column("arguments", Type.TEXT, ""),
     ),
-    indexes=("tool_call_id",),
+    indexes=("tool_call_id, created_at",),
 )
 """The tools that the model called, in the order of `number`. `arguments` is null where they are not kept."""
 
@@ -359,7 +359,8 @@ def create_statements(table: Table) -> list[str]:
     columns = [f"{column.name} {column.type}" for column in table.columns]
     primary = f"PRIMARY KEY ({', '.join(table.key)})"
     create = f"CREATE TABLE {table.name} ({', '.join([*columns, primary])})"
-    return [create, *(f"CREATE INDEX {table.name}_{name} ON {table.name} ({name})" for name in table.indexes)]
+    names = {columns: f"{table.name}_{columns.replace(', ', '_')}" for columns in table.indexes}
+    return [create, *(f"CREATE INDEX {name} ON {table.name} ({columns})" for columns, name in names.items())]
 
 
 _ADDED_IN_2 = ("session_id", "correlating_tool_call_id", "thread_parent_id", "thread_root_id")
@@ -374,7 +375,7 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
         "CREATE INDEX interceptions_thread_root_id ON interceptions (thread_root_id)",
         f"CREATE TABLE user_prompts ({_ID_2}, created_at {_TIME_2}, prompt TEXT, PRIMARY KEY (interception_id))",
         f"CREATE TABLE tool_usages ({_HEAD_2}, tool_call_id TEXT, tool TEXT, arguments TEXT, {_KEY_2})",
-        "CREATE INDEX tool_usages_tool_call_id ON tool_usages (tool_call_id)",
+        "CREATE INDEX tool_usages_tool_call_id_created_at ON tool_usages (tool_call_id, created_at)",
         f"CREATE TABLE model_thoughts ({_HEAD_2}, source TEXT, thought TEXT, {_KEY_2})",
     ),
 }

@@ -40,8 +40,13 @@ _OF_A_SESSION = f"""
 SELECT interceptions.*, {", ".join(_COUNTS)}, prompt FROM interceptions
 LEFT JOIN token_usages ON token_usages.interception_id = id
 LEFT JOIN user_prompts ON user_prompts.interception_id = id
-WHERE actor_id IS ? AND started_at >= ? AND {_SESSION} = ? ORDER BY id
+WHERE actor_id IS ?1 AND started_at >= ?2 AND (
+    session_id = ?3
+    OR (+session_id IS NULL AND thread_root_id = ?3)
+    OR (+session_id IS NULL AND +thread_root_id IS NULL AND id = ?3)
+) ORDER BY id
 """  # noqa: S608 - our own names
+# The same as above, spelt so that each line finds its index; a plus keeps a column's own index out of it.
 
 _COLUMN_OF = {
     "day": "date(started_at, 'unixepoch')",

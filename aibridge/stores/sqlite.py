@@ -209,7 +209,7 @@ def prune(path: str | Path, before: float, most: int = PRUNED_AT_ONCE) -> int:
     """Delete interceptions that began before a time, with all that belongs to them. Returns how many were deleted.
 
     Content of interceptions that are not there themselves (their records were lost) is deleted by its own age, and
-    counted like one. What was deleted is overwritten in the file.
+    counted like one. What was deleted is overwritten in the file; the log beside it is overwritten as it is used again.
 
     Args:
         path: the file. A gateway may write to it meanwhile.
