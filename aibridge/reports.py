@@ -13,7 +13,7 @@ from aibridge import config, jsontext
 from aibridge.errors import ConfigError
 from aibridge.retention import DAY_S
 from aibridge.stores import ledger
-from aibridge.stores.sqlite import prune, reading
+from aibridge.stores.sqlite import prune, querying
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": DAY_S}
 _DEFAULT_GROUPS = ("day", "actor", "provider", "model")
@@ -84,21 +84,21 @@ def _path(options: argparse.Namespace) -> Path:
 
 
 def _sessions(options: argparse.Namespace) -> int:
-    with reading(_path(options)) as query:
+    with querying(_path(options)) as query:
         found = ledger.sessions(query, options.since, options.limit)
     _print([jsontext.dumps(found).decode()] if options.json else _session_lines(found))
     return 0
 
 
 def _usage(options: argparse.Namespace) -> int:
-    with reading(_path(options)) as query:
+    with querying(_path(options)) as query:
         found = ledger.usage(query, options.since, options.by)
     _print([jsontext.dumps(found).decode()] if options.json else _table(found))
     return 0
 
 
 def _export(options: argparse.Namespace) -> int:
-    with reading(_path(options)) as query:
+    with querying(_path(options)) as query:
         _print(jsontext.dumps(row).decode() for row in ledger.export(query, options.since))
     return 0
 

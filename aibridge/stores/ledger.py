@@ -18,7 +18,7 @@ from aibridge.stores.base import (
 
 Fields = dict[str, Any]
 Query = Callable[[str, Sequence[Any]], list[Fields]]
-"""Runs a query on the store with parameters, and gives its rows by column; see `aibridge.stores.sqlite.reading`."""
+"""Runs a query on the store with parameters, and gives its rows by column; see `aibridge.stores.sqlite.querying`."""
 
 GROUPS = ("day", "actor", "provider", "model", "client")
 """What usage can be summed by."""

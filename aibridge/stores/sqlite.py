@@ -177,7 +177,7 @@ def _translated(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def reading(path: str | Path) -> Iterator[Callable[[str, Sequence[Any]], list[dict[str, Any]]]]:
+def querying(path: str | Path) -> Iterator[Callable[[str, Sequence[Any]], list[dict[str, Any]]]]:
     """Open a file for reading only, and give a function that runs a query: it returns rows by column."""
     with _translated(Path(path)), closing(sqlite3.connect(f"{Path(path).resolve().as_uri()}?mode=ro", uri=True)) as db:
         db.row_factory = sqlite3.Row
@@ -196,7 +196,7 @@ def read_interception(path: str | Path, interception_id: str) -> dict[str, Any]:
         path: the file; it is opened for reading only.
         interception_id: its id.
     """
-    with reading(path) as query:
+    with querying(path) as query:
         text = (
             "SELECT interceptions.*, input_tokens, output_tokens, cache_read_input_tokens, cache_creation_input_tokens"
             " FROM interceptions LEFT JOIN token_usages ON token_usages.interception_id = interceptions.id"

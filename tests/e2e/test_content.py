@@ -14,7 +14,7 @@ from aibridge.cli import main
 from aibridge.config import SIMULATOR_API_KEY
 from aibridge.credentials import hint
 from aibridge.stores import ledger
-from aibridge.stores.sqlite import reading
+from aibridge.stores.sqlite import querying
 
 HERE = Path(__file__).parent / "recorded"
 THEIRS = Path(__file__).parents[3] / "shared" / "fixtures" / "anthropic"
@@ -109,7 +109,7 @@ async def exported(house, ended=None):
     if ended is not None:
         await house.outcomes.wait(ended=ended)
     assert await asyncio.to_thread(house.app.recorder.flush)
-    with reading(house.records) as query:
+    with querying(house.records) as query:
         return list(ledger.export(query, 0.0))
 
 
@@ -415,5 +415,5 @@ async def test_what_is_too_old_goes_while_the_gateway_runs(build_house, ask, mon
         async with asyncio.timeout(PATIENCE):
             while await exported(house, ended=1):  # asked again: nobody tells when another thread has deleted
                 pass
-        with reading(house.records) as query:
+        with querying(house.records) as query:
             assert query("SELECT * FROM user_prompts", ()) == []
