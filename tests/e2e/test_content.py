@@ -296,7 +296,7 @@ CANARIES = ("count the words", "notes.txt", "To count them", "I read it")
 
 
 async def run_one(play, send, **options):
-    """Replay the recording in both ways; return the rows, what the file holds, and what the log said."""
+    """Replay the recording in both ways; return the rows, what all files beside them hold, and what the log said."""
     parts = sections(HERE / "one_tool.txtar")
     answers = (parts["streaming"].strip().encode() + b"\n\n", parts["non-streaming"].encode())
     headers = options.pop("headers", ())
@@ -305,7 +305,7 @@ async def run_one(play, send, **options):
         await send(house, json.loads(parts["request"]), stream=False, headers=headers)
         rows = await exported(house, ended=2)
         log = house.log.getvalue()
-    stored = b"".join(path.read_bytes() for path in Path(house.records).parent.glob("records.db*"))
+        stored = b"".join(path.read_bytes() for path in Path(house.records).parent.rglob("*") if path.is_file())
     return rows, stored, log
 
 
