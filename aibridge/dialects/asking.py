@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from aibridge import jsontext
-from aibridge.dialects.raw import Raw
+from aibridge.dialects.raw import MAX_ELEMENTS, Raw
 from aibridge.values import MAX_ID_CHARACTERS
-from aibridge.wire import Member
+from aibridge.wire import Member, element_start
 
 MAX_TREE_BYTES = 65_536
 """Up to this size a message is parsed whole; of a larger one only what is needed: its tree may be many times larger."""
@@ -33,17 +33,33 @@ def read_asking(body: bytes, members: Sequence[Member]) -> Asking:
     """
     for member in reversed(members):
         if member.key == "messages":
-            messages = _messages(Raw(body, member.value_start, member.value_end))
-            return _read_message(next(messages, {}))
+            return _read_message(next(_messages(body, member.value_start, member.value_end - 1), {}))
     return Asking()
 
 
-def _messages(messages: Raw) -> Iterator[dict[str, Any]]:
-    """Yield the messages that are not the client's own remarks, the last one first."""
-    for element in messages.elements():
-        message = jsontext.loads(element.raw()) if element.size <= MAX_TREE_BYTES else _large_message(element)
+def _messages(body: bytes, begin: int, end: int) -> Iterator[dict[str, Any]]:
+    """Yield the messages that are not the client's own remarks, the last one first.
+
+    Args:
+        body: holds the array.
+        begin: of it; another value there has no messages.
+        end: its closing bracket.
+    """
+    for _ in range(MAX_ELEMENTS if body.startswith(b"[", begin) else 0):
+        start = element_start(body, begin, end)
+        message = _read_element(body, start, end)
         if isinstance(message, dict) and message.get("role") != "system":
             yield message
+        end = start - 1
+        if end <= begin:
+            return
+
+
+def _read_element(body: bytes, start: int, end: int) -> Any:
+    if end - start > MAX_TREE_BYTES:
+        return _large_message(Raw.without_blanks(body, start, end))
+    text = body[start:end]
+    return jsontext.loads(text) if text.strip() else None  # an empty array has no element
 
 
 def _large_message(message: Raw) -> dict[str, Any]:

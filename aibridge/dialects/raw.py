@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from aibridge import jsontext
 from aibridge.wire import element_start
@@ -21,6 +21,14 @@ class Raw(NamedTuple):
     text: bytes
     start: int
     end: int
+
+    @classmethod
+    def without_blanks(cls, text: bytes, start: int, end: int) -> Self:
+        """Return what stands between two places; blanks alone give a value of no size."""
+        start = _BLANKS.match(text, start, end).end()  # type: ignore[union-attr]  # none at all match too
+        if text[end - 1] in b" \t\n\r":
+            end = start + len(text[start:end].rstrip(b" \t\n\r"))
+        return cls(text, start, end)
 
     def elements(self) -> Iterator["Raw"]:
         """Yield the last elements of an array, the last one first; none where it is another value."""
@@ -40,7 +48,7 @@ class Raw(NamedTuple):
                 behind_key = _STRING.match(self.text, part.start).end()  # type: ignore[union-attr]  # a member begins so
                 key = jsontext.loads(self.text[part.start : behind_key])
                 if key in names and key not in found:
-                    found[key] = self._without_blanks(self.text.index(b":", behind_key) + 1, part.end)
+                    found[key] = self.without_blanks(self.text, self.text.index(b":", behind_key) + 1, part.end)
         return found
 
     def string(self) -> str:
@@ -55,16 +63,10 @@ class Raw(NamedTuple):
         end = self.end - 1
         while end > self.start:
             start = element_start(self.text, self.start, end)
-            part = self._without_blanks(start, end)
+            part = self.without_blanks(self.text, start, end)
             if part.start < part.end:  # an empty array has no element
                 yield part
             end = start - 1
-
-    def _without_blanks(self, start: int, end: int) -> "Raw":
-        start = _BLANKS.match(self.text, start, end).end()  # type: ignore[union-attr]  # none at all match too
-        if self.text[end - 1] in b" \t\n\r":
-            end = start + len(self.text[start:end].rstrip(b" \t\n\r"))
-        return Raw(self.text, start, end)
 
 
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)

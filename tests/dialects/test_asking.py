@@ -99,6 +99,22 @@ def test_a_hostile_message_is_looked_at_from_its_end_only():
     assert ask(json.dumps({"messages": [user(*blocks)]}).encode()) == Asking("near")
 
 
+@pytest.mark.parametrize("element", [b"1", b'{"role":"system"}', b'""', b"[]"])
+def test_hostile_messages_are_looked_at_from_their_end_only(element):
+    asked = b'{"role":"user","content":"too far away"}'
+    assert ask(b'{"messages":[%b,%b]}' % (asked, b",".join([element] * 1000))) == Asking()
+    assert ask(b'{"messages":[%b,%b]}' % (asked, b",".join([element] * 255))) == Asking("too far away")
+
+
+@pytest.mark.parametrize("size", [1, 1000, MAX_TREE_BYTES + 1])
+def test_blanks_are_nothing(size):
+    blanks = b" " * size
+    assert ask(b'{"messages":[%b]}' % blanks) == Asking()
+    assert ask(b'{"messages":[%b{"role":"user","content":"x"}%b]}' % (blanks, blanks)) == Asking("x")
+    assert ask(b'{"messages":[{"role":"user","content":[%b]%b}]}' % (blanks, blanks)) == Asking()
+    assert ask(b'{"messages":[{"role":"user",%b"content"%b:%b"x"}]}' % (blanks, blanks, blanks)) == Asking("x")
+
+
 BLOCKS = st.one_of(
     st.builds(text, st.text(max_size=20)),
     st.builds(result, st.text(max_size=5), st.text('"\\]}{', max_size=20)),
