@@ -489,13 +489,10 @@ class Exchange:
 
     def _tell_facts(self) -> None:
         """Tell what the answer has given of tool uses and thoughts since the last time."""
-        observer = self._relay.observer
-        facts = observer.facts[:]
-        observer.facts.clear()
-        for fact in facts:
+        for fact, message_id in self._relay.take_facts():
             kept = self._policy.keep(fact)
             if kept is not None:
-                self._around.listener.learned(self._interception, kept, observer.message_id)
+                self._around.listener.learned(self._interception, kept, message_id)
 
     def _tell_attempt(self, evidence: Evidence) -> None:
         if not self._attempt:

@@ -14,7 +14,7 @@ from aibridge.dialects import Dialect, Observer, Telling, words_of
 from aibridge.errors import CorruptFrame, CorruptPayload, TruncatedEvent, TruncatedFrame, WireError
 from aibridge.faults import FAULT_OF, kind_of_exception, kind_of_status
 from aibridge.lifecycle import TERMINATION_OF, Cause, Signal, State, health_of, step
-from aibridge.values import Attempt, Event, Evidence, Frame, Outcome, Scan, StreamDecoder, UsageSource
+from aibridge.values import Attempt, Event, Evidence, Frame, Outcome, Scan, StreamDecoder, Thought, ToolUse, UsageSource
 
 MAX_ERROR_CHARACTERS = 1024
 """The upstream's words on a record: enough for every message seen, and no room for a hostile one."""
@@ -133,6 +133,19 @@ class Relay:
             timeout = FAULT_OF[Cause.RESPONSE_TIMEOUT]
             return timeout.status, self.telling()._replace(kind=timeout.kind)
         return FAULT_OF[self.cause or Cause.INTERNAL].status, self.telling()
+
+    def take_facts(self) -> list[tuple[ToolUse | Thought, str]]:
+        """Return the tool uses and thoughts that completed since the last call, each with its message's id.
+
+        What the upstream echoes in them of the request's secrets is taken out.
+        """
+        told: list[tuple[ToolUse | Thought, str]] = []
+        for fact in self.observer.facts:
+            parts = (redact(part, self.secrets) for part in fact)
+            kept = ToolUse(*parts) if isinstance(fact, ToolUse) else Thought(*parts)
+            told.append((kept, redact(self.observer.message_id, self.secrets)))
+        self.observer.facts.clear()
+        return told
 
     def attempt(self, *, number: int, origin: str, started_at: float, duration: float, evidence: Evidence) -> Attempt:
         """Return the attempt that has ended."""

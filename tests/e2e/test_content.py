@@ -23,6 +23,7 @@ THEIRS = Path(__file__).parents[3] / "shared" / "fixtures" / "anthropic"
 FULL = {"content": {"prompts": "full", "arguments": "full", "thoughts": "full"}}
 KEY = "a-key-for-hashes"
 HASHED = {"content": {"prompts": "hashed", "arguments": "hashed", "thoughts": "hashed", "hash_key": KEY}}
+SECRET = "sk-ant-a-secret-that-comes-back"
 PATIENCE = 20.0
 PAUSE = b"(here the player waits for its gate)"
 
@@ -361,6 +362,25 @@ async def test_a_provider_and_an_actor_may_have_policies_of_their_own(play, send
     bob = [row for row in rows if row["actor_id"] == "bob"]
     assert (prompts(bob[0]), len(thoughts(bob[0]))) == ([], 1)
     assert [call[2] for call in tools(bob[0])] == ['{"path": "/notes.txt"}', "{}"]
+
+
+async def test_a_secret_that_an_upstream_echoes_in_the_content_is_not_kept(play, send):
+    """Relayed it is, as every text of a model; recorded it is not."""
+    parts = sections(HERE / "one_tool.txtar")
+    answers = [
+        parts[name].strip().replace("tes.txt", SECRET).replace("read it", SECRET).encode() + b"\n\n"
+        for name in ("streaming", "non-streaming")
+    ]
+    body = {"model": "m", "messages": [{"role": "user", "content": "yo"}]}
+    async with play(*answers, provider={"anthropic": {"api_key": SECRET}}) as house:
+        assert (await send(house, body)).body == answers[0]
+        assert (await send(house, body, stream=False)).body == answers[1]
+        rows = await exported(house, ended=2)
+        stored = b"".join(path.read_bytes() for path in Path(house.records).parent.glob("records*"))
+    assert [(len(tools(row)), len(thoughts(row))) for row in rows] == [(2, 1), (1, 1)]
+    assert hint(SECRET) in tools(rows[0])[0][2]
+    assert SECRET.encode() not in stored
+    assert SECRET not in house.log.getvalue()
 
 
 # the rest of the way
