@@ -249,7 +249,9 @@ def test_prune(run):
 
 def test_the_configuration_says_where_the_records_are(records, tmp_path, capsys):
     file = tmp_path / "aibridge.yaml"
-    file.write_text(f"providers: {{anthropic: {{api_key: x}}}}\nrecords: {{path: {records}}}\n")
+    file.write_text(
+        f"listen: {{host: 127.0.0.1}}\nproviders: {{anthropic: {{api_key: x}}}}\nrecords: {{path: {records}}}\n"
+    )
     assert main(["export", "--config", str(file)]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 6
 
