@@ -41,6 +41,7 @@ cdef extern from "json.h":
         size_t count, room
         bint is_object
     const uint8_t *json_plain(const uint8_t *at, const uint8_t *end)
+    const uint8_t *json_element_start(const uint8_t *begin, const uint8_t *at)
     int json_check(const uint8_t *at, const uint8_t *end, json_members *members)
 
 cdef extern from "template.h":

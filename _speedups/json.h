@@ -268,4 +268,49 @@ behind_value:
     goto value;
 }
 
+/* Return the last quote in [begin, at), or `begin`. */
+static inline const uint8_t *json_quote_before(const uint8_t *begin, const uint8_t *at)
+{
+#if defined(__SSE2__)
+    const __m128i quote = _mm_set1_epi8('"');
+    for (; at - begin >= 16; at -= 16) {
+        __m128i bytes = _mm_loadu_si128((const __m128i *)(at - 16));
+        unsigned mask = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(bytes, quote));
+        if (mask)
+            return at - 16 + (31 - __builtin_clz(mask));
+    }
+#endif
+    while (at > begin)
+        if (*--at == '"')
+            return at;
+    return begin;
+}
+
+/* In valid JSON: return the place where the element or member before `at` begins, in the array or object at `begin`. */
+static const uint8_t *json_element_start(const uint8_t *begin, const uint8_t *at)
+{
+    size_t depth = 0;
+    while (at > begin) {
+        switch (*--at) {
+        case '"': /* the closing one; the opening one has no backslash before it */
+            do
+                at = json_quote_before(begin, at);
+            while (at > begin && at[-1] == '\\');
+            break;
+        case ']': case '}':
+            depth++;
+            break;
+        case '[': case '{':
+            if (depth == 0)
+                return at + 1;
+            depth--;
+            break;
+        case ',':
+            if (depth == 0)
+                return at + 1;
+        }
+    }
+    return begin;
+}
+
 #endif

@@ -6,42 +6,36 @@ import logging
 from collections.abc import Coroutine, Mapping, Sequence
 
 from aibridge import __version__, jsontext
+from aibridge.assembly import build_provider, header_names, told
 from aibridge.auth import Authenticator, HeaderAuthenticator, KeyAuthenticator, OpenAuthenticator
 from aibridge.breaker import Limits
 from aibridge.circuits import Circuits
 from aibridge.clientstream import ClientStream
-from aibridge.config import ActorHeaders, AuthMode, Config, FrontProxy, Secret
-from aibridge.config import AnthropicProvider as AnthropicSettings
-from aibridge.config import BedrockProvider as BedrockSettings
-from aibridge.credentials import hint
+from aibridge.config import AuthMode, Config, ContentOverrides
+from aibridge.content import ContentPolicy, ContentRules, Keep
 from aibridge.deadlines import Wheel
 from aibridge.dump import Dump, subfolders_for
 from aibridge.dumpfiles import DumpFiles
 from aibridge.errors import ConfigError, CredentialsError, RequestRejected
 from aibridge.gateway import Bounds, Gateway
-from aibridge.headers import JSON, OURS, ActorHeaderNames
+from aibridge.headers import JSON, OURS
 from aibridge.journal import Fsync, Journal, journal_folder
 from aibridge.listeners import Listeners
 from aibridge.overhead import Relays, TimedBooks
-from aibridge.providers.anthropic import AnthropicProvider
-from aibridge.providers.aws import Finder, Role
 from aibridge.providers.base import Provider
 from aibridge.providers.bedrock import BedrockProvider
-from aibridge.providers.bedrock_features import FeatureTable, Override, Thinking
-from aibridge.providers.bedrock_models import ModelNames, Routing
-from aibridge.providers.renewal import CredentialSource
-from aibridge.providers.sigv4 import Keys
 from aibridge.recorder import OnFailure, Recorder
+from aibridge.retention import keep_for
 from aibridge.routing import RouteTable
 from aibridge.server import Server
-from aibridge.stores.sqlite import SQLiteStore
+from aibridge.stores.sqlite import SQLiteStore, prune
 from aibridge.surroundings import Deadlines, Surroundings
 from aibridge.telemetry.genai import GenAIMetrics
 from aibridge.telemetry.lag import LoopLag
 from aibridge.telemetry.log import Log
 from aibridge.telemetry.metrics import Metrics
 from aibridge.telemetry.tracing import Tracing
-from aibridge.upstream import Origin, Pool, PoolSettings
+from aibridge.upstream import Pool, PoolSettings
 from aibridge.values import Interception, Listener, Outcome
 from aibridge.wire import IMPLEMENTATION
 
@@ -88,7 +82,7 @@ class App:
         listener = TimedBooks(
             Listeners(books if self.recorder is None else [self.recorder, *books]), self.metrics.spent
         )
-        providers = [_build_provider(name, config, self.metrics) for name in config.providers]
+        providers = [build_provider(name, config, self.metrics) for name in config.providers]
         self._lag = LoopLag(self.metrics.lagged)
         self._signing = [one for one in providers if isinstance(one, BedrockProvider) and one.bearer_token is None]
         self._pools = {provider.name: Pool(_pool_settings(config, provider.name)) for provider in providers}
@@ -108,6 +102,7 @@ class App:
         self._admin = Server(self._serve_admin)
         self.port = 0
         self.admin_port = 0
+        self._retention: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Find the upstreams' credentials, then listen.
@@ -120,6 +115,7 @@ class App:
         self.port = await self._data.listen(self._config.listen.host, self._config.listen.port)
         self.admin_port = await self._admin.listen(self._config.admin.host, self._config.admin.port)
         self._lag.start()
+        self._retention = self._start_retention()
 
     @property
     def credential_sources(self) -> dict[str, str]:
@@ -136,6 +132,9 @@ class App:
         self._lag.stop()
         for pool in self._pools.values():
             pool.close()
+        if self._retention is not None:
+            self._retention.cancel()
+            await asyncio.wait([self._retention])
         if self.dump_files is not None:
             await asyncio.to_thread(self.dump_files.close)
         if self.recorder is not None:
@@ -184,6 +183,12 @@ class App:
         except OSError as error:
             raise ConfigError(f"dump.path: {settings.path}: {error.strerror or error}") from error
 
+    def _start_retention(self) -> "asyncio.Task[None] | None":
+        records = self._config.records
+        if not records.enabled or records.retention_days is None:
+            return None
+        return asyncio.create_task(keep_for(records.retention_days, functools.partial(prune, records.path)))
+
     def _surroundings(self, providers: list[Provider], listener: Listener) -> Mapping[str, Surroundings]:
         loop = asyncio.get_running_loop()
         wheel = Wheel(loop.call_later, loop.time)
@@ -194,6 +199,7 @@ class App:
                 pool=self._pools[provider.name],
                 listener=listener,
                 deadlines=_deadlines(self._config, provider.name),
+                content=_content_rules(self._config, provider.name),
                 max_response_bytes=self._config.limits.max_response_bytes,
                 on_trailing=self.metrics.trailing,
                 refused_for=self.circuits.ask if self.circuits is not None and self._breaks(provider.name) else None,
@@ -270,13 +276,13 @@ def _build_authenticator(config: Config) -> Authenticator:
         key_headers = [name.encode() for name in auth.key_headers]
         return KeyAuthenticator([(key.name, key.digest) for key in auth.keys], key_headers, ours)
     if auth.header is not None:
-        return HeaderAuthenticator(_header_names(auth.header), auth.header.networks, ours)
+        return HeaderAuthenticator(header_names(auth.header), auth.header.networks, ours)
     return OpenAuthenticator(ours)
 
 
 def _names_only_ours(config: Config) -> frozenset[bytes]:
     """Return the headers of actors that `headers.OURS` does not hold back already."""
-    return frozenset(name for name in _header_names(config.actor_headers) if name and not name.startswith(OURS))
+    return frozenset(name for name in header_names(config.actor_headers) if name and not name.startswith(OURS))
 
 
 def _deadlines(config: Config, provider: str) -> Deadlines:
@@ -300,99 +306,36 @@ def _circuit_limits(config: Config) -> dict[str, Limits]:
     }
 
 
+def _content_rules(config: Config, provider: str) -> ContentRules:
+    """Return what is kept of a provider's content: the actor's own word first, then the provider's, then the common."""
+    if not config.records.enabled:
+        return ContentRules()
+    own = config.providers[provider].content
+    by_actor = {key.name: _content_policy(config, key.content, own) for key in config.auth.keys}
+    return ContentRules(_content_policy(config, own), by_actor)
+
+
+def _content_policy(config: Config, *overrides: ContentOverrides) -> ContentPolicy:
+    content = config.records.content
+
+    def keep(kind: str) -> Keep:
+        said = (getattr(override, kind) for override in overrides)
+        return Keep(next((word for word in said if word is not None), getattr(content, kind)))
+
+    return ContentPolicy(
+        prompts=keep("prompts"),
+        arguments=keep("arguments"),
+        thoughts=keep("thoughts"),
+        hash_key=(told(content.hash_key) or "").encode(),
+    )
+
+
 def _pool_settings(config: Config, provider: str) -> PoolSettings:
     return PoolSettings(
         keep_alive=config.timeouts_for(provider).keep_alive_upstream,
         max_connections=config.limits.max_connections,
         ca_file=str(config.tls.ca_file) if config.tls.ca_file else None,
         verify=config.tls.verify,
-        proxy=_told(config.proxy.url),
+        proxy=told(config.proxy.url),
         proxy_from_environment=config.proxy.from_environment,
     )
-
-
-def _build_provider(name: str, config: Config, metrics: Metrics) -> Provider:
-    settings = config.providers[name]
-    if isinstance(settings, BedrockSettings):
-        return _build_bedrock(name, settings, config, metrics)
-    return _build_anthropic(name, settings, config)
-
-
-def _build_anthropic(name: str, settings: AnthropicSettings, config: Config) -> Provider:
-    return AnthropicProvider(
-        name=name,
-        base_url=settings.base_url,
-        authority=Origin.of(settings.base_url).authority,
-        api_key=_told(settings.api_key),
-        byok=settings.byok,
-        send_actor_headers=settings.send_actor_headers,
-        max_event_bytes=config.limits.max_event_bytes,
-        actor_header_names=_header_names(config.actor_headers),
-    )
-
-
-def _build_bedrock(name: str, settings: BedrockSettings, config: Config, metrics: Metrics) -> Provider:
-    base_url = settings.base_url or f"https://bedrock-runtime.{settings.region}.amazonaws.com"
-    token = _told(settings.bearer_token)
-    return BedrockProvider(
-        name=name,
-        base_url=base_url,
-        authority=Origin.of(base_url).authority,
-        region=settings.region,
-        credentials=CredentialSource(name, _finder(settings, config).find),
-        credential_hint=hint(settings.access_key_id or token or "") or "<aws chain>",
-        bearer_token=token,
-        byok=settings.byok,
-        names=ModelNames(
-            region=settings.region,
-            model_map=settings.model_map,
-            default_model=settings.default_model,
-            routing=Routing(settings.inference_profile),
-        ),
-        features=FeatureTable(
-            Override(models, Thinking(said.thinking) if said.thinking else None, said.betas, said.fields)
-            for models, said in settings.features.items()
-        ),
-        on_stripped=metrics.stripped,
-        send_actor_headers=settings.send_actor_headers,
-        max_frame_bytes=config.limits.max_frame_bytes,
-        actor_header_names=_header_names(config.actor_headers),
-    )
-
-
-def _finder(settings: BedrockSettings, config: Config) -> Finder:
-    secret = _told(settings.secret_access_key)
-    static = None
-    if settings.access_key_id is not None and secret is not None:
-        static = Keys(settings.access_key_id, secret, _told(settings.session_token))
-    role = None
-    if settings.role_arn is not None:
-        role = Role(
-            arn=settings.role_arn,
-            session_name=settings.session_name,
-            external_id=_told(settings.external_id),
-            session_tags=settings.session_tags,
-        )
-    return Finder(
-        region=settings.region,
-        static=static,
-        profile=settings.profile,
-        role=role,
-        proxies=_proxies(config),
-        ca_file=str(config.tls.ca_file) if config.tls.ca_file else None,
-    )
-
-
-def _proxies(config: Config) -> Mapping[str, str] | None:
-    url = _told(config.proxy.url)
-    if url is not None:
-        return {"http": url, "https": url}
-    return None if config.proxy.from_environment else {}
-
-
-def _header_names(said: ActorHeaders | FrontProxy) -> ActorHeaderNames:
-    return ActorHeaderNames(*((name or "").encode("ascii") for name in (said.id, said.name, said.teams)))
-
-
-def _told(secret: Secret | None) -> str | None:
-    return None if secret is None else secret.get_secret_value()

@@ -1,9 +1,14 @@
-"""Which program calls: a guess from its headers, out of a closed set of names. Pure; names nobody's user.
+"""Which program calls, and in which session of its own: a guess from its headers. Pure; names nobody's user.
 
-The names are metric labels, so a caller cannot invent one.
+The names are a closed set: they are metric labels, so a caller cannot invent one. Sessions are whatever callers say.
 """
 
-from aibridge.values import Headers
+import re
+from collections.abc import Callable
+
+from aibridge import jsontext
+from aibridge.errors import PayloadError
+from aibridge.values import Headers, first_header
 
 UNKNOWN = "Unknown"
 CURSOR = "Cursor"
@@ -26,6 +31,22 @@ _CALLERS = (
     (b"junie:", None, "Junie"),
 )
 
+_CLAUDE_CODE = "Claude Code"
+_SESSION_HEADERS = {
+    "Mux": (b"x-mux-workspace-id",),
+    _CLAUDE_CODE: (b"x-claude-code-session-id",),
+    "Codex": (b"session-id", b"session_id"),
+    "GitHub Copilot (VS Code)": (b"x-interaction-id",),
+    "GitHub Copilot (CLI)": (b"x-client-session-id",),
+    "Kilo Code": (b"x-kilocode-taskid",),
+    "Coder Agents": (b"x-coder-chat-id",),
+    "OpenCode": (b"x-opencode-session", b"x-session-affinity"),
+}
+"""Where the callers that have sessions tell them; of several headers the first that is not blank."""
+_IN_USER_ID = re.compile(r"_session_(.+)$")
+MAX_SESSION_CHARACTERS = 256
+"""Of a session's id: they are UUIDs, mostly."""
+
 _BEGINNINGS = tuple(beginning for beginning, _, _ in _CALLERS)
 
 CLIENT_NAMES = frozenset(name for _, _, name in _CALLERS) | {CURSOR, UNKNOWN}
@@ -42,3 +63,31 @@ def client_name(headers: Headers) -> str:
             if agent.startswith(beginning) or (originator and originator == origin):
                 return client
     return CURSOR if values.get(b"x-cursor-client-version", b"").strip() else UNKNOWN
+
+
+def session_id(client: str, headers: Headers, user_id: Callable[[], str]) -> str:
+    """Return the caller's own id of its session, or the empty string.
+
+    Args:
+        client: the calling program's name.
+        headers: of the request.
+        user_id: gives `metadata.user_id` of the body, which tells where the headers do not.
+    """
+    for name in _SESSION_HEADERS.get(client, ()):
+        value = (first_header(headers, name) or b"").decode("latin-1").strip()
+        if value:
+            return value[:MAX_SESSION_CHARACTERS]
+    return _session_in(user_id())[:MAX_SESSION_CHARACTERS] if client == _CLAUDE_CODE else ""
+
+
+def _session_in(user_id: str) -> str:
+    """Return the session in Claude Code's user id: a JSON object in a string, in older versions `…_session_<id>`."""
+    try:
+        fields = jsontext.loads(user_id.encode("utf-8", "replace"))
+    except PayloadError:
+        fields = None
+    if isinstance(fields, dict):
+        value = fields.get("session_id")
+        return value.strip() if isinstance(value, str) else ""
+    found = _IN_USER_ID.search(user_id)
+    return found[1].strip() if found else ""

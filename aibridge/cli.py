@@ -1,9 +1,10 @@
-"""The command line: `serve`, `simulate`, `check`, `audit`, `version`."""
+"""The command line: `serve`, `simulate`, `check`, `audit`, `version`, and the reports on the records."""
 
 import argparse
 import asyncio
 import contextlib
 import errno
+import functools
 import gc
 import logging
 import os
@@ -16,7 +17,7 @@ from typing import Any
 
 import uvloop
 
-from aibridge import __version__, config, jsontext
+from aibridge import __version__, config, jsontext, reports
 from aibridge.app import App
 from aibridge.audit import audit, report
 from aibridge.config import Config
@@ -70,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     where = checked.add_mutually_exclusive_group()
     where.add_argument("path", nargs="?", metavar="STORE", help="the file of the records (default: as `serve` would)")
     where.add_argument("--config", metavar="FILE", help="a YAML file that names it")
+    reports.add_commands(functools.partial(_add, commands))
     _add(commands, "version", _version, "print the version and which wire is in use")
     return parser
 

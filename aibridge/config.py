@@ -119,6 +119,10 @@ def _clean_proxy_url(secret: SecretStr) -> SecretStr:
     return SecretStr(url)
 
 
+def _off(value: object) -> object:
+    return "off" if value is False else value  # YAML reads a bare off as false
+
+
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
@@ -227,9 +231,34 @@ class CircuitBreaker(_Section):
     """Requests that pass while it is half-open; as many successes in a row close it."""
 
 
+_Keep = Annotated[Literal["full", "hashed", "off"], BeforeValidator(_off)]
+
+
+class ContentOverrides(_Section):
+    """What is kept of the content of one provider's or one actor's requests, where it is not `records.content`."""
+
+    prompts: _Keep | None = None
+    arguments: _Keep | None = None
+    thoughts: _Keep | None = None
+
+
+class Content(_Section):
+    """What is kept of the content: nothing, unless it is asked for. Names and ids of tools are kept always."""
+
+    prompts: _Keep = "off"
+    """What users ask: the last text of a request whose last message is theirs."""
+    arguments: _Keep = "off"
+    """What the model gives the tools that it calls."""
+    thoughts: _Keep = "off"
+    """What the model thinks aloud."""
+    hash_key: _Secret | None = None
+    """Of `hashed`: whoever does not have it cannot try out what a short text may have been."""
+
+
 class _Provider(_Section):
     send_actor_headers: bool = False
     """Tell the upstream who asked, in headers."""
+    content: ContentOverrides = ContentOverrides()
     timeouts: TimeoutOverrides = TimeoutOverrides()
     circuit_breaker: CircuitBreaker = CircuitBreaker()
 
@@ -350,6 +379,7 @@ class GatewayKey(_Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$")]
     key: Annotated[_Secret, AfterValidator(_check_hash)]
+    content: ContentOverrides = ContentOverrides()
 
     @property
     def clear(self) -> str | None:
@@ -486,6 +516,9 @@ class Records(_Section):
     """When the journal is brought to the disk: before anybody is told, each second, or when the system sees fit."""
     journal_max_bytes: Annotated[ByteSize, Field(ge=64 * 1024)] = ByteSize(1024**3)
     """Of records that wait in the journal for the store; beyond it `on_failure` says what happens."""
+    content: Content = Content()
+    retention_days: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """After which an interception is deleted, with all that belongs to it. None: never."""
 
 
 class DumpSettings(_Section):
@@ -546,6 +579,15 @@ class Settings(_Section):
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
     tracing: TracingSettings = TracingSettings()
+
+    @model_validator(mode="after")
+    def _has_hash_key(self) -> Self:
+        places: list[Content | ContentOverrides] = [self.records.content, *(key.content for key in self.auth.keys)]
+        places += [provider.content for provider in self.providers.values()]
+        hashed = any("hashed" in (place.prompts, place.arguments, place.thoughts) for place in places)
+        if hashed and self.records.content.hash_key is None:
+            raise _error("records.content.hash_key is needed where something is hashed")
+        return self
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Self:

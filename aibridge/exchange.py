@@ -55,8 +55,8 @@ class Exchange:
 
     __slots__ = (
         "_around", "_attempt", "_attempt_at", "_body", "_body_ended", "_client", "_connecting", "_connection", "_head",
-        "_heard_at", "_interception", "_late", "_mended", "_on_end", "_origin", "_paused_at", "_provider", "_relay",
-        "_request", "_retry_after", "_said_at", "_sent_at", "_sent_to", "_started", "_unsent", "_whole",
+        "_heard_at", "_interception", "_late", "_mended", "_on_end", "_origin", "_paused_at", "_policy", "_provider",
+        "_relay", "_request", "_retry_after", "_said_at", "_sent_at", "_sent_to", "_started", "_unsent", "_whole",
     )  # fmt: skip
 
     def __init__(
@@ -92,6 +92,7 @@ class Exchange:
         # The connection may still be full of the answer before.
         self._paused_at: float | None = now if client.paused else None
         self._unsent = client.unsent_bytes
+        self._policy = around.content.of(interception.actor.id)
         self._relay = self._new_relay()
         client.listener = self
         around.wheel.add(self, now + around.deadlines.shortest)
@@ -173,6 +174,8 @@ class Exchange:
             return
         try:
             text = relay.feed_data(data, now)
+            if relay.observer.facts:
+                self._tell_facts()
             if relay.state is not State.STREAMING:
                 self._finish(text)
             elif text:
@@ -321,7 +324,7 @@ class Exchange:
         self._attempt_at = time.perf_counter()
 
     def _new_relay(self) -> Relay:
-        return self._around.relays.make(self._provider.dialect, self._interception.id)
+        return self._around.relays.make(self._provider.dialect, self._interception.id, self._policy)
 
     # the head, and an answer that is not a stream
 
@@ -338,7 +341,7 @@ class Exchange:
         if (wrong := self._unexpected(head)) is not None:
             self._end(Signal.UNEXPECTED_HEAD, wrong)
         elif self._interception.streaming:
-            relay.begin_stream(self._provider.decoder())
+            relay.begin_stream(self._provider.decoder(self._provider.dialect.quiet(self._policy)))
             self._said_at = self._around.loop.time()
             self._client.start(head.status, self._headers(head) + _STREAM_HEADERS)
         else:
@@ -463,6 +466,7 @@ class Exchange:
         relay = self._relay
         say = self._last_words()
         evidence = relay.evidence(self._started)
+        self._tell_facts()
         self._tell_attempt(evidence)
         self._around.listener.closed(self._interception, self._outcome(evidence))
         say()
@@ -517,6 +521,13 @@ class Exchange:
             Linger(connection, self._around, self._interception.provider)
         else:
             connection.close()
+
+    def _tell_facts(self) -> None:
+        """Tell what the answer has given of tool uses and thoughts since the last time."""
+        for fact, message_id in self._relay.take_facts():
+            kept = self._policy.keep(fact)
+            if kept is not None:
+                self._around.listener.learned(self._interception, kept, message_id)
 
     def _tell_attempt(self, evidence: Evidence) -> None:
         if not self._attempt:

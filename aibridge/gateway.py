@@ -207,13 +207,17 @@ class Gateway:
         around = self._around[provider.name]
         interception = _open(route, actor, request, reading)
         unrecorded: RecordingFailed | None = None
+        seconds = None
         try:
             around.listener.opened(interception)
         except RecordingFailed as error:
             unrecorded = error
-        seconds = None
-        if unrecorded is None and around.refused_for is not None:
-            seconds = around.refused_for(interception)
+        else:
+            prompt = around.content.of(actor.id).prompt(reading.prompt)
+            if prompt is not None:
+                around.listener.learned(interception, prompt, "")
+            if around.refused_for is not None:
+                seconds = around.refused_for(interception)
         exchange = Exchange(interception, provider, client, around, time.perf_counter(), self._ended)
         self._live.add(exchange)
         if unrecorded is not None:
@@ -290,6 +294,8 @@ def _open(route: Route, actor: Actor, request: ClientRequest, reading: Reading) 
         user_agent=(request.header(b"user-agent") or b"").decode("latin-1"),
         request_bytes=len(request.body),
         traceparent=(traceparent or b"").decode("latin-1"),
+        session_id=reading.session_id,
+        correlating_tool_call_id=reading.correlating_tool_call_id,
         tracestate=_tracestate(request) if traceparent else "",
     )
 

@@ -7,6 +7,7 @@ in one function, `Spent`: a step of `telemetry.metrics.STEPS`, the provider's na
 import time
 from collections.abc import Callable
 
+from aibridge.content import ContentPolicy
 from aibridge.dialects import Dialect
 from aibridge.relay import Relay
 from aibridge.values import Attempt, Evidence, Interception, Learned, Listener, Outcome
@@ -61,12 +62,12 @@ class Relays:
         self._spent = spent
         self._made = 0
 
-    def make(self, dialect: Dialect, request_id: str) -> Relay:
-        """Return a relay for one attempt."""
+    def make(self, dialect: Dialect, request_id: str, policy: ContentPolicy) -> Relay:
+        """Return a relay for one attempt, which learns the content that the policy keeps."""
         self._made += 1
         if self._made % EVERY == 1:
-            return TimedRelay(dialect, request_id, self._took)
-        return Relay(dialect, request_id)
+            return TimedRelay(dialect, request_id, policy, self._took)
+        return Relay(dialect, request_id, policy)
 
     def _took(self, seconds: float) -> None:
         self._spent("relay", self._provider, seconds)
@@ -77,8 +78,8 @@ class TimedRelay(Relay):
 
     __slots__ = ("_seconds", "_took")
 
-    def __init__(self, dialect: Dialect, request_id: str, took: Callable[[float], None]) -> None:
-        super().__init__(dialect, request_id)
+    def __init__(self, dialect: Dialect, request_id: str, policy: ContentPolicy, took: Callable[[float], None]) -> None:
+        super().__init__(dialect, request_id, policy)
         self._seconds = 0.0
         self._took = took
 

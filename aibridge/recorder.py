@@ -5,7 +5,9 @@ Its beginning is appended before the upstream is contacted, its end before the c
 record, or the request. An end that it cannot take waits in memory for the next append.
 """
 
+import itertools
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
@@ -14,7 +16,15 @@ from aibridge.errors import PayloadError, RecordingFailed
 from aibridge.journal import Journal, JournalError
 from aibridge.lifecycle import Cause
 from aibridge.stores.base import Store
-from aibridge.stores.entries import Part, attempted_parts, closed_parts, entry, opened_parts
+from aibridge.stores.entries import (
+    Part,
+    attempted_parts,
+    closed_parts,
+    content_entry,
+    entry,
+    learned_parts,
+    opened_parts,
+)
 from aibridge.values import Attempt, Interception, Learned, Outcome
 from aibridge.writer import Writer
 
@@ -67,6 +77,7 @@ class Recorder:
         self._must_record = on_failure is OnFailure.FAIL_CLOSED
         self._on_dropped = on_dropped
         self._unopened: set[str] = set()  # running, and their beginning is not in the journal
+        self._numbers = itertools.count()
         self._good_attempt: tuple[str, tuple[Part, ...]] = ("", ())
         self._late: deque[bytes] = deque()
         self._losing = False
@@ -84,7 +95,12 @@ class Recorder:
                 raise RecordingFailed(str(error)) from error
 
     def learned(self, interception: Interception, fact: Learned, message_id: str) -> None:
-        """Record nothing: content is not kept yet."""
+        """Record something of the content. What the journal cannot take is lost, and counted."""
+        now = time.time()
+        try:
+            self._append(content_entry(now, learned_parts(interception, fact, message_id, next(self._numbers), now)))
+        except (JournalError, PayloadError) as error:
+            self._lose(error)
 
     def attempted(self, interception: Interception, attempt: Attempt) -> None:
         """Record an attempt. Of a good one the interception's end follows at once, and is written with it."""

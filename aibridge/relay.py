@@ -8,12 +8,13 @@ client's socket, once that has taken all before it, and says `DELIVERED`. Where 
 what the client still gets: the upstream's own error event, or an error event of ours.
 """
 
+from aibridge.content import NOTHING, ContentPolicy
 from aibridge.credentials import redact, redact_bytes
 from aibridge.dialects import Dialect, Observer, Telling, words_of
 from aibridge.errors import CorruptFrame, CorruptPayload, TruncatedEvent, TruncatedFrame, WireError
 from aibridge.faults import FAULT_OF, kind_of_exception, kind_of_status
 from aibridge.lifecycle import TERMINATION_OF, Cause, Signal, State, health_of, step
-from aibridge.values import Attempt, Event, Evidence, Frame, Outcome, Scan, StreamDecoder, UsageSource
+from aibridge.values import Attempt, Event, Evidence, Frame, Outcome, Scan, StreamDecoder, Thought, ToolUse, UsageSource
 
 MAX_ERROR_CHARACTERS = 1024
 """The upstream's words on a record: enough for every message seen, and no room for a hostile one."""
@@ -25,6 +26,7 @@ class Relay:
     Args:
         dialect: the client's API.
         request_id: the interception's id, told to the client with errors of ours.
+        policy: what is kept of the content.
     """
 
     __slots__ = (
@@ -33,11 +35,11 @@ class Relay:
         "terminal_event_seen", "trailing_bytes", "upstream_request_id",
     )  # fmt: skip
 
-    def __init__(self, dialect: Dialect, request_id: str) -> None:
+    def __init__(self, dialect: Dialect, request_id: str, policy: ContentPolicy = NOTHING) -> None:
         self._dialect = dialect
         self._decoder: StreamDecoder | None = None
         self._request_id = request_id
-        self.observer: Observer = dialect.observer()
+        self.observer: Observer = dialect.observer(policy)
         self.state = State.CONNECTING
         self.secrets: tuple[str, ...] = ()
         """Taken out of the upstream's words: it may echo what it was sent."""
@@ -133,6 +135,19 @@ class Relay:
             timeout = FAULT_OF[Cause.RESPONSE_TIMEOUT]
             return timeout.status, self.telling()._replace(kind=timeout.kind)
         return FAULT_OF[self.cause or Cause.INTERNAL].status, self.telling()
+
+    def take_facts(self) -> list[tuple[ToolUse | Thought, str]]:
+        """Return the tool uses and thoughts that completed since the last call, each with its message's id.
+
+        What the upstream echoes in them of the request's secrets is taken out.
+        """
+        told: list[tuple[ToolUse | Thought, str]] = []
+        for fact in self.observer.facts:
+            parts = (redact(part, self.secrets) for part in fact)
+            kept = ToolUse(*parts) if isinstance(fact, ToolUse) else Thought(*parts)
+            told.append((kept, redact(self.observer.message_id, self.secrets)))
+        self.observer.facts.clear()
+        return told
 
     def attempt(self, *, number: int, origin: str, started_at: float, duration: float, evidence: Evidence) -> Attempt:
         """Return the attempt that has ended."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from aibridge.content import ContentRules
 from aibridge.deadlines import Wheel
 from aibridge.overhead import Relays, Spent
 from aibridge.telemetry.tracing import Tracing
@@ -57,6 +58,7 @@ class Surroundings:
     pool: Pool
     listener: Listener
     deadlines: Deadlines
+    content: ContentRules
     max_response_bytes: int
     on_trailing: Callable[[str, int], None]
     on_spent: Spent

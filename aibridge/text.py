@@ -1,5 +1,8 @@
 """Text from outside, cut to a bound. Pure."""
 
+CUT = " […cut]"
+"""Ends a text that was longer than its bound, where that is to be seen."""
+
 
 def bounded(text: str, limit: int) -> str:
     """Return the text, cut to `limit` bytes of UTF-8, never inside a character.
@@ -9,3 +12,10 @@ def bounded(text: str, limit: int) -> str:
     if text.isascii():
         return text[:limit]
     return text.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")
+
+
+def shortened(text: str, limit: int) -> str:
+    """Return the text, cut to `limit` bytes and ended by `CUT` where it is longer."""
+    if len(text) * 4 <= limit or len(text.encode("utf-8", "replace")) <= limit:
+        return text
+    return bounded(text, limit) + CUT

@@ -171,6 +171,13 @@ class Interception(NamedTuple):
     tracestate: str = ""
 
 
+MAX_CONTENT_BYTES = 256 * 1024
+"""Of one prompt, one tool's arguments, one thought, as they are kept. A model's whole answer is seldom as long."""
+
+MAX_ID_CHARACTERS = 256
+"""Of an id or a name that clients and upstreams choose. Anthropic's have about 30."""
+
+
 class UserPrompt(NamedTuple):
     """What a user asked, in the last message of a request."""
 

@@ -343,6 +343,46 @@ def test_a_configuration_is_frozen(load):
         loaded.listen.port = 1
 
 
+@pytest.mark.parametrize("off", ["off", "'off'", "false"])
+def test_off_is_off_as_yaml_reads_it(load, off):
+    providers = f"providers: {{anthropic: {{content: {{prompts: {off}}}}}}}"
+    loaded = load(f"{providers}\nrecords: {{content: {{prompts: full, thoughts: {off}}}}}")
+    content, own = loaded.records.content, loaded.providers["anthropic"].content
+    assert (content.prompts, content.arguments, content.thoughts) == ("full", "off", "off")
+    assert (own.prompts, own.arguments) == ("off", None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "providers: {anthropic: {}}\nrecords: {content: {prompts: hashed}}",
+        "providers: {anthropic: {content: {arguments: hashed}}}",
+        "providers: {anthropic: {}}\nauth: {keys: [{name: a, key: b, content: {thoughts: hashed}}]}",
+    ],
+)
+def test_what_is_hashed_needs_a_key(mistakes, load, text):
+    assert mistakes(text) == ["records.content.hash_key is needed where something is hashed"]
+    keyed = text.replace("content: {prompts: hashed", "content: {hash_key: k, prompts: hashed")
+    if keyed == text:
+        keyed += "\nrecords: {content: {hash_key: k}}"
+    assert load(keyed).records.content.hash_key.get_secret_value() == "k"
+
+
+@pytest.mark.parametrize("word", ["on", "yes", "none", "FULL", "hash"])
+def test_what_is_no_policy_is_refused(mistakes, word):
+    (line,) = mistakes(f"providers: {{anthropic: {{}}}}\nrecords: {{content: {{prompts: {word}}}}}")
+    assert line == "records.content.prompts: should be 'full', 'hashed' or 'off'"
+
+
+@pytest.mark.parametrize(("days", "fine"), [("90", True), ("0.5", True), ("0", False), ("-1", False), (".inf", False)])
+def test_retention(load, mistakes, days, fine):
+    text = f"providers: {{anthropic: {{}}}}\nrecords: {{retention_days: {days}}}"
+    if fine:
+        assert load(text).records.retention_days == float(days)
+    else:
+        assert mistakes(text)[0].startswith("records.retention_days: ")
+
+
 # --- no file --------------------------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from aibridge.content import NOTHING
 from aibridge.dialects import DIALECTS
 from aibridge.faults import FAULT_OF, ErrorKind
 from aibridge.lifecycle import TERMINATION_OF, TRANSITIONS, Cause, Signal, State, Termination
@@ -56,7 +57,7 @@ class SSE:
 
     @staticmethod
     def decoder():
-        return SSEScanner(quiet=MESSAGES.quiet)
+        return SSEScanner(quiet=MESSAGES.quiet(NOTHING))
 
 
 class Frames:
@@ -67,7 +68,7 @@ class Frames:
 
     @staticmethod
     def decoder():
-        return ChunkTranscoder(quiet=MESSAGES.quiet)
+        return ChunkTranscoder(quiet=MESSAGES.quiet(NOTHING))
 
 
 WIRES = pytest.mark.parametrize("wire", [SSE, Frames], ids=["sse", "frames"])

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 from aibridge import jsontext
+from aibridge.content import ContentPolicy
 from aibridge.errors import PayloadError
 from aibridge.faults import ErrorKind
 from aibridge.lifecycle import Signal
-from aibridge.values import Event, Usage, UsageSource
+from aibridge.values import Event, Thought, ToolUse, Usage, UsageSource
 
 
 class Telling(NamedTuple):
@@ -29,6 +30,8 @@ class Observer(Protocol):
     response_model: str
     stop_reason: str
     error: str
+    facts: list[ToolUse | Thought]
+    """What has completed; whoever tells it takes it out."""
     invocation_latency: float | None
     """Seconds that the provider says it took, from the request to the last word; None where it does not say."""
     first_byte_latency: float | None
@@ -62,9 +65,8 @@ class Dialect(Protocol):
     def name(self) -> str:
         """The dialect's name."""
 
-    @property
-    def quiet(self) -> tuple[bytes, ...]:
-        """Templates of events that carry no fact (see `aibridge.wire.SSEScanner`)."""
+    def quiet(self, policy: ContentPolicy) -> tuple[bytes, ...]:
+        """Return templates of the events that carry no fact (see `aibridge.wire.SSEScanner`)."""
 
     @property
     def quiet_event(self) -> str:
@@ -74,8 +76,8 @@ class Dialect(Protocol):
     def ping(self) -> bytes:
         """A whole event that keeps a client waiting and says nothing."""
 
-    def observer(self) -> Observer:
-        """Return a new observer for one answer."""
+    def observer(self, policy: ContentPolicy) -> Observer:
+        """Return a new observer for one answer. It assembles what the policy keeps, and no more."""
 
     def error_event(self, telling: Telling) -> bytes:
         """Return an error as the last event of a stream."""

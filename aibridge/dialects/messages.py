@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from aibridge import jsontext
+from aibridge.content import NOTHING, ContentPolicy, Keep
 from aibridge.dialects.base import Telling, words_of
+from aibridge.dialects.blocks import Blocks
 from aibridge.errors import PayloadError
 from aibridge.faults import ErrorKind
 from aibridge.lifecycle import Signal
-from aibridge.values import Event, Usage, UsageSource
+from aibridge.values import Event, Thought, ToolUse, Usage, UsageSource
 from aibridge.wire import encode_event
 
 _ERROR_TYPES = {
@@ -27,16 +29,33 @@ _ERROR_TYPES = {
     ErrorKind.NOT_SUPPORTED: "not_supported",
 }
 
+_DELTA = "content_block_delta"
+_TEXT = b'{"type":"content_block_delta","index":#,"delta":{"type":"text_delta","text":$}}'
+_ARGUMENTS = b'{"type":"content_block_delta","index":#,"delta":{"type":"input_json_delta","partial_json":$}}'
+_THOUGHTS = b'{"type":"content_block_delta","index":#,"delta":{"type":"thinking_delta","thinking":$}}'
+_QUIET = {
+    (True, True): (_TEXT, _ARGUMENTS, _THOUGHTS),
+    (True, False): (_TEXT, _ARGUMENTS),
+    (False, True): (_TEXT, _THOUGHTS),
+    (False, False): (_TEXT,),
+}
+"""Templates of quiet events, by what is not wanted: arguments, thoughts."""
+
 
 class MessagesObserver:
-    """Learns ids, usage, the stop reason and errors from one answer."""
+    """Learns ids, usage, the stop reason, errors, tool uses and thoughts from one answer."""
 
     __slots__ = (
-        "_counts", "_final", "error", "first_byte_latency", "invocation_latency", "message_id", "response_model",
-        "stop_reason",
+        "_blocks", "_counts", "_final", "error", "facts", "first_byte_latency", "invocation_latency", "message_id",
+        "response_model", "stop_reason",
     )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, policy: ContentPolicy = NOTHING) -> None:
+        self._blocks = Blocks(
+            arguments=policy.arguments is not Keep.OFF,
+            thoughts=policy.thoughts is not Keep.OFF,
+        )
+        self.facts: list[ToolUse | Thought] = self._blocks.facts
         self.message_id = ""
         self.response_model = ""
         self.stop_reason = ""
@@ -48,13 +67,23 @@ class MessagesObserver:
 
     def observe(self, event: Event) -> Signal | None:
         """Learn from one event; see `Observer`."""
+        if event.type == _DELTA:
+            self._blocks.delta(event.data)
+            return None
         fields = _fields_of(event.data)
         kind = event.type or fields.get("type")
-        if kind == "message_start":
+        if kind == "content_block_start":
+            self._blocks.start(fields.get("index"), fields.get("content_block"))
+        elif kind == _DELTA:
+            self._blocks.delta(event.data)
+        elif kind == "content_block_stop":
+            self._blocks.stop(fields.get("index"))
+        elif kind == "message_start":
             self._learn_message(fields.get("message"))
         elif kind == "message_delta":
             self._learn_delta(fields)
         elif kind == "message_stop":
+            self._blocks.stop_all()
             metrics = fields.get("amazon-bedrock-invocationMetrics")
             if isinstance(metrics, dict):
                 self.observe_metrics(metrics)
@@ -76,6 +105,7 @@ class MessagesObserver:
             self.error = words_of(body)
             return Signal.ERROR_EVENT
         self._learn_message(fields)
+        self._blocks.take_whole(body)
         self.stop_reason = _text(fields.get("stop_reason"))
         self._final = bool(self._counts)
         return Signal.LAST_WORD
@@ -142,17 +172,16 @@ class MessagesDialect:
     """The Messages API."""
 
     name = "messages"
-    quiet = (
-        b'{"type":"content_block_delta","index":#,"delta":{"type":"text_delta","text":$}}',
-        b'{"type":"content_block_delta","index":#,"delta":{"type":"input_json_delta","partial_json":$}}',
-        b'{"type":"content_block_delta","index":#,"delta":{"type":"thinking_delta","thinking":$}}',
-    )
-    quiet_event = "content_block_delta"
+    quiet_event = _DELTA
     ping = b'event: ping\ndata: {"type": "ping"}\n\n'
 
-    def observer(self) -> MessagesObserver:
+    def quiet(self, policy: ContentPolicy) -> tuple[bytes, ...]:
+        """Return what the policy needs no look into; text is never looked into."""
+        return _QUIET[policy.arguments is Keep.OFF, policy.thoughts is Keep.OFF]
+
+    def observer(self, policy: ContentPolicy) -> MessagesObserver:
         """Return a new observer for one answer."""
-        return MessagesObserver()
+        return MessagesObserver(policy)
 
     def error_event(self, telling: Telling) -> bytes:
         """Return an error as the last event of a stream."""

@@ -11,7 +11,7 @@ from aibridge.dialects import DIALECTS, Dialect
 from aibridge.errors import RequestRejected
 from aibridge.headers import TOLD_ACTOR, ActorHeaderNames, to_client, to_upstream
 from aibridge.providers.base import Answer, Reading, actor_headers
-from aibridge.providers.reading import read_body
+from aibridge.providers.reading import learn, read_body
 from aibridge.values import (
     ClientRequest,
     Credential,
@@ -54,7 +54,7 @@ class AnthropicProvider:
         body = read_body(request.body)
         _, credential = self._credential(request.headers)
         model = body.model
-        return Reading(model, model, body.streaming, credential)
+        return Reading(model, model, body.streaming, credential, *learn(body, request.headers))
 
     def missing(self, request: ClientRequest) -> Awaitable[object] | None:  # noqa: ARG002 - the contract's
         """Nothing: keys are at hand; see `Provider`."""
@@ -79,9 +79,9 @@ class AnthropicProvider:
         """Return the upstream's answer as it came."""
         return Answer(head.status, to_client(head.headers), body)
 
-    def decoder(self) -> StreamDecoder:
+    def decoder(self, quiet: tuple[bytes, ...]) -> StreamDecoder:
         """Return a scanner that relays whole events, byte for byte."""
-        return SSEScanner(quiet=self.dialect.quiet, max_event_bytes=self.max_event_bytes)
+        return SSEScanner(quiet=quiet, max_event_bytes=self.max_event_bytes)
 
     def response_headers(self, head: ResponseHead) -> Headers:
         """Return the upstream's own headers; see `Provider`."""

@@ -4,7 +4,7 @@ A provider does no network I/O on the event loop; a credential that is fetched e
 """
 
 from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote
 
@@ -24,12 +24,19 @@ from aibridge.values import (
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a request says of itself, learned before anything is rewritten."""
+    """What a request says of itself, learned before anything is rewritten.
+
+    `prompt` is the user's words, empty where nobody asked; `correlating_tool_call_id` the tool call that
+    the request answers; `session_id` the caller's own.
+    """
 
     model: str
     upstream_model: str
     streaming: bool
     credential: Credential
+    prompt: str = field(default="", repr=False)
+    correlating_tool_call_id: str = ""
+    session_id: str = ""
 
 
 class Answer(NamedTuple):
@@ -85,8 +92,8 @@ class Provider(Protocol):
     def passthrough_answer(self, head: ResponseHead, body: bytes) -> Answer:
         """Return the upstream's answer to a request that is relayed only, as the client gets it."""
 
-    def decoder(self) -> StreamDecoder:
-        """Return a new decoder for one streaming answer."""
+    def decoder(self, quiet: tuple[bytes, ...]) -> StreamDecoder:
+        """Return a new decoder for one streaming answer; `quiet` are templates of events that carry no fact."""
 
     def response_headers(self, head: ResponseHead) -> Headers:
         """Return the headers of a good answer as the client gets them; framing is not among them."""

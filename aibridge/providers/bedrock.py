@@ -24,7 +24,7 @@ from aibridge.providers.bedrock_errors import is_final, refusal_of, unpacked
 from aibridge.providers.bedrock_features import FeatureTable, less_of, list_of, version_of
 from aibridge.providers.bedrock_lessons import Lessons
 from aibridge.providers.bedrock_models import ModelNames
-from aibridge.providers.reading import Body, read_body, splice
+from aibridge.providers.reading import Body, learn, read_body, splice
 from aibridge.providers.renewal import CredentialSource
 from aibridge.providers.sigv4 import sign
 from aibridge.values import (
@@ -86,7 +86,7 @@ class BedrockProvider:
         model = self.names.resolve(body.model)
         if not model.strip("."):  # a dot segment would lead to another path
             raise RequestRejected("invalid_request", 400, "model: a model is needed")
-        return Reading(body.model, model, body.streaming, self._credential(request))
+        return Reading(body.model, model, body.streaming, self._credential(request), *learn(body, request.headers))
 
     def missing(self, request: ClientRequest) -> Awaitable[object] | None:
         """Return what fetches the AWS credentials, where good ones are not at hand; see `Provider`."""
@@ -159,12 +159,12 @@ class BedrockProvider:
         status, shown = self.error_answer(head, body)
         return Answer(status, headers, shown)
 
-    def decoder(self) -> StreamDecoder:
+    def decoder(self, quiet: tuple[bytes, ...]) -> StreamDecoder:
         """Return a decoder from frames to the events that Anthropic would have sent, each event's JSON as AWS wrote it.
 
         So `message_stop` keeps AWS's own `amazon-bedrock-invocationMetrics`.
         """
-        return ChunkTranscoder(quiet=self.dialect.quiet, max_frame_bytes=self.max_frame_bytes)
+        return ChunkTranscoder(quiet=quiet, max_frame_bytes=self.max_frame_bytes)
 
     def response_headers(self, head: ResponseHead) -> Headers:
         """Return the upstream's headers, with the media type and the request id as the client's API has them."""

@@ -6,7 +6,11 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from aibridge import jsontext
+from aibridge.callers import client_name, session_id
+from aibridge.dialects.asking import read_asking
+from aibridge.dialects.raw import Raw
 from aibridge.errors import PayloadError, RequestRejected
+from aibridge.values import Headers
 from aibridge.wire import Member, scan_object
 
 _UNFIT_FOR_NAME = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
@@ -14,6 +18,8 @@ _UNFIT_FOR_NAME = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
 _STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*+"|[][{},]', re.DOTALL)
 """Texts, which may hold anything, and the marks outside of them."""
+MAX_USER_ID_BYTES = 4096
+"""Of `metadata.user_id`, where it is looked into. Real ones have some hundred."""
 
 
 class Body(NamedTuple):
@@ -43,6 +49,12 @@ class Body(NamedTuple):
         """Whether `stream` is literally true."""
         return self.value("stream") == b"true"
 
+    def user_id(self) -> str:
+        """Return `metadata.user_id`, or the empty string where there is none that can be one."""
+        metadata = self.value("metadata") or b""
+        member = Raw(metadata, 0, len(metadata)).members("user_id").get("user_id")
+        return "" if member is None or member.size > MAX_USER_ID_BYTES else member.string()
+
 
 def read_body(raw: bytes) -> Body:
     """Scan a request body. Raises `RequestRejected` where it is not a JSON object."""
@@ -50,6 +62,12 @@ def read_body(raw: bytes) -> Body:
         return Body(raw, scan_object(raw))
     except PayloadError as error:
         raise RequestRejected("invalid_json", 400, f"the request body is not a JSON object: {error}") from error
+
+
+def learn(body: Body, headers: Headers) -> tuple[str, str, str]:
+    """Return the last three fields of a `Reading`."""
+    prompt, tool_call_id = read_asking(body.raw, body.members)
+    return prompt, tool_call_id, session_id(client_name(headers), headers, body.user_id)
 
 
 def splice(

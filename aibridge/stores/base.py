@@ -17,15 +17,6 @@ SCHEMA_VERSION = 2
 _OPEN_INDEX = "CREATE INDEX interceptions_open ON interceptions (journal) WHERE ended_at IS NULL"
 """Small at any time: what a dead process left open is found at once."""
 
-MIGRATIONS: dict[int, tuple[str, ...]] = {
-    1: (
-        "ALTER TABLE interceptions ADD COLUMN journal TEXT",
-        _OPEN_INDEX,
-        "CREATE TABLE journals (name TEXT, position BIGINT, PRIMARY KEY (name))",
-    ),
-}
-"""The statements that bring a store from version n to n + 1."""
-
 
 class StoreUnavailable(AibridgeError):
     """The store cannot take anything now: locked, full, away. What was not taken may be offered again."""
@@ -98,7 +89,10 @@ class Column(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table; `key` names the columns that make a row the same row. `more` are statements of its own."""
+    """A table; `key` names the columns that make a row the same row, an index its columns, with commas.
+
+    `more` are statements of its own.
+    """
 
     name: str
     key: tuple[str, ...]
@@ -146,7 +140,15 @@ OPENED_VALUES = (
     Column("user_agent", Type.TEXT, "user_agent"),
     Column("request_bytes", Type.INTEGER, "request_bytes"),
     Column("traceparent", Type.TEXT, "traceparent"),
+    Column("session_id", Type.TEXT, "session_id"),
+    Column("correlating_tool_call_id", Type.TEXT, "correlating_tool_call_id"),
 )
+
+_LINEAGE = (
+    Column("thread_parent_id", Type.TEXT, ""),
+    Column("thread_root_id", Type.TEXT, ""),
+)
+"""Found by the store itself: `LINEAGE`."""
 
 CLOSED_VALUES = (
     Column("ended_at", Type.REAL, "ended_at"),
@@ -184,26 +186,96 @@ _JOURNAL = Column("journal", Type.TEXT, "")
 """Which process held it: the name of its journal. Added by `rows_of`."""
 
 INTERCEPTIONS = Table(
-    "interceptions", ("id",), (*OPENED_VALUES, _JOURNAL, *CLOSED_VALUES), indexes=("started_at",), more=(_OPEN_INDEX,)
+    "interceptions",
+    ("id",),
+    (*OPENED_VALUES, _JOURNAL, *CLOSED_VALUES, *_LINEAGE),
+    indexes=("started_at", "session_id", "thread_root_id"),
+    more=(_OPEN_INDEX,),
 )
-"""One row each. `ended_at` is null while it runs. `error` is null for a completed one."""
+"""One row each. `ended_at` is null while it runs. `error` is null for a completed one.
+
+An interception that answers a tool call belongs to a thread: its parent is the one that called the tool, its root the
+first of them. Both are null for a root, and where the parent is not known.
+"""
 
 ATTEMPTS = Table("attempts", ("interception_id", "number"), (_INTERCEPTION_ID, *ATTEMPT_VALUES))
 
 TOKEN_USAGES = Table("token_usages", ("interception_id",), (_INTERCEPTION_ID, *USAGE_VALUES, *COUNTS_VALUES, _EXTRAS))
 """The provider's own counts; no row where it told none. `extras` is a JSON object of further counts."""
 
+USER_PROMPTS = Table(
+    "user_prompts",
+    ("interception_id",),
+    (
+        _INTERCEPTION_ID,
+        Column("created_at", Type.REAL, ""),
+        Column("prompt", Type.TEXT, ""),
+    ),
+)
+"""What the user asked; no row where nobody did, or it is not kept."""
+
+TOOL_USAGES = Table(
+    "tool_usages",
+    ("interception_id", "number"),
+    (
+        _INTERCEPTION_ID,
+        Column("number", Type.INTEGER, ""),
+        Column("created_at", Type.REAL, ""),
+        Column("message_id", Type.TEXT, ""),
+        Column("tool_call_id", Type.TEXT, ""),
+        Column("tool", Type.TEXT, ""),
+        Column("arguments", Type.TEXT, ""),
+    ),
+    indexes=("tool_call_id, created_at",),
+)
+"""The tools that the model called, in the order of `number`. `arguments` is null where they are not kept."""
+
+MODEL_THOUGHTS = Table(
+    "model_thoughts",
+    ("interception_id", "number"),
+    (
+        _INTERCEPTION_ID,
+        Column("number", Type.INTEGER, ""),
+        Column("created_at", Type.REAL, ""),
+        Column("message_id", Type.TEXT, ""),
+        Column("source", Type.TEXT, ""),
+        Column("thought", Type.TEXT, ""),
+    ),
+)
+"""What the model thought aloud, in the order of `number`."""
+
 JOURNALS = Table(
     "journals", ("name",), (Column("name", Type.TEXT, ""), Column("position", Type.INTEGER, "")),
 )  # fmt: skip
 """How far each journal is in the store."""
 
-TABLES = (INTERCEPTIONS, ATTEMPTS, TOKEN_USAGES, JOURNALS)
+OF_INTERCEPTIONS = (INTERCEPTIONS, ATTEMPTS, TOKEN_USAGES, USER_PROMPTS, TOOL_USAGES, MODEL_THOUGHTS)
+"""Tables whose first column is an interception's id."""
+
+TABLES = (*OF_INTERCEPTIONS, JOURNALS)
+
+LINEAGE = """
+UPDATE interceptions SET (thread_parent_id, thread_root_id) = (
+    SELECT parent.id, coalesce(parent.thread_root_id, parent.id)
+    FROM tool_usages JOIN interceptions AS parent ON parent.id = tool_usages.interception_id
+    WHERE tool_usages.tool_call_id = interceptions.correlating_tool_call_id
+    AND parent.actor_id = interceptions.actor_id AND parent.id < interceptions.id
+    ORDER BY tool_usages.created_at DESC LIMIT 1
+) WHERE id = ? AND thread_parent_id IS NULL AND correlating_tool_call_id IS NOT NULL
+"""
+"""Gives an interception its place in a thread: behind the latest one of the same actor that called the tool.
+
+Only one that began earlier can be its parent, so that threads never close a circle: ids sort by time. Nobody gets into
+another's thread by naming a tool call of theirs.
+"""
 
 # Two more names that rows are written under: interceptions whose beginning is in the store already, and such whose
 # beginning and end are written at once.
 ENDS = "ends"
 WHOLE = "whole"
+
+CORRELATING = [column.name for column in OPENED_VALUES].index("correlating_tool_call_id")
+"""Its place in a row of `OPENED_COLUMNS`."""
 
 OPENED_COLUMNS = (*(column.name for column in OPENED_VALUES), _JOURNAL.name)
 CLOSED_COLUMNS = tuple(column.name for column in CLOSED_VALUES)
@@ -215,5 +287,28 @@ def create_statements(table: Table) -> list[str]:
     columns = [f"{column.name} {column.type}" for column in table.columns]
     primary = f"PRIMARY KEY ({', '.join(table.key)})"
     create = f"CREATE TABLE {table.name} ({', '.join([*columns, primary])})"
-    indexes = [f"CREATE INDEX {table.name}_{name} ON {table.name} ({name})" for name in table.indexes]
+    names = {columns: f"{table.name}_{columns.replace(', ', '_')}" for columns in table.indexes}
+    indexes = [f"CREATE INDEX {name} ON {table.name} ({columns})" for columns, name in names.items()]
     return [create, *indexes, *table.more]
+
+
+_ADDED_IN_2 = ("session_id", "correlating_tool_call_id", "thread_parent_id", "thread_root_id")
+_ID_2, _TIME_2 = "interception_id TEXT", "DOUBLE PRECISION"
+_HEAD_2 = f"{_ID_2}, number BIGINT, created_at {_TIME_2}, message_id TEXT"
+_KEY_2 = "PRIMARY KEY (interception_id, number)"
+
+MIGRATIONS: dict[int, tuple[str, ...]] = {
+    1: (
+        "ALTER TABLE interceptions ADD COLUMN journal TEXT",
+        _OPEN_INDEX,
+        "CREATE TABLE journals (name TEXT, position BIGINT, PRIMARY KEY (name))",
+        *(f"ALTER TABLE interceptions ADD COLUMN {name} TEXT" for name in _ADDED_IN_2),
+        "CREATE INDEX interceptions_session_id ON interceptions (session_id)",
+        "CREATE INDEX interceptions_thread_root_id ON interceptions (thread_root_id)",
+        f"CREATE TABLE user_prompts ({_ID_2}, created_at {_TIME_2}, prompt TEXT, PRIMARY KEY (interception_id))",
+        f"CREATE TABLE tool_usages ({_HEAD_2}, tool_call_id TEXT, tool TEXT, arguments TEXT, {_KEY_2})",
+        "CREATE INDEX tool_usages_tool_call_id_created_at ON tool_usages (tool_call_id, created_at)",
+        f"CREATE TABLE model_thoughts ({_HEAD_2}, source TEXT, thought TEXT, {_KEY_2})",
+    ),
+}
+"""The statements that bring a store from version n to n + 1. Written out: `TABLES` goes on, what they did does not."""

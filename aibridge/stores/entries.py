@@ -18,26 +18,33 @@ from aibridge.stores.base import (
     COUNTS_VALUES,
     ENDS,
     INTERCEPTIONS,
+    MODEL_THOUGHTS,
     OPENED_VALUES,
     TABLES,
     TOKEN_USAGES,
+    TOOL_USAGES,
     USAGE_VALUES,
+    USER_PROMPTS,
     WHOLE,
     Column,
     LeftOpen,
     Rows,
 )
-from aibridge.text import bounded
+from aibridge.text import CUT, bounded
 from aibridge.values import (
+    MAX_CONTENT_BYTES,
     Actor,
     Attempt,
     Credential,
     CredentialKind,
     Evidence,
     Interception,
+    Learned,
     Outcome,
+    ToolUse,
     Usage,
     UsageSource,
+    UserPrompt,
 )
 
 MAX_TEXT_BYTES = 1024
@@ -97,6 +104,27 @@ def entry(at: float, parts: Sequence[Part]) -> bytes:
     if len(text) <= MAX_TEXT_BYTES and b"\\" not in text:
         return text
     return dumps((at, *(part if isinstance(part, str) else [_storable(value) for value in part] for part in parts)))
+
+
+def learned_parts(
+    interception: Interception, fact: Learned, message_id: str, number: int, at: float
+) -> tuple[Part, ...]:
+    """Return what an entry says of a fact of the content. `number` tells it from the interception's others."""
+    head = (interception.id, number, at, _storable(message_id))
+    if isinstance(fact, UserPrompt):
+        return USER_PROMPTS.name, (interception.id, at, _content(fact.text))
+    if isinstance(fact, ToolUse):
+        return TOOL_USAGES.name, (*head, _storable(fact.id), _storable(fact.name), _content(fact.arguments))
+    return MODEL_THOUGHTS.name, (*head, _storable(fact.source), _content(fact.text))
+
+
+def content_entry(at: float, parts: Sequence[Part]) -> bytes:
+    """Return an entry of the journal whose texts have their bounds already. Raises `PayloadError`."""
+    return dumps((at, *parts))
+
+
+def _content(text: str) -> str:
+    return bounded(text, MAX_CONTENT_BYTES + len(CUT.encode()))
 
 
 def _count(value: int | None) -> int | None:
@@ -201,6 +229,8 @@ def left_open(row: Mapping[str, Any]) -> LeftOpen:
             user_agent=said["user_agent"],
             request_bytes=said["request_bytes"] or 0,
             traceparent=said["traceparent"],
+            session_id=said["session_id"],
+            correlating_tool_call_id=said["correlating_tool_call_id"],
         ),
         Evidence(
             terminal_event_seen=bool(said["terminal_event_seen"]),

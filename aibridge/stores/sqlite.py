@@ -6,7 +6,7 @@ How far a journal is read is written in the same transaction, so that after such
 """
 
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
@@ -14,14 +14,21 @@ from typing import Any
 
 from aibridge.stores.base import (
     CLOSED_COLUMNS,
+    CORRELATING,
     ENDS,
     EVIDENCE_COLUMNS,
     INTERCEPTIONS,
     JOURNALS,
+    LINEAGE,
     MIGRATIONS,
+    MODEL_THOUGHTS,
+    OF_INTERCEPTIONS,
     OPENED_COLUMNS,
     SCHEMA_VERSION,
     TABLES,
+    TOKEN_USAGES,
+    TOOL_USAGES,
+    USER_PROMPTS,
     WHOLE,
     LeftOpen,
     Row,
@@ -38,6 +45,8 @@ Connection = sqlite3.Connection
 _BUSY_TIMEOUT_MS = 1000
 """How long SQLite itself waits for another writer, before the recorder's own patience begins."""
 
+PRUNED_AT_ONCE = 200
+"""Interceptions deleted in one transaction: some 10 ms of work."""
 
 _CHECKPOINT_PAGES = 4000
 """Of the write-ahead log, 16 MB, before SQLite copies them into the file: most pages change many times until then."""
@@ -124,10 +133,17 @@ class SQLiteStore:
                 with self._transaction():
                     for name, insert in _INSERTS.items():
                         insert.run(self._db, rows.get(name, ()))
+                    self._find_threads(rows)
                     _INSERTS[JOURNALS.name].run(self._db, [[journal, position]])
             finally:
                 if durable:
                     self._db.execute("PRAGMA synchronous = NORMAL")
+
+    def _find_threads(self, rows: Rows) -> None:
+        """Give each interception that answers a tool call its place; again at its end, should it have had none."""
+        begun = [row[0] for name in (INTERCEPTIONS.name, WHOLE) for row in rows.get(name, ()) if row[CORRELATING]]
+        for interception_id in sorted([*begun, *(row[0] for row in rows.get(ENDS, ()))]):
+            self._db.execute(LINEAGE, (interception_id,))
 
     def position(self, journal: str) -> int:
         """Return how far a journal is read; 0 where nothing is."""
@@ -218,8 +234,20 @@ def reading(path: str | Path) -> Iterator[sqlite3.Connection]:
     """
     with _translated(Path(path)), closing(sqlite3.connect(f"{Path(path).resolve().as_uri()}?mode=ro", uri=True)) as db:
         db.row_factory = sqlite3.Row
+        db.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+        version: int = db.execute("PRAGMA user_version").fetchone()[0]
+        if version != SCHEMA_VERSION:
+            text = f"{path}: is of version {version}; this program reads version {SCHEMA_VERSION}"
+            raise StoreRefused(text)
         db.execute("BEGIN")
         yield db
+
+
+@contextmanager
+def querying(path: str | Path) -> Iterator[Callable[[str, Sequence[Any]], list[dict[str, Any]]]]:
+    """Open a store for reading only, as `reading` does, and give a function that runs a query: rows by column."""
+    with reading(path) as db:
+        yield lambda text, values: [dict(row) for row in db.execute(text, values)]
 
 
 def read_interception(path: str | Path, interception_id: str) -> dict[str, Any]:
@@ -237,3 +265,44 @@ def read_interception(path: str | Path, interception_id: str) -> dict[str, Any]:
         )
         row = db.execute(query, (interception_id,)).fetchone()
         return dict(row) if row is not None else {}
+
+
+def prune(path: str | Path, before: float, most: int = PRUNED_AT_ONCE) -> int:
+    """Delete interceptions that began before a time, with all that belongs to them. Returns how many were deleted.
+
+    One that has no end yet stays: its end, when it is told, finds its beginning here.
+    Content of interceptions that are not there themselves (their records were lost) is deleted by its own age, and
+    counted like one. What was deleted is overwritten in the file; the log beside it is overwritten as it is used again.
+
+    Args:
+        path: the file. A gateway may write to it meanwhile.
+        before: UTC seconds.
+        most: deleted by one call, in one transaction: a writer waits no longer than that takes.
+    """
+    with _translated(Path(path)), closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+        db.execute("PRAGMA secure_delete = ON")
+        old = "SELECT id FROM interceptions WHERE started_at < ? AND ended_at IS NOT NULL ORDER BY started_at LIMIT ?"
+        ids = [row[0] for row in db.execute(old, (before, most))]
+        for name, time in _ORPHANS:  # looked for outside of the transaction: it takes a walk through the table
+            if len(ids) < most:
+                ids += [
+                    row[0] for row in db.execute(_ORPHANS_OF.format(table=name, time=time), (before, most - len(ids)))
+                ]
+        if ids:
+            marks = ", ".join("?" for _ in ids)
+            db.execute("BEGIN IMMEDIATE")
+            for table in OF_INTERCEPTIONS:
+                db.execute(f"DELETE FROM {table.name} WHERE {table.key[0]} IN ({marks})", ids)  # noqa: S608
+            db.execute("COMMIT")
+        return len(set(ids))
+
+
+_ORPHANS = (
+    ("attempts", "started_at"),
+    *((table.name, "created_at") for table in (TOKEN_USAGES, USER_PROMPTS, TOOL_USAGES, MODEL_THOUGHTS)),
+)
+_ORPHANS_OF = (
+    "SELECT DISTINCT interception_id FROM {table} WHERE {time} < ?"
+    " AND NOT EXISTS (SELECT 1 FROM interceptions WHERE id = interception_id) LIMIT ?"
+)

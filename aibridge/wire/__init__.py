@@ -18,6 +18,7 @@ if _compiled:
             FrameDecoder,
             Member,
             SSEScanner,
+            element_start,
             encode_event,
             encode_frame,
             scan_object,
@@ -34,6 +35,7 @@ if not _compiled:
     from aibridge.jsontext import Member
     from aibridge.wire.eventstream import FrameDecoder, encode_frame
     from aibridge.wire.jsonscan import scan_object
+    from aibridge.wire.jsontail import element_start
     from aibridge.wire.sse import SSEScanner, encode_event
     from aibridge.wire.transcode import ChunkTranscoder
 
@@ -45,6 +47,7 @@ __all__ = [
     "FrameDecoder",
     "Member",
     "SSEScanner",
+    "element_start",
     "encode_event",
     "encode_frame",
     "scan_object",

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aibridge.content import NOTHING
 from aibridge.dialects import DIALECTS, Telling, words_of
 from aibridge.faults import ErrorKind
 from aibridge.lifecycle import Signal
@@ -17,7 +18,7 @@ MESSAGES = DIALECTS["messages"]
 
 def observe(*events):
     """Return an observer that saw these events, and its last answer. An event is its fields, or (type, bytes)."""
-    observer, answer = MESSAGES.observer(), None
+    observer, answer = MESSAGES.observer(NOTHING), None
     for event in events:
         kind, data = event if isinstance(event, tuple) else (event.get("type", ""), json.dumps(event).encode())
         answer = observer.observe(Event(kind, data, 0))
@@ -259,7 +260,7 @@ def test_the_event_line_wins_over_the_type_inside():
 
 
 def test_a_body():
-    observer = MESSAGES.observer()
+    observer = MESSAGES.observer(NOTHING)
     body = {
         "id": "msg_2",
         "type": "message",
@@ -275,18 +276,18 @@ def test_a_body():
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"5", b"null", b'"x"', b"{", b"<html>", b'{"a":NaN}', b"{}{}", b"\xff"])
 def test_a_body_that_is_not_the_json_promised(body):
-    assert MESSAGES.observer().observe_body(body) is Signal.BAD_PAYLOAD
+    assert MESSAGES.observer(NOTHING).observe_body(body) is Signal.BAD_PAYLOAD
 
 
 def test_a_body_without_usage_has_none():
-    observer = MESSAGES.observer()
+    observer = MESSAGES.observer(NOTHING)
     assert observer.observe_body(b'{"id":5,"usage":"x","stop_reason":null}') is Signal.LAST_WORD
     assert observer.usage_source() is UsageSource.NONE
     assert (observer.message_id, observer.stop_reason) == ("", "")
 
 
 def test_an_error_object_in_a_good_answer():
-    observer = MESSAGES.observer()
+    observer = MESSAGES.observer(NOTHING)
     body = b'{"type":"error","error":{"type":"api_error","message":"broke"}}'
     assert observer.observe_body(body) is Signal.ERROR_EVENT
     assert observer.error == "api_error: broke"

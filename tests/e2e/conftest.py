@@ -49,6 +49,7 @@ class Outcomes:
     """The fifth book's stand-in, until there is a breaker: a listener that keeps every outcome."""
 
     opened_ids: list = field(default_factory=list)
+    facts: list = field(default_factory=list)
     attempts: list = field(default_factory=list)
     ended: list = field(default_factory=list)
     news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -58,7 +59,8 @@ class Outcomes:
         self.news.set()
 
     def learned(self, _interception, fact, message_id):
-        pass
+        self.facts.append((fact, message_id))
+        self.news.set()
 
     def attempted(self, _interception, attempt):
         self.attempts.append(attempt)
@@ -67,9 +69,9 @@ class Outcomes:
         self.ended.append((interception, outcome))
         self.news.set()
 
-    async def wait(self, *, opened=0, ended=0):
+    async def wait(self, *, opened=0, ended=0, facts=0):
         async with asyncio.timeout(PATIENCE):
-            while len(self.opened_ids) < opened or len(self.ended) < ended:
+            while len(self.opened_ids) < opened or len(self.ended) < ended or len(self.facts) < facts:
                 self.news.clear()
                 await self.news.wait()
 

@@ -21,7 +21,7 @@ from wire_kit import EVENTS, QUIET, chunk_frame, chunk_payload, exception_frame,
 
 from aibridge import _speedups as compiled
 from aibridge.errors import CorruptFrame, CorruptPayload, PayloadError, TruncatedEvent, TruncatedFrame, WireError
-from aibridge.wire import eventstream, jsonscan, sse, transcode
+from aibridge.wire import eventstream, jsonscan, jsontail, sse, transcode
 
 DOCUMENTED = (
     CorruptFrame,  # a checksum, a length or a header is wrong; an event is over the limit
@@ -83,7 +83,7 @@ def run(seconds, seed):
 def run_case(case):
     """Run one case on both twins; return how it ended: "accepted", or the name of the error."""
     dice = random.Random(case)
-    target = dice.choice((frames, transcoded, transcoded, scanned, scanned, members, encoded))
+    target = dice.choice((frames, transcoded, transcoded, scanned, scanned, members, from_end, encoded))
     pure, twin = target(dice)
     if pure != twin:
         raise Disagreement(f"{target.__name__}\npure:     {pure}\ncompiled: {twin}")
@@ -111,6 +111,24 @@ def members(dice):
     body = b'{"a":%b,"b" : [%b] }' % (dice.choice(EVENTS), dice.choice(EVENTS))
     body = mutated(dice, body, dice.randint(0, 3))
     return [[ending(lambda module=module: module.scan_object(body))] for module in (jsonscan, compiled)]
+
+
+def from_end(dice):
+    """Walk an array of events from its end, each event's members too."""
+    text = b"[%b]" % b", ".join(dice.choice(EVENTS) for _ in range(dice.randint(0, 6)))
+    return [[("accepted", places_from_end(module, text, 0, len(text) - 1))] for module in (jsontail, compiled)]
+
+
+def places_from_end(module, text, begin, end):
+    places = []
+    while end > begin:
+        start = module.element_start(text, begin, end)
+        places.append(start)
+        opening = text.find(b"{", start, end)
+        if opening >= 0 and begin == 0:
+            places += places_from_end(module, text, opening, text.rindex(b"}", opening, end))
+        end = start - 1
+    return places
 
 
 def encoded(dice):

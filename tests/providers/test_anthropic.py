@@ -2,6 +2,7 @@
 
 import pytest
 
+from aibridge.content import NOTHING
 from aibridge.dialects import DIALECTS
 from aibridge.errors import RequestRejected
 from aibridge.providers.anthropic import AnthropicProvider
@@ -166,7 +167,7 @@ def test_answers_come_back_as_they_are(provider):
 
 
 def test_the_decoder_relays_and_is_bounded(provider):
-    decoder = provider().decoder()
+    decoder = provider().decoder(DIALECTS["messages"].quiet(NOTHING))
     assert isinstance(decoder, SSEScanner)
     delta = b'data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"x"}}\n\n'
     assert decoder.feed_data(delta) == (delta, [], 1)

@@ -470,7 +470,7 @@ def test_an_answer_that_says_nothing_of_itself():
 
 
 def test_the_decoder():
-    assert isinstance(build().decoder(), ChunkTranscoder)
+    assert isinstance(build().decoder(()), ChunkTranscoder)
 
 
 @pytest.mark.parametrize(

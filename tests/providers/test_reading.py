@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aibridge.errors import RequestRejected
-from aibridge.providers.reading import read_body, splice, without
+from aibridge.providers.reading import learn, read_body, splice, without
 
 
 @pytest.mark.parametrize(
@@ -144,3 +144,36 @@ def test_splice_puts_a_value_in_the_place_of_another():
     raw = b'{ "a" : 1 ,"b":{"c":[ ]}, "d":3}'
     result = splice(read_body(raw), drop=frozenset({"d"}), replace={"b": b"2", "none": b"5"}, add={"e": b"4"})
     assert result == b'{"a" : 1,"b":2,"e":4}'
+
+
+# what the body and the headers tell together
+
+CLAUDE_CODE = ((b"user-agent", b"claude-cli/2.1.330 (external, sdk-cli)"),)
+
+
+def test_learns_prompt_tool_call_and_session():
+    content = [{"type": "tool_result", "tool_use_id": "toolu_1", "content": "x"}, {"type": "text", "text": "go on"}]
+    messages = [{"role": "user", "content": content}]
+    user_id = json.dumps({"device_id": "d", "session_id": "s-1"})
+    body = json.dumps({"messages": messages, "metadata": {"user_id": user_id, "x": 1}}).encode()
+    assert learn(read_body(body), CLAUDE_CODE) == ("go on", "toolu_1", "s-1")
+    assert learn(read_body(body), ()) == ("go on", "toolu_1", "")
+    session = (b"x-claude-code-session-id", b"s-2")
+    assert learn(read_body(body), (*CLAUDE_CODE, session)) == ("go on", "toolu_1", "s-2")
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        b"null",
+        b"5",
+        b"[]",
+        b"{}",
+        b'{"user_id":5}',
+        b'"user_id"',
+        b'{"user_id":null}',
+        b'{"user_id":"_session_%b"}' % (b"x" * 5000),
+    ],
+)
+def test_metadata_of_odd_shape_has_no_session(metadata):
+    assert learn(read_body(b'{"metadata":%b}' % metadata), CLAUDE_CODE) == ("", "", "")

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -10,8 +11,17 @@ from aibridge.errors import AibridgeError
 from aibridge.lifecycle import TERMINATION_OF, Cause, Health
 from aibridge.stores import base
 from aibridge.stores.base import StoreRefused, StoreUnavailable
-from aibridge.stores.entries import attempted_parts, closed_parts, crashed, entry, opened_parts, rows_of
-from aibridge.stores.sqlite import SQLiteStore
+from aibridge.stores.entries import (
+    attempted_parts,
+    closed_parts,
+    content_entry,
+    crashed,
+    entry,
+    learned_parts,
+    opened_parts,
+    rows_of,
+)
+from aibridge.stores.sqlite import SQLiteStore, prune, read_interception
 from aibridge.values import (
     Actor,
     Attempt,
@@ -20,8 +30,11 @@ from aibridge.values import (
     Evidence,
     Interception,
     Outcome,
+    Thought,
+    ToolUse,
     Usage,
     UsageSource,
+    UserPrompt,
 )
 
 INTERCEPTION = Interception(
@@ -151,6 +164,10 @@ OPENED_ROW = {
     "request_bytes": 321,
     "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     "journal": "journal-1",
+    "session_id": None,
+    "correlating_tool_call_id": None,
+    "thread_parent_id": None,
+    "thread_root_id": None,
 }
 
 EVIDENCE_ROW = {
@@ -240,6 +257,220 @@ def test_attempts(store, rows):
     assert other["number"] == 2
 
 
+# content
+
+
+def learned(interception, fact, message_id, number, at):
+    return content_entry(at, learned_parts(interception, fact, message_id, number, at))
+
+
+def facts_of(interception, at=1_700_000_000.25):
+    return [
+        learned(interception, UserPrompt("hello"), "", 3, at),
+        learned(interception, Thought("hm", "thinking"), "msg_1", 4, at + 0.75),
+        learned(interception, ToolUse("toolu_1", "Read", '{"path":"/x"}'), "msg_1", 5, at + 1.25),
+        learned(interception, ToolUse("toolu_2", "Read", ""), "msg_1", 6, at + 1.5),
+    ]
+
+
+FACTS = facts_of(INTERCEPTION)
+
+
+@pytest.mark.parametrize("batches", [[FACTS], [[fact] for fact in FACTS], [FACTS, FACTS]], ids=["1", "each", "twice"])
+def test_facts_of_the_content(store, rows, batches):
+    for batch in batches:
+        write(store, *batch)
+    head = {"interception_id": INTERCEPTION.id}
+    assert rows("user_prompts") == [head | {"created_at": 1_700_000_000.25, "prompt": "hello"}]
+    assert rows("model_thoughts") == [
+        head
+        | {"number": 4, "created_at": 1_700_000_001.0, "message_id": "msg_1", "source": "thinking", "thought": "hm"}
+    ]
+    head |= {"message_id": "msg_1", "tool": "Read"}
+    assert rows("tool_usages") == [
+        head | {"number": 5, "created_at": 1_700_000_001.5, "tool_call_id": "toolu_1", "arguments": '{"path":"/x"}'},
+        head | {"number": 6, "created_at": 1_700_000_001.75, "tool_call_id": "toolu_2", "arguments": None},
+    ]
+
+
+def test_facts_of_any_text(store, rows):
+    long = "é" * 131_072 + " […cut]"
+    write(store, learned(INTERCEPTION, UserPrompt(long), "", 1, 1.0))
+    write(store, learned(INTERCEPTION, ToolUse("\ud800", "\0", "\udfff\0"), "m" * 5000, 1, 1.0))
+    assert rows("user_prompts")[0]["prompt"] == long
+    [tool] = rows("tool_usages")
+    assert (tool["tool_call_id"], tool["tool"], tool["arguments"]) == ("?", "\0", "?\0")
+    assert tool["message_id"] == "m" * 1024
+
+
+# threads
+
+
+def turn(number, answers="", actor="alice", calls=()):
+    """Return the records of an interception that answers a tool call, and calls tools itself."""
+    one = INTERCEPTION._replace(
+        id=f"0198c0de-{number:04}", correlating_tool_call_id=answers, actor=Actor(actor), started_at=float(number)
+    )
+    tools = [learned(one, ToolUse(call, "Read", ""), "", place, number + 0.5) for place, call in enumerate(calls)]
+    return [opened(one), *tools, closed(one, OUTCOME)]
+
+
+def lineage(rows):
+    short = {None: None} | {f"0198c0de-{number:04}": number for number in range(20)}
+    return {
+        short[row["id"]]: (short[row["thread_parent_id"]], short[row["thread_root_id"]])
+        for row in rows("interceptions")
+    }
+
+
+THREAD = [turn(1, calls=["a", "b"]), turn(2, "b", calls=["c"]), turn(3, "c"), turn(4, calls=["d"]), turn(5, "d")]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_threads(store, rows, together):
+    records = [record for one in THREAD for record in one]
+    for batch in [records] if together else [[record] for record in records]:
+        write(store, *batch)
+    assert lineage(rows) == {1: (None, None), 2: (1, 1), 3: (2, 1), 4: (None, None), 5: (4, 4)}
+
+
+def test_the_latest_caller_is_the_parent(store, rows):
+    for one in (turn(1, calls=["a"]), turn(2, calls=["a"]), turn(3, "a")):
+        write(store, *one)
+    assert lineage(rows)[3] == (2, 2)
+
+
+def test_a_tool_call_that_nobody_made_begins_a_thread(store, rows):
+    write(store, *turn(1, "nowhere", calls=["x"]), *turn(2, "x"))
+    assert lineage(rows) == {1: (None, None), 2: (1, 1)}
+
+
+def test_nobody_gets_into_anothers_thread(store, rows):
+    write(store, *turn(1, calls=["a"]), *turn(2, "a", actor="mallory"))
+    assert lineage(rows)[2] == (None, None)
+
+
+def test_threads_close_no_circle(store, rows):
+    write(store, *turn(1, "b", calls=["a"]), *turn(2, "a", calls=["b", "a"]))
+    assert lineage(rows) == {1: (None, None), 2: (1, 1)}
+    write(store, *turn(1, "b"))
+    assert lineage(rows) == {1: (None, None), 2: (1, 1)}
+
+
+def test_a_parent_that_is_written_late_is_found_at_the_end(store, rows):
+    """As where two processes write into one file."""
+    first, last = turn(2, "a")
+    write(store, first)
+    write(store, *turn(1, calls=["a"]))
+    assert lineage(rows)[2] == (None, None)
+    write(store, last)
+    assert lineage(rows)[2] == (1, 1)
+
+
+# deleting
+
+
+def everything(number, started_at):
+    one = INTERCEPTION._replace(id=str(number), started_at=started_at)
+    attempt = attempted(one, ATTEMPT._replace(started_at=started_at))
+    return [opened(one), *facts_of(one, started_at), attempt, closed(one, OUTCOME)]
+
+
+def test_what_is_old_is_deleted_a_little_at_a_time(store, path, rows):
+    for number in range(10):
+        write(store, *everything(number, 100.0 + number))
+    assert [prune(path, 107.0, most=3) for _ in range(4)] == [3, 3, 1, 0]
+    for table in base.OF_INTERCEPTIONS:
+        assert {row[table.key[0]] for row in rows(table.name)} == {"7", "8", "9"}, table.name
+
+
+def test_what_has_not_ended_stays_and_is_whole_at_its_end(store, path, rows):
+    first, *others, last = everything(1, 100.0)
+    write(store, first, *others)
+    assert prune(path, 200.0) == 0
+    write(store, last)
+    [row] = rows("interceptions")
+    assert (row["started_at"], row["ended_at"]) == (100.0, OUTCOME.ended_at)
+    assert prune(path, 200.0) == 1
+
+
+def test_what_belongs_to_nothing_is_deleted_by_its_own_age(store, path, rows):
+    write(store, *everything(1, 100.0)[1:-1])
+    write(store, *everything(2, 200.0)[1:-1])
+    write(store, *everything(3, 200.0))
+    assert prune(path, 150.0) == 1
+    assert prune(path, 150.0) == 0
+    for table in (base.ATTEMPTS, base.USER_PROMPTS, base.TOOL_USAGES, base.MODEL_THOUGHTS):
+        assert {row["interception_id"] for row in rows(table.name)} == {"2", "3"}
+
+
+def test_what_was_deleted_is_in_the_file_no_more(path):
+    with closing(SQLiteStore(path)) as store:
+        secret = learned(INTERCEPTION._replace(id="1"), Thought("a secret thought", "x"), "", 99, 100.0)
+        write(store, *everything(1, 100.0), secret)
+    assert b"a secret thought" in path.read_bytes()
+    assert prune(path, 200.0) == 1
+    assert [file.name for file in path.parent.iterdir()] == [path.name]  # no log beside it either
+    assert b"a secret thought" not in path.read_bytes()
+
+
+def test_deleting_waits_for_no_reader_and_for_one_writer(monkeypatch, store, path, rows):
+    monkeypatch.setattr("aibridge.stores.sqlite._BUSY_TIMEOUT_MS", 1)
+    write(store, *everything(1, 100.0))
+    store._db.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnavailable, match="locked"):
+        prune(path, 200.0)
+    store._db.execute("ROLLBACK")
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM interceptions").fetchone()
+        assert prune(path, 200.0) == 1
+    assert rows("interceptions") == []
+
+
+# versions
+
+VERSION_1 = (Path(__file__).parent / "version_1.sql").read_text()
+
+
+@pytest.fixture
+def version_1(path):
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(VERSION_1)
+    return path
+
+
+def schema(path):
+    with closing(sqlite3.connect(path)) as db:
+        tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY 1")]
+        columns = {name: sorted(row[1:] for row in db.execute(f"PRAGMA table_info({name})")) for name in tables}
+        indexes = db.execute("SELECT tbl_name, sql FROM sqlite_master WHERE type = 'index' ORDER BY name").fetchall()
+        return columns, indexes
+
+
+def test_a_file_of_version_1_becomes_as_a_new_one_is(version_1, tmp_path):
+    SQLiteStore(version_1).close()
+    SQLiteStore(tmp_path / "new.db").close()
+    assert schema(version_1) == schema(tmp_path / "new.db")
+
+
+def test_a_file_of_version_1_keeps_what_it_has_and_takes_more(version_1):
+    with closing(SQLiteStore(version_1)) as store:
+        old = read_interception(version_1, INTERCEPTION.id)
+        assert (old["client"], old["output_tokens"], old["session_id"]) == ("Claude Code", 20, None)
+        running = INTERCEPTION._replace(id=INTERCEPTION.id[:-1] + "2")
+        write(store, closed(running, OUTCOME), facts_of(running)[0])
+        assert read_interception(version_1, running.id)["termination"] == "completed"
+        assert store._db.execute("SELECT prompt FROM user_prompts").fetchall() == [("hello",)]
+        assert store.journals_left_open() == []
+
+
+def test_a_reader_says_of_which_version_a_file_is(version_1):
+    with pytest.raises(StoreRefused, match="is of version 1"):
+        read_interception(version_1, INTERCEPTION.id)
+
+
 def test_what_clients_and_upstreams_choose_is_bounded(store, rows):
     interception = INTERCEPTION._replace(model="ü" * 5000, user_agent="\udcff")
     outcome = OUTCOME._replace(usage=Usage(10**30, -(10**30)))
@@ -323,39 +554,6 @@ def test_an_older_file_is_migrated(path, monkeypatch):
         assert store._db.execute("SELECT one, two FROM interceptions").fetchall() == []
         assert store._db.execute("PRAGMA user_version").fetchone() == (newer,)
     SQLiteStore(path).close()
-
-
-VERSION_1 = """
-CREATE TABLE interceptions (id TEXT, started_at DOUBLE PRECISION, actor_id TEXT, actor_name TEXT, credential_kind TEXT,
-    credential_hint TEXT, provider TEXT, provider_kind TEXT, dialect TEXT, route TEXT, request_path TEXT, method TEXT,
-    model TEXT, upstream_model TEXT, streaming BIGINT, client TEXT, user_agent TEXT, request_bytes BIGINT,
-    traceparent TEXT, ended_at DOUBLE PRECISION, duration DOUBLE PRECISION, termination TEXT, cause TEXT, error TEXT,
-    terminal_event_seen BIGINT, last_event TEXT, events BIGINT, bytes_in BIGINT, bytes_out BIGINT, http_status BIGINT,
-    upstream_request_id TEXT, time_to_first_event DOUBLE PRECISION, message_id TEXT, response_model TEXT,
-    stop_reason TEXT, usage_source TEXT, PRIMARY KEY (id));
-CREATE INDEX interceptions_started_at ON interceptions (started_at);
-CREATE TABLE attempts (interception_id TEXT, number BIGINT, origin TEXT, started_at DOUBLE PRECISION,
-    duration DOUBLE PRECISION, termination TEXT, cause TEXT, error TEXT, terminal_event_seen BIGINT, last_event TEXT,
-    events BIGINT, bytes_in BIGINT, bytes_out BIGINT, http_status BIGINT, upstream_request_id TEXT,
-    time_to_first_event DOUBLE PRECISION, PRIMARY KEY (interception_id, number));
-CREATE TABLE token_usages (interception_id TEXT, created_at DOUBLE PRECISION, message_id TEXT, usage_source TEXT,
-    input_tokens BIGINT, output_tokens BIGINT, cache_read_input_tokens BIGINT, cache_creation_input_tokens BIGINT,
-    extras TEXT, PRIMARY KEY (interception_id));
-INSERT INTO interceptions (id, started_at) VALUES ('old', 1.0);
-PRAGMA user_version = 1;
-"""
-
-
-def test_a_file_of_version_1_is_brought_up_to_date(path):
-    path.parent.mkdir()
-    with closing(sqlite3.connect(path)) as db:
-        db.executescript(VERSION_1)
-    with closing(SQLiteStore(path)) as store:
-        write(store, opened(INTERCEPTION), attempted(INTERCEPTION, ATTEMPT), closed(INTERCEPTION, OUTCOME))
-        assert store.journals_left_open() == [""]
-        assert [left.interception.id for left in store.left_open("")] == ["old"]
-        migrated = {row[1] for row in store._db.execute("PRAGMA table_info(interceptions)")}
-    assert migrated == {column.name for column in base.INTERCEPTIONS.columns}
 
 
 def test_a_migration_that_fails_leaves_the_file_as_it_was(path, monkeypatch):

@@ -22,6 +22,7 @@ HOMES = {
     "encode_event": "aibridge.wire.sse",
     "ChunkTranscoder": "aibridge.wire.transcode",
     "scan_object": "aibridge.wire.jsonscan",
+    "element_start": "aibridge.wire.jsontail",
     "Member": "aibridge.jsontext",
 }
 
@@ -37,6 +38,7 @@ class Wire:
     encode_event: Any
     ChunkTranscoder: Any
     scan_object: Any
+    element_start: Any
     Member: Any
 
     def __repr__(self) -> str:

@@ -20,6 +20,27 @@ from wire_strategies import (
 pytestmark = pytest.mark.compiled
 
 
+def in_string(text, at):
+    """Whether a place of valid JSON is inside a string."""
+    before = text[:at].replace(b"\\\\", b"").replace(b'\\"', b"")
+    return before.count(b'"') % 2 == 1
+
+
+def from_end(wire, text, begin):
+    """Yield what `element_start` says, from the end of the array or object at `begin` to its begin."""
+    end = begin + 1
+    depth = 1
+    while depth:
+        if not in_string(text, end):
+            depth += (text[end] in b"[{") - (text[end] in b"]}")
+        end += 1
+    end -= 1
+    while end > begin:
+        start = wire.element_start(text, begin, end)
+        yield start
+        end = start - 1
+
+
 def same(twins, chunks, make, **kwargs):
     pure, compiled = (transcript(make(wire)(**kwargs), chunks) for wire in twins)
     assert pure == compiled
@@ -64,6 +85,16 @@ def test_templates(twins, text):
 def test_scan_object(twins, text):
     pure, compiled = (said(lambda wire=wire: wire.scan_object(text)) for wire in twins)
     assert pure == compiled
+
+
+@given(json_texts(), st.data())
+@settings(max_examples=400)
+def test_element_start(twins, text, data):
+    brackets = [at for at, byte in enumerate(text) if byte in b"[{" and not in_string(text, at)]
+    if brackets:
+        begin = data.draw(st.sampled_from(brackets))
+        pure, compiled = (list(from_end(wire, text, begin)) for wire in twins)
+        assert pure == compiled
 
 
 @given(st.integers(505, 520), st.sampled_from([b'{"a":', b"[", b'{"\\"{":[']), st.sampled_from([b"0", b'"\\ud800"']))

@@ -36,6 +36,8 @@ def everything():
         attempt(lambda: make(quiet=(b"{}", b"{")))
     for body in BODIES:
         attempt(wire.scan_object, body)
+        attempt(wire.element_start, body, 0, len(body))
+        attempt(wire.element_start, body, 0, len(body) + 1)
     attempt(wire.encode_event, "x", b"a\\nb")
     attempt(wire.encode_event, "\\n", b"a")
     attempt(wire.encode_frame, {"a": 1, "b": b"x", "c": True, "d": "e"}, b"payload")

@@ -10,7 +10,7 @@ import pytest
 pytestmark = pytest.mark.compiled
 
 CLASSES = ("FrameDecoder", "SSEScanner", "ChunkTranscoder")
-FUNCTIONS = ("encode_frame", "encode_event", "scan_object")
+FUNCTIONS = ("encode_frame", "encode_event", "scan_object", "element_start")
 
 
 def members(one):

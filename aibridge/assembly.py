@@ -1,0 +1,109 @@
+"""Providers, made as the configuration says."""
+
+from collections.abc import Mapping
+
+from aibridge.config import ActorHeaders, Config, FrontProxy, Secret
+from aibridge.config import AnthropicProvider as AnthropicSettings
+from aibridge.config import BedrockProvider as BedrockSettings
+from aibridge.credentials import hint
+from aibridge.headers import ActorHeaderNames
+from aibridge.providers.anthropic import AnthropicProvider
+from aibridge.providers.aws import Finder, Role
+from aibridge.providers.base import Provider
+from aibridge.providers.bedrock import BedrockProvider
+from aibridge.providers.bedrock_features import FeatureTable, Override, Thinking
+from aibridge.providers.bedrock_models import ModelNames, Routing
+from aibridge.providers.renewal import CredentialSource
+from aibridge.providers.sigv4 import Keys
+from aibridge.telemetry.metrics import Metrics
+from aibridge.upstream import Origin
+
+
+def build_provider(name: str, config: Config, metrics: Metrics) -> Provider:
+    """Return the provider that the configuration has under a name."""
+    settings = config.providers[name]
+    if isinstance(settings, BedrockSettings):
+        return _build_bedrock(name, settings, config, metrics)
+    return _build_anthropic(name, settings, config)
+
+
+def _build_anthropic(name: str, settings: AnthropicSettings, config: Config) -> Provider:
+    return AnthropicProvider(
+        name=name,
+        base_url=settings.base_url,
+        authority=Origin.of(settings.base_url).authority,
+        api_key=told(settings.api_key),
+        byok=settings.byok,
+        send_actor_headers=settings.send_actor_headers,
+        max_event_bytes=config.limits.max_event_bytes,
+        actor_header_names=header_names(config.actor_headers),
+    )
+
+
+def _build_bedrock(name: str, settings: BedrockSettings, config: Config, metrics: Metrics) -> Provider:
+    base_url = settings.base_url or f"https://bedrock-runtime.{settings.region}.amazonaws.com"
+    token = told(settings.bearer_token)
+    return BedrockProvider(
+        name=name,
+        base_url=base_url,
+        authority=Origin.of(base_url).authority,
+        region=settings.region,
+        credentials=CredentialSource(name, _finder(settings, config).find),
+        credential_hint=hint(settings.access_key_id or token or "") or "<aws chain>",
+        bearer_token=token,
+        byok=settings.byok,
+        names=ModelNames(
+            region=settings.region,
+            model_map=settings.model_map,
+            default_model=settings.default_model,
+            routing=Routing(settings.inference_profile),
+        ),
+        features=FeatureTable(
+            Override(models, Thinking(said.thinking) if said.thinking else None, said.betas, said.fields)
+            for models, said in settings.features.items()
+        ),
+        on_stripped=metrics.stripped,
+        send_actor_headers=settings.send_actor_headers,
+        max_frame_bytes=config.limits.max_frame_bytes,
+        actor_header_names=header_names(config.actor_headers),
+    )
+
+
+def _finder(settings: BedrockSettings, config: Config) -> Finder:
+    secret = told(settings.secret_access_key)
+    static = None
+    if settings.access_key_id is not None and secret is not None:
+        static = Keys(settings.access_key_id, secret, told(settings.session_token))
+    role = None
+    if settings.role_arn is not None:
+        role = Role(
+            arn=settings.role_arn,
+            session_name=settings.session_name,
+            external_id=told(settings.external_id),
+            session_tags=settings.session_tags,
+        )
+    return Finder(
+        region=settings.region,
+        static=static,
+        profile=settings.profile,
+        role=role,
+        proxies=_proxies(config),
+        ca_file=str(config.tls.ca_file) if config.tls.ca_file else None,
+    )
+
+
+def _proxies(config: Config) -> Mapping[str, str] | None:
+    url = told(config.proxy.url)
+    if url is not None:
+        return {"http": url, "https": url}
+    return None if config.proxy.from_environment else {}
+
+
+def header_names(said: ActorHeaders | FrontProxy) -> ActorHeaderNames:
+    """Return the names as they stand in a head; empty where none is said."""
+    return ActorHeaderNames(*((name or "").encode("ascii") for name in (said.id, said.name, said.teams)))
+
+
+def told(secret: Secret | None) -> str | None:
+    """Return the secret in clear, for whoever sends or compares it."""
+    return None if secret is None else secret.get_secret_value()

@@ -1,0 +1,72 @@
+"""What of the content is kept: the recording policy, applied before a fact leaves the event loop. Pure.
+
+Of prompts, tools' arguments and thoughts each is kept in full, as a keyed hash, or not at all. That a tool was called,
+its name and its id are always kept: threads are found by them.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from aibridge.text import shortened
+from aibridge.values import MAX_CONTENT_BYTES, Learned, Thought, ToolUse, UserPrompt
+
+
+class Keep(StrEnum):
+    """How much of one kind of content is kept."""
+
+    FULL = "full"
+    HASHED = "hashed"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContentPolicy:
+    """What is kept of one interception's content. `hash_key` is there where something is hashed."""
+
+    prompts: Keep = Keep.OFF
+    arguments: Keep = Keep.OFF
+    thoughts: Keep = Keep.OFF
+    hash_key: bytes = field(default=b"", repr=False)
+
+    def prompt(self, text: str) -> UserPrompt | None:
+        """Return what is kept of a user's words; None where it is nothing."""
+        if not text or self.prompts is Keep.OFF:
+            return None
+        return UserPrompt(self._keep(self.prompts, text))
+
+    def keep(self, fact: ToolUse | Thought) -> Learned | None:
+        """Return what is kept of a fact; None where it is nothing."""
+        if isinstance(fact, ToolUse):
+            return fact._replace(arguments=self._keep(self.arguments, fact.arguments))
+        if self.thoughts is Keep.OFF:
+            return None
+        return fact._replace(text=self._keep(self.thoughts, fact.text))
+
+    def _keep(self, keep: Keep, text: str) -> str:
+        if keep is Keep.OFF:
+            return ""
+        text = shortened(text, MAX_CONTENT_BYTES)
+        return text if keep is Keep.FULL else self._hash(text)
+
+    def _hash(self, text: str) -> str:
+        """Return `hmac-sha256:<hex>:<bytes>`. Without the key nobody can try out what a short text may have been."""
+        data = text.encode("utf-8", "replace")
+        return f"hmac-sha256:{hmac.new(self.hash_key, data, hashlib.sha256).hexdigest()}:{len(data)}"
+
+
+NOTHING = ContentPolicy()
+
+
+@dataclass(frozen=True, slots=True)
+class ContentRules:
+    """The policies of one provider: its own, and those of actors who have another."""
+
+    policy: ContentPolicy = NOTHING
+    by_actor: Mapping[str, ContentPolicy] = field(default_factory=dict)
+
+    def of(self, actor: str) -> ContentPolicy:
+        """Return the policy for what an actor asks."""
+        return self.by_actor.get(actor, self.policy)

@@ -1,0 +1,310 @@
+"""The commands that read the records, as an operator calls them, on a file that a store has written."""
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import closing
+
+import pytest
+
+from aibridge.cli import main
+from aibridge.lifecycle import TERMINATION_OF, Cause, Health
+from aibridge.stores.entries import (
+    attempted_parts,
+    closed_parts,
+    content_entry,
+    entry,
+    learned_parts,
+    opened_parts,
+    rows_of,
+)
+from aibridge.stores.sqlite import SQLiteStore
+from aibridge.values import (
+    Actor,
+    Attempt,
+    Credential,
+    CredentialKind,
+    Evidence,
+    Interception,
+    Outcome,
+    Thought,
+    ToolUse,
+    Usage,
+    UsageSource,
+    UserPrompt,
+)
+
+DAY_1, DAY_2 = 1_767_225_600.0, 1_767_312_000.0  # 2026-01-01 and the next
+
+
+def interception(number, at, **more):
+    base = Interception(
+        id=f"0198c0de-0000-7000-8000-{number:012}",
+        started_at=at,
+        actor=Actor("alice"),
+        credential=Credential(CredentialKind.CENTRALIZED, "sk-a...efgh"),
+        provider="anthropic",
+        provider_kind="anthropic",
+        dialect="messages",
+        route="/v1/messages",
+        request_path="/anthropic/v1/messages",
+        method="POST",
+        model="claude-x",
+        upstream_model="claude-x",
+        streaming=True,
+        client="Claude Code",
+        user_agent="claude-cli/2",
+        request_bytes=100,
+    )
+    return base._replace(**more)
+
+
+def outcome(at, usage, cause=Cause.CLEAN, source=UsageSource.PROVIDER_FINAL):
+    return Outcome(
+        termination=TERMINATION_OF[cause],
+        cause=cause,
+        error="" if cause is Cause.CLEAN else "its words",
+        ended_at=at + 2,
+        duration=2.0,
+        evidence=Evidence(terminal_event_seen=True, last_event="message_stop", http_status=200),
+        health=Health.SUCCESS,
+        usage=usage,
+        usage_source=source,
+        message_id="msg_1",
+        response_model="claude-x",
+        stop_reason="tool_use",
+    )
+
+
+def attempt(at):
+    return Attempt(1, "https://x", at, 1.0, TERMINATION_OF[Cause.CLEAN], Cause.CLEAN, "", Evidence())
+
+
+def opened(one):
+    return entry(one.started_at, opened_parts(one))
+
+
+def learned(one, fact, message_id, number, at):
+    return content_entry(at, learned_parts(one, fact, message_id, number, at))
+
+
+def closed(one, end):
+    return entry(end.ended_at, opened_parts(one) + closed_parts(one, end))
+
+
+def write(store, *entries):
+    store.write(rows_of(entries, "journal-1")[0], "journal-1", 1)
+
+
+FIRST = interception(1, DAY_1 + 10, session_id="s-1")
+SECOND = interception(2, DAY_1 + 20, session_id="s-1", correlating_tool_call_id="toolu_1")
+NEXT = interception(3, DAY_1 + 30, session_id="s-1")
+CUT = interception(4, DAY_2 + 10, actor=Actor("bob"), provider="bedrock", client="Unknown", model="\x1b[31mred")
+RUNNING = interception(5, DAY_2 + 20, actor=Actor("bob"), correlating_tool_call_id="toolu_9")
+OTHERS = interception(6, DAY_1 + 15, actor=Actor("carol"), session_id="s-1")
+
+RECORDS = [
+    opened(FIRST),
+    learned(FIRST, UserPrompt("read the file\x1b]0;x\x07\n" + "word " * 50), "", 1, DAY_1 + 10),
+    learned(FIRST, Thought("I read it", "thinking"), "msg_1", 2, DAY_1 + 11),
+    learned(FIRST, ToolUse("toolu_1", "Read", '{"path":"/x"}'), "msg_1", 3, DAY_1 + 12),
+    entry(DAY_1 + 10, attempted_parts(FIRST, attempt(DAY_1 + 10))),
+    closed(FIRST, outcome(DAY_1 + 10, Usage(2, 61, 13993, 22, (("web_search_requests", 1),)))),
+    closed(SECOND, outcome(DAY_1 + 20, Usage(5, 84, 23490))),
+    closed(NEXT, outcome(DAY_1 + 30, Usage(1, 1))),
+    closed(CUT, outcome(DAY_2 + 10, Usage(10, 1), Cause.TRUNCATED, UsageSource.PROVIDER_PARTIAL)),
+    opened(RUNNING),
+    closed(OTHERS, outcome(DAY_1 + 15, Usage(), Cause.CONNECT_FAILED, UsageSource.NONE)),
+]
+
+
+@pytest.fixture
+def records(tmp_path):
+    path = tmp_path / "aibridge.db"
+    with closing(SQLiteStore(path)) as store:
+        write(store, *RECORDS)
+    return path
+
+
+@pytest.fixture
+def run(records, capsys):
+    """Return a function that runs a command on the records, and gives what it printed."""
+
+    def run(*arguments):
+        assert main([*arguments, "--records", str(records)]) == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+def ids(thread):
+    return [row["id"][-1] for row in thread["interceptions"]]
+
+
+def test_sessions_threads_and_interceptions(run):
+    sessions = json.loads(run("sessions", "--since", "all", "--json"))
+    shape = [(one["session"][-4:], one["actor"], [ids(thread) for thread in one["threads"]]) for one in sessions]
+    assert shape == [
+        ("0005", "bob", [["5"]]),
+        ("0004", "bob", [["4"]]),
+        ("s-1", "alice", [["1", "2"], ["3"]]),
+        ("s-1", "carol", [["6"]]),
+    ]
+    alice = sessions[2]
+    assert (alice["client"], alice["providers"], alice["models"]) == ("Claude Code", ["anthropic"], ["claude-x"])
+    assert (alice["started_at"], alice["ended_at"], alice["interceptions"]) == (DAY_1 + 10, DAY_1 + 32, 3)
+    assert (alice["input_tokens"], alice["output_tokens"]) == (2 + 5 + 1, 61 + 84 + 1)
+    assert (alice["cache_read_input_tokens"], alice["cache_creation_input_tokens"]) == (13993 + 23490, 22)
+    first, second = alice["threads"][0]["interceptions"]
+    assert alice["threads"][0]["prompt"].startswith("read the file")
+    assert (first["tools"], second["thread_parent_id"]) == (["Read"], FIRST.id)
+
+
+def test_the_latest_sessions_only(run):
+    assert [one["actor"] for one in json.loads(run("sessions", "--since", "all", "--limit", "3", "--json"))] == [
+        "bob",
+        "bob",
+        "alice",
+    ]
+    assert len(json.loads(run("sessions", "--since", "2026-01-02", "--json"))) == 2
+    assert json.loads(run("sessions", "--json")) == []
+
+
+def test_sessions_on_a_terminal(run):
+    lines = run("sessions", "--since", "all").splitlines()
+    assert lines[0] == f"2026-01-02 00:00:20  session {RUNNING.id}  bob  Claude Code"
+    assert "  running  in 0 out 0" in lines[2]
+    assert "upstream_error (truncated)" in lines[5]
+    prompt = next(line for line in lines if "read the file" in line)
+    assert prompt.endswith('…"')
+    shown = next(line for line in lines if FIRST.id in line and "Read" in line)
+    assert shown.split()[-7:] == ["2.0", "s", "in", "2", "out", "61", "Read"]
+
+
+def test_a_terminal_is_shown_text_and_nothing_else(run):
+    assert all(line.isprintable() for line in run("sessions", "--since", "all").splitlines())
+    assert all(line.isprintable() for line in run("usage", "--since", "all").splitlines())
+
+
+def test_usage(run):
+    rows = json.loads(run("usage", "--since", "all", "--by", "actor", "--json"))
+    assert rows[0] == {
+        "actor": "alice",
+        "requests": 3,
+        "completed": 3,
+        "partial": 0,
+        "input_tokens": 8,
+        "output_tokens": 146,
+        "cache_read_input_tokens": 37483,
+        "cache_creation_input_tokens": 22,
+    }
+    assert [(row["actor"], row["requests"], row["completed"], row["partial"]) for row in rows[1:]] == [
+        ("bob", 2, 0, 1),
+        ("carol", 1, 0, 0),
+    ]
+
+
+def test_usage_by_all_there_is(run):
+    rows = json.loads(run("usage", "--since", "all", "--by", "day,actor,provider,model,client", "--json"))
+    assert {"day": "2026-01-02", "actor": "bob", "provider": "bedrock"}.items() <= rows[3].items()
+    assert [row["day"] for row in rows] == ["2026-01-01"] * 2 + ["2026-01-02"] * 2
+    (total,) = json.loads(run("usage", "--since", "2026-01-02T00:00:15", "--by", "day", "--json"))
+    assert (total["requests"], total["completed"], total["input_tokens"]) == (1, 0, 0)
+
+
+def test_usage_on_a_terminal(run):
+    lines = run("usage", "--since", "all", "--by", "day,actor").splitlines()
+    assert lines[0].split()[:3] == ["day", "actor", "requests"]
+    assert lines[1].split() == ["2026-01-01", "alice", "3", "3", "0", "8", "146", "37483", "22"]
+    assert run("usage") == ""
+
+
+def test_sums_larger_than_a_column(records, run):
+    huge = 2**62 - 1
+    with closing(SQLiteStore(records)) as store:
+        for number in range(7, 17):
+            write(store, closed(interception(number, DAY_2, model="huge"), outcome(DAY_2, Usage(huge, huge))))
+    rows = json.loads(run("usage", "--since", "all", "--by", "model", "--json"))
+    assert next(row for row in rows if row["model"] == "huge")["input_tokens"] == 10 * huge
+
+
+def test_export(run):
+    rows = [json.loads(line) for line in run("export").splitlines()]
+    assert [row["id"][-1] for row in rows] == ["1", "6", "2", "3", "4", "5"]
+    first = rows[0]
+    assert (first["actor_id"], first["termination"], first["session_id"]) == ("alice", "completed", "s-1")
+    assert first["usage"]["extras"] == {"web_search_requests": 1}
+    assert (first["usage"]["output_tokens"], first["usage"]["usage_source"]) == (61, "provider_final")
+    assert [one["origin"] for one in first["attempts"]] == ["https://x"]
+    assert first["prompts"][0]["prompt"].startswith("read the file")
+    assert [(one["tool"], one["tool_call_id"], one["arguments"]) for one in first["tools"]] == [
+        ("Read", "toolu_1", '{"path":"/x"}')
+    ]
+    assert [(one["thought"], one["source"]) for one in first["thoughts"]] == [("I read it", "thinking")]
+    assert (rows[1]["usage"], rows[1]["error"], rows[5]["ended_at"]) == (None, "its words", None)
+    assert [json.loads(line)["id"][-1] for line in run("export", "--since", "2026-01-02").splitlines()] == ["4", "5"]
+
+
+def test_an_export_longer_than_a_page(run, monkeypatch):
+    monkeypatch.setattr("aibridge.stores.ledger._PAGE", 2)
+    assert [json.loads(line)["id"][-1] for line in run("export").splitlines()] == ["1", "6", "2", "3", "4", "5"]
+
+
+def test_an_export_into_a_pipe_that_closes(records):
+    with closing(SQLiteStore(records)) as store:
+        for number in range(10, 3000):
+            write(store, opened(interception(number, DAY_2)))
+    command = f"{sys.executable} -m aibridge export --records {records} | head -n 1"
+    environment = {**os.environ, "AIBRIDGE_SPEEDUPS": ""}
+    ended = subprocess.run(
+        ["/bin/bash", "-o", "pipefail", "-c", command], capture_output=True, env=environment, check=False
+    )
+    assert json.loads(ended.stdout)["id"] == FIRST.id
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+def test_prune(run):
+    assert run("prune", "--older-than", "2026-01-02") == "4 interceptions deleted\n"
+    assert [json.loads(line)["id"][-1] for line in run("export").splitlines()] == ["4", "5"]
+    assert run("prune", "--older-than", "1d") == "1 interceptions deleted\n"
+    [left] = run("export").splitlines()
+    assert json.loads(left)["ended_at"] is None  # its end is still to come
+
+
+def test_the_configuration_says_where_the_records_are(records, tmp_path, capsys):
+    file = tmp_path / "aibridge.yaml"
+    file.write_text(
+        f"listen: {{host: 127.0.0.1}}\nproviders: {{anthropic: {{api_key: x}}}}\nrecords: {{path: {records}}}\n"
+    )
+    assert main(["export", "--config", str(file)]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 6
+
+
+def test_without_a_file_they_are_where_the_gateway_puts_them(records, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("AIBRIDGE_RECORDS", str(records))
+    assert main(["export"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 6
+    monkeypatch.setenv("AIBRIDGE_RECORDS", str(tmp_path / "nothing.db"))
+    assert main(["sessions"]) == 2
+    assert "there are no records" in capsys.readouterr().err
+    assert not (tmp_path / "nothing.db").exists()
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--since", "yesterday"], ["--since", "5w"], ["--by", "colour"], ["--records", "a", "--config", "b"]]
+)
+def test_what_cannot_be_meant_is_refused(wrong, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["usage", *wrong])
+    assert ended.value.code == 2
+    assert "error" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["sessions", "usage", "export", "prune"])
+def test_a_file_that_is_no_store_is_refused(command, tmp_path, capsys):
+    path = tmp_path / "x.db"
+    path.write_bytes(b"no database" * 1000)
+    more = ["--older-than", "1d"] if command == "prune" else []
+    assert main([command, "--records", str(path), *more]) == 2
+    assert "not a database" in capsys.readouterr().err
