@@ -87,6 +87,7 @@ DOORS = {
     "threading": {
         "aibridge.dumpfiles",
         "aibridge.providers.renewal",
+        "aibridge.telemetry.exporters",
         "aibridge.telemetry.metrics",
         "aibridge.writer",
     },

@@ -7,8 +7,10 @@ asked for: it takes a tenth of a second and some megabytes.
 """
 
 import importlib
+import logging
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aibridge.errors import ConfigError
@@ -17,6 +19,12 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace.export import SpanExporter
+
+
+_logger = logging.getLogger(__name__)
+
+FAREWELL_S = 5.0
+"""For the last spans or metrics of a gateway that stops. A collector that hangs would hold it up for half a minute."""
 
 
 class _Kind(NamedTuple):
@@ -60,6 +68,15 @@ def metric_exporter(environ: Mapping[str, str]) -> "MetricExporter | None":
     """Return what sends metrics; else as `span_exporter`."""
     exporter: MetricExporter | None = _exporter(_METRICS, environ)
     return exporter
+
+
+def shut_down(shutdown: Callable[[], None]) -> None:
+    """Let a sender send what is left, and stop. Blocks, `FAREWELL_S` at most; what is not sent by then is lost."""
+    thread = threading.Thread(target=shutdown, name="farewell", daemon=True)
+    thread.start()
+    thread.join(FAREWELL_S)
+    if thread.is_alive():
+        _logger.warning("the last spans or metrics were not sent in time")
 
 
 def resource(version: str) -> "Resource":

@@ -88,7 +88,7 @@ class GenAIMetrics:
 
     def shutdown(self) -> None:
         """Send what is left, and stop. Blocks: not for the event loop."""
-        self._provider.shutdown()
+        exporters.shut_down(self._provider.shutdown)
 
     def _take(self, interception: Interception, measures: Iterable[Measure]) -> None:
         # The client's name for the model, as on our own metrics: the same label for one model at all providers.

@@ -189,7 +189,7 @@ class Tracing:
 
     def shutdown(self) -> None:
         """Export what is left, and stop. Blocks: not for the event loop."""
-        self._provider.shutdown()
+        exporters.shut_down(self._provider.shutdown)
 
     def _parent(self, traceparent: str, tracestate: str) -> "Context":
         if not traceparent:

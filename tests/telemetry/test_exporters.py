@@ -1,7 +1,9 @@
 """Whether spans and metrics are sent, and where to, as the `OTEL_*` variables say; and a real receiver on a socket."""
 
+import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -118,6 +120,22 @@ def test_spans_arrive_at_a_collector(collector, make_interception, make_attempt,
     assert spans["Intercept.ProcessRequest.Upstream"].parent_span_id == spans["Intercept.ProcessRequest"].span_id
     assert spans["Intercept"].status.message == "truncated: its words"
     assert spans["Intercept"].end_time_unix_nano == 1_700_000_002_250_000_000
+
+
+def test_a_collector_that_hangs_does_not_hold_up_a_stop(
+    monkeypatch, caplog, make_interception, make_attempt, make_outcome
+):
+    monkeypatch.setattr(exporters_module, "FAREWELL_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as hanging:  # the kernel connects, and nobody ever answers
+        environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{hanging.getsockname()[1]}"}
+        for build in (tracing.build, genai.build):
+            sender = build(environ)
+            tell(sender, make_interception(), [make_attempt()], make_outcome())
+            began = time.monotonic()
+            sender.shutdown()
+            assert 0.2 <= time.monotonic() - began < 5
+    late = [record for record in caplog.records if "not sent in time" in record.message]
+    assert len(late) == 2
 
 
 def test_the_operators_service_name_wins(collector, monkeypatch, make_interception, make_outcome):
