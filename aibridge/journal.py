@@ -7,7 +7,7 @@ names a place in the whole journal.
 
 An entry is in the kernel's hands when `append` returns: a process that is killed loses nothing. What a machine without
 power loses is decided by `Fsync`. An entry that was cut, or whose checksum is wrong, is passed over and told, and never
-stops a reader. This file does not know what an entry means.
+stops a reader; what is good behind it is found. This file does not know what an entry means.
 """
 
 import fcntl
@@ -26,7 +26,7 @@ from zlib import crc32
 from aibridge.errors import AibridgeError
 
 MAGIC = b"AIBJRNL1"
-"""The first bytes of a segment. Another format has another last byte."""
+"""The first bytes of a segment. Another format has another last byte: it is left to the program that knows it."""
 
 SEGMENT_BYTES = 16 * 1024 * 1024
 """Of one segment, about; with a small bound a quarter of that. What is wholly in the store is removed by segments."""
@@ -118,7 +118,9 @@ class Journal:
         if not beyond and end - self._bases[0] > self._max_bytes:
             raise JournalError(f"the journal has reached its bound, {self._max_bytes} bytes")
         try:
-            if end - self._base > self._segment_bytes:
+            if not os.fstat(self._fd).st_nlink:
+                self._begin_again()
+            if self.end + len(entry) - self._base > self._segment_bytes:
                 self._begin_segment()
             # At its place, and not at the file's end: what a full disk has cut is overwritten by the next entry.
             if os.pwrite(self._fd, entry, self.end - self._base) != len(entry):
@@ -162,6 +164,14 @@ class Journal:
             with suppress(OSError):
                 remove_journal(self.folder, self.name)
         os.close(self._lock)
+
+    def _begin_again(self) -> None:
+        """Somebody removed the files under our hands: what is written to them now is kept by nobody."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = _create_lock(self.folder, self.name)
+        os.dup2(lock, self._lock, inheritable=False)  # in one step: another thread uses that number
+        os.close(lock)
+        self._begin_segment()
 
     def _begin_segment(self) -> None:
         path = _segment_path(self.folder, self.name, self.end)
@@ -214,16 +224,23 @@ class Reader:
         if not path.exists():
             return Batch([], limit, limit - start)
         with path.open("rb", buffering=0) as segment:
-            if segment.read(len(MAGIC)) != MAGIC:
+            magic = segment.read(len(MAGIC))
+            if magic != MAGIC:
+                if magic[:-1] == MAGIC[:-1]:
+                    raise JournalError(f"{path}: of another version of this program; it is left alone")
                 return Batch([], limit, limit - base)
             segment.seek(start - base)
             data = segment.read(min(max_bytes, limit - start))
             if _needs(data) > len(data):
                 data += segment.read(min(_needs(data), limit - start) - len(data))
-        entries, taken, lost = _cut(data)
-        if not taken:  # what begins here is longer than the segment: nothing behind it can be told from rubbish
-            return Batch([], limit, limit - start)
-        return Batch(entries, start + taken, lost)
+            entries, taken = _cut(data)
+            if taken:
+                return Batch(entries, start + taken, 0)
+            lost = _to_next(data)
+            if lost == len(data):  # nothing good is near: look through all of the segment
+                data += segment.read(limit - start - len(data))
+                lost = _to_next(data)
+        return Batch([], start + lost, lost)
 
 
 def _needs(data: bytes) -> int:
@@ -231,23 +248,35 @@ def _needs(data: bytes) -> int:
     return _HEAD.size + _HEAD.unpack_from(data)[0] if len(data) >= _HEAD.size else 0
 
 
-def _cut(data: bytes) -> tuple[list[bytes], int, int]:
-    """Return the good entries, the bytes that whole entries take, and how many of these are of bad ones."""
+def _cut(data: bytes) -> tuple[list[bytes], int]:
+    """Return the entries that the data begins with, up to the first that is no good, and the bytes that they take."""
     entries = []
-    at = lost = 0
-    while at + _HEAD.size < len(data):
-        size, checksum = _HEAD.unpack_from(data, at)
-        start = at + _HEAD.size
-        behind = start + size
-        if behind > len(data) or not size:  # none is empty: zeros are what a power failure leaves
-            break
-        payload = data[start:behind]
-        if crc32(payload) == checksum:
-            entries.append(payload)
-        else:
-            lost += behind - at
-        at = behind
-    return entries, at, lost
+    at = 0
+    while payload := _good_at(data, at):
+        entries.append(payload)
+        at += _HEAD.size + len(payload)
+    return entries, at
+
+
+def _good_at(data: bytes, at: int) -> bytes:
+    """Return the payload of a whole good entry at a place; none is empty, so that empty is: there is no such entry."""
+    start = at + _HEAD.size
+    if start >= len(data):
+        return b""
+    size, checksum = _HEAD.unpack_from(data, at)
+    if start + size > len(data):
+        return b""
+    payload = data[start : start + size]
+    return payload if crc32(payload) == checksum else b""
+
+
+def _to_next(data: bytes) -> int:
+    """Return how many bytes are before the next good entry; all where there is none.
+
+    What a bad entry says of its length is not to be trusted: each place behind its beginning is looked at.
+    """
+    end = len(data.rstrip(b"\0"))  # zeros are what a power failure leaves
+    return next((at for at in range(1, end) if _good_at(data, at)), len(data))
 
 
 def journal_folder(store: Path) -> Path:

@@ -176,6 +176,7 @@ class Writer:
             if batch.lost:
                 fields = {"journal": reader.name, "position": reader.position, "bytes": batch.lost}
                 _logger.error("a journal has entries that cannot be read", extra={"fields": fields})
+                self._on_dropped(1)  # one at least: how many there were nobody knows
             ends_segment = any(reader.position <= base <= batch.position for base in extent.bases)
             self._keep(batch.entries, reader, batch.position, durable=ends_segment)
             with self._progress:

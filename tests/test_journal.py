@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -196,6 +197,37 @@ def test_a_system_that_gives_no_more_room_cuts_nothing_in_two(folder):
     assert 0 < rest < 78  # of the entry that was cut, behind the one that took its place
 
 
+def gone(folder):
+    shutil.rmtree(folder)
+
+
+def segments_gone(folder):
+    for path in segments(folder):
+        path.unlink()
+
+
+@pytest.mark.parametrize("harm", [gone, segments_gone])
+def test_it_begins_again_where_somebody_removed_its_files(folder, make, harm):
+    journal = make()
+    journal.append(b"lost")
+    harm(folder)
+    journal.append(b"kept")
+    assert is_live(folder, journal.name)
+    assert read_all(folder, journal.name, journal.extent) == ([b"kept"], len(b"lost") + 8)
+    journal.say_alive()
+
+
+def test_it_fails_where_it_cannot_begin_again(folder, make):
+    journal = make()
+    shutil.rmtree(folder)
+    folder.write_text("in the way")
+    with pytest.raises(JournalError):
+        journal.append(b"refused")
+    folder.unlink()
+    journal.append(b"kept")
+    assert read_all(folder, journal.name, journal.extent)[0] == [b"kept"]
+
+
 # --- what is broken -------------------------------------------------------------------------------------------------
 
 
@@ -229,20 +261,38 @@ def test_a_wrong_checksum_loses_its_entry_only(broken):
     assert broken(damage) == ([b"first", b"third"], 14)
 
 
-def test_a_wrong_length_loses_what_is_behind_it(broken):
+@pytest.mark.parametrize("length", [0, 1, 5, 7, 20, 0x7F000000, 0xFFFFFFFF])
+def test_a_wrong_length_loses_its_entry_only(broken, length):
     def damage(data):
-        data[len(MAGIC) + 13 + 3] = 0x7F
-        return data
+        at = len(MAGIC) + 13
+        return data[:at] + length.to_bytes(4, "little") + data[at + 4 :]
 
-    assert broken(damage) == ([b"first"], 27)
+    assert broken(damage) == ([b"first", b"third"], 14)
+
+
+def test_what_is_good_far_behind_a_broken_entry_is_found_by_small_readings(folder, make):
+    journal = make()
+    journal.append(b"first")
+    journal.append(b"x" * 5000)
+    journal.append(b"third")
+    (path,) = segments(folder)
+    data = bytearray(path.read_bytes())
+    data[len(MAGIC) + 13] ^= 0xFF
+    path.write_bytes(data)
+    assert read_all(folder, journal.name, max_bytes=100) == ([b"first", b"third"], 5008)
 
 
 def test_zeros_that_a_power_failure_leaves_are_no_entries(broken):
     assert broken(lambda data: data + bytes(100)) == ([b"first", b"second", b"third"], 100)
 
 
+def test_a_segment_of_another_version_is_left_alone(broken):
+    with pytest.raises(JournalError, match="another version"):
+        broken(lambda data: b"AIBJRNL9" + data[8:])
+
+
 def test_a_segment_of_another_kind_is_passed_over(broken):
-    entries, lost = broken(lambda data: b"AIBJRNL9" + data[8:])
+    entries, lost = broken(lambda data: b"whatever" + data[8:])
     assert entries == []
     assert lost == len(MAGIC) + 13 + 14 + 13
 

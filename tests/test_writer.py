@@ -264,7 +264,7 @@ def test_a_store_that_refuses_everything_is_broken_and_nothing_is_dropped(start,
     assert dropped == []
 
 
-def test_entries_that_are_broken_are_told_and_passed_over(start, shelf, folder, caplog):
+def test_entries_that_are_broken_are_told_and_passed_over(start, shelf, folder, dropped, caplog):
     writer, journal = start()
     assert writer.flush(10)
     shelf.gate.clear()
@@ -280,6 +280,7 @@ def test_entries_that_are_broken_are_told_and_passed_over(start, shelf, folder, 
     assert set(shelf.kept) >= {"1", "2"}
     assert "4" not in shelf.kept
     assert [record.message for record in caplog.records] == ["a journal has entries that cannot be read"]
+    assert dropped == [1]
 
 
 def test_a_journal_that_cannot_be_read_is_tried_again(start, shelf, folder, monkeypatch, caplog):
@@ -434,6 +435,20 @@ def test_a_cut_tail_is_told_and_the_rest_is_kept(folder, path, record, caplog):
     assert record().flush()
     assert [row["id"] for row in rows(path)] == ["1"]
     assert caplog.records[0].message == "a journal has entries that cannot be read"
+
+
+def test_a_journal_of_another_version_waits_for_the_program_that_knows_it(folder, record, caplog):
+    name = leave(folder, began(1))
+    (segment,) = folder.glob("*.log")
+    data = b"AIBJRNL9" + segment.read_bytes()[8:]
+    segment.write_bytes(data)
+    recorder = record()
+    recorder.opened(INTERCEPTION)
+    assert recorder.flush()
+    recorder.close()
+    assert segment.read_bytes() == data
+    assert names_in(folder) == {name}
+    assert "another version" in caplog.text
 
 
 def test_a_journal_that_cannot_be_taken_keeps_nobody_waiting(folder, path, record, caplog):
