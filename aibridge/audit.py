@@ -87,6 +87,18 @@ _QUERIES = {
     "ended, and its beginning is lost": "SELECT id FROM interceptions WHERE started_at IS NULL",
     "an attempt without its interception": "SELECT DISTINCT interception_id FROM attempts"
     " WHERE interception_id NOT IN (SELECT id FROM interceptions)",
+    "ended before it began": "SELECT id FROM interceptions WHERE ended_at < started_at OR duration < 0",
+    "completed, and with an error": "SELECT id FROM interceptions"
+    " WHERE termination = 'completed' AND error IS NOT NULL",
+    "completed, and its last event was not seen": "SELECT id FROM interceptions"
+    " WHERE termination = 'completed' AND terminal_event_seen = 0",
+    # Those that the client or the gateway ended may have had no attempt yet, or one that ended in another way before.
+    "ended otherwise than its last attempt": "SELECT id FROM interceptions LEFT JOIN attempts ON interception_id = id"
+    " AND number = (SELECT max(number) FROM attempts WHERE interception_id = id)"
+    " WHERE interceptions.termination IN ('completed', 'upstream_error') AND interceptions.cause != 'circuit_open'"
+    " AND interceptions.cause IS NOT attempts.cause",
+    "tokens were told, and are lost": "SELECT id FROM interceptions WHERE usage_source != 'none'"
+    " AND id NOT IN (SELECT interception_id FROM token_usages)",
     "tokens without their interception": "SELECT interception_id FROM token_usages"
     " WHERE interception_id NOT IN (SELECT id FROM interceptions)",
 }

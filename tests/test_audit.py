@@ -36,6 +36,10 @@ def ended(id_, termination, cause):
     )
 
 
+def attempt(id_, number, cause):
+    return f"INSERT INTO attempts (interception_id, number, cause) VALUES ('{id_}', {number}, '{cause}')"
+
+
 def left_open(id_, journal):
     return f"INSERT INTO interceptions (id, started_at, journal) VALUES ('{id_}', 1, '{journal}')"
 
@@ -45,7 +49,13 @@ GOOD = [
     ended("2", "upstream_error", "truncated"),
     ended("3", "gateway_error", "crashed"),
     ended("4", "client_gone", "stalled"),
-    "INSERT INTO attempts (interception_id, number) VALUES ('1', 1)",
+    ended("5", "upstream_error", "circuit_open"),
+    attempt("1", 1, "http_status"),
+    attempt("1", 2, "clean"),
+    attempt("2", 1, "truncated"),
+    attempt("4", 1, "clean"),
+    "UPDATE interceptions SET usage_source = 'final', terminal_event_seen = 1 WHERE id = '1'",
+    "UPDATE interceptions SET usage_source = 'none', error = 'words' WHERE id = '2'",
     "INSERT INTO token_usages (interception_id) VALUES ('1')",
 ]
 
@@ -53,7 +63,7 @@ GOOD = [
 def test_books_that_add_up(path, change, capsys):
     change(*GOOD)
     assert list(report(audit(path))) == [
-        "4 started = 1 completed + 2 failed + 1 client_gone + 0 in flight",
+        "5 started = 1 completed + 3 failed + 1 client_gone + 0 in flight",
         "no difference",
     ]
     assert main(["audit", str(path)]) == 0
@@ -68,20 +78,35 @@ def test_an_empty_store_adds_up(path):
     ("statement", "told"),
     [
         (left_open("bad", "gone"), "open, and held by no running process: 1: bad"),
-        (ended("bad", "completed", "truncated"), "ended as completed by truncated, which is no such end: 1: bad"),
+        (
+            "UPDATE interceptions SET cause = 'truncated' WHERE id = '3'",
+            "ended as gateway_error by truncated, which is no such end: 1: 3",
+        ),
         (ended("bad", "finished", "clean"), "ended as finished by clean, which is no such end: 1: bad"),
         (
             "INSERT INTO interceptions (id, started_at, ended_at) VALUES ('bad', 1, 2)",
             "ended as None by None, which is no such end: 1: bad",
         ),
         (
-            "INSERT INTO interceptions (id, ended_at, termination, cause) VALUES ('bad', 2, 'completed', 'clean')",
+            "INSERT INTO interceptions (id, ended_at, termination, cause) VALUES ('bad', 2, 'client_gone', 'stalled')",
             "ended, and its beginning is lost: 1: bad",
         ),
         (
             "INSERT INTO attempts (interception_id, number) VALUES ('bad', 1), ('bad', 2)",
             "an attempt without its interception: 1: bad",
         ),
+        ("UPDATE interceptions SET ended_at = 0.5 WHERE id = '1'", "ended before it began: 1: 1"),
+        ("UPDATE interceptions SET duration = -1 WHERE id = '3'", "ended before it began: 1: 3"),
+        ("UPDATE interceptions SET error = 'EOF' WHERE id = '1'", "completed, and with an error: 1: 1"),
+        (
+            "UPDATE interceptions SET terminal_event_seen = 0 WHERE id = '1'",
+            "completed, and its last event was not seen: 1: 1",
+        ),
+        (ended("bad", "completed", "clean"), "ended otherwise than its last attempt: 1: bad"),
+        ("DELETE FROM attempts WHERE number = 2", "ended otherwise than its last attempt: 1: 1"),
+        ("DELETE FROM attempts WHERE interception_id = '2'", "ended otherwise than its last attempt: 1: 2"),
+        (attempt("2", 2, "clean"), "ended otherwise than its last attempt: 1: 2"),
+        ("DELETE FROM token_usages", "tokens were told, and are lost: 1: 1"),
         ("INSERT INTO token_usages (interception_id) VALUES ('bad')", "tokens without their interception: 1: bad"),
     ],
 )
@@ -118,7 +143,7 @@ def test_the_file_of_the_configuration_is_taken(path, change, tmp_path, monkeypa
     assert main(["audit", "--config", str(file)]) == 0
     monkeypatch.setenv("AIBRIDGE_RECORDS", str(path))
     assert main(["audit"]) == 0
-    assert capsys.readouterr().out.count("4 started") == 2
+    assert capsys.readouterr().out.count("5 started") == 2
 
 
 def test_a_store_that_is_not_there_is_told(tmp_path, capsys):
