@@ -6,14 +6,16 @@ none, since that would be answered at somebody else's cost.
 """
 
 import re
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 from aibridge.errors import RequestRejected
 from aibridge.values import Headers, first_header
 
 _BEARER_WORDS = 2
 _SECRET_HEADERS = frozenset({b"authorization", b"x-api-key", b"x-amz-security-token"})
-_SECRET_PARAMETER = re.compile(r"(?i)[?&][^=&]*(?:key|token|secret|passw|auth|credential|signature)[^=&]*=([^&]+)")
+_PARAMETER = re.compile(r"[?&]([^?=&]+)=([^&]+)")
+"""Its parts share no character that could begin it anew: a client chooses the text, and each byte is looked at once."""
+_SECRET_NAME = re.compile(r"(?i)key|token|secret|passw|auth|credential|signature")
 _SHORTEST_SECRET = 8
 """Characters. What is shorter opens nothing, and would be found in any text."""
 _REVEALED = ((20, 4), (10, 2), (5, 1))
@@ -59,8 +61,9 @@ def secrets_of(headers: Headers, target: str = "") -> tuple[str, ...]:
         for name, value in headers
         if name in _SECRET_HEADERS
     ]
-    for value in _SECRET_PARAMETER.findall(target) if "?" in target else ():
-        found += [value, unquote_to_bytes(value).decode("latin-1")]
+    for name, value in _PARAMETER.findall(target) if "?" in target else ():
+        if _SECRET_NAME.search(unquote(name)):
+            found += [value, unquote_to_bytes(value).decode("latin-1")]
     return worth_hiding(*found)
 
 

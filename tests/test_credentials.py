@@ -1,10 +1,12 @@
 """Credentials in headers: which one counts, and how little is told of it."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aibridge.credentials import bearer_of, client_credential, hint, redact_bytes, redact_headers
+from aibridge.credentials import bearer_of, client_credential, hint, redact_bytes, redact_headers, secrets_of
 from aibridge.errors import RequestRejected
 
 
@@ -103,3 +105,21 @@ def test_a_hint_leaves_more_hidden_than_it_shows(secret):
     shown = len(hint(secret)) - len("...")
     assert 0 <= shown <= 8
     assert shown * 2 <= len(secret)
+
+
+def test_secrets_in_a_query_are_known_by_their_names():
+    target = (
+        "/v1/models?limit=3&api_key=abcdefgh1&api%5Fk%65y=abcdefgh2&x?token=abcdefgh3&Signature=abc%2Fefgh4&key=short"
+    )
+    found = secrets_of((), target)
+    assert found == ("abcdefgh1", "abcdefgh1", "abcdefgh2", "abcdefgh2", "abcdefgh3", "abcdefgh3", *_BOTH)
+
+
+_BOTH = ("abc%2Fefgh4", "abc/efgh4")
+
+
+@pytest.mark.parametrize("part", ["?", "?key", "key", "&token", "?a=b&", "key="])
+def test_no_query_takes_more_than_one_look_at_each_byte(part):
+    began = time.process_time()
+    secrets_of((), "/v1/messages?" + part * (64_000 // len(part)))
+    assert time.process_time() - began < 2, "minutes, where each place is looked at for each other"
