@@ -7,6 +7,7 @@ reaches to the end of the text.
 
 import re
 from collections.abc import Iterator
+from urllib.parse import unquote_to_bytes
 
 from aibridge.credentials import hint
 from aibridge.values import Headers, ResponseHead, UpstreamRequest
@@ -20,11 +21,13 @@ LEFT_OUT = RENAMED + b"left-out"
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _SCHEMES = frozenset({"bearer", "basic", "digest", "negotiate", "aws4-hmac-sha256"})
 _SECRET_NAME = re.compile(
-    rb"(?:^|[-_.])(?:auth|key|sig|jwt|pwd)(?:$|[-_.])"
+    rb"(?:^|[-_.])(?:auth|key|sig|jwt|pwd|pass|otp|pin|pat|csrf|xsrf)(?:$|[-_.])"
     rb"|api[-_]?key|access[-_]?key|token(?!s|-count)|secret|passw|signature|credential|assertion|bearer"
     rb"|authori[sz]ation|authenticat|cookie",
     re.IGNORECASE,
 )
+_PARAMETER = re.compile(rb"([?&#;]([^?=&#;\s]+)=)([^&#;\s\"]+)")
+"""Of a URL: all up to its value, its name, its value."""
 _SHORTEST_SECRET = 8
 _SLICE = 262_144
 _SHORTEST_PIECE = 5
@@ -40,7 +43,8 @@ def is_secret_name(name: bytes) -> bool:
 def secrets_in(request: UpstreamRequest) -> tuple[bytes, ...]:
     """Return the secrets that a request carries in headers and query, longest first."""
     values = [_secret_part(value) for name, value in request.headers if is_secret_name(name)]
-    values += [value for name, value in _parameters(request.target.encode("latin-1")) if is_secret_name(name)]
+    for text in (request.target.encode("latin-1"), *(value for _, value in request.headers)):
+        values += _secret_parameters(text)
     return tuple(sorted({value for value in values if len(value) >= _SHORTEST_SECRET}, key=len, reverse=True))
 
 
@@ -52,7 +56,7 @@ def request_text(request: UpstreamRequest, secrets: tuple[bytes, ...], max_body_
         headers += ((b"content-length", b"%d" % len(body)),)
     if len(request.body) > max_body_bytes:
         headers += ((LEFT_OUT, b"%d" % (len(request.body) - max_body_bytes)),)
-    target = _masked_target(request.target.encode("latin-1")).translate(_LINE_BREAKS)
+    target = _masked_parameters(request.target.encode("latin-1")).translate(_LINE_BREAKS)
     line = b"%b %b HTTP/1.1\r\n" % (request.method.encode("latin-1"), target)
     return Redactor(secrets).whole(line + _lines(headers)) + body
 
@@ -120,7 +124,7 @@ def _lines(headers: Headers) -> bytes:
 
 def _masked(name: bytes, value: bytes) -> bytes:
     if not is_secret_name(name):
-        return value
+        return _masked_parameters(value)
     secret = _secret_part(value)
     return value[: len(value) - len(secret)] + _hint(secret)
 
@@ -131,21 +135,17 @@ def _secret_part(value: bytes) -> bytes:
     return rest if rest and scheme.decode("latin-1").lower() in _SCHEMES else value
 
 
-def _parameters(target: bytes) -> Iterator[tuple[bytes, bytes]]:
-    for pair in target.partition(b"?")[2].split(b"&"):
-        name, _, value = pair.partition(b"=")
-        yield name, value
+def _secret_parameters(text: bytes) -> Iterator[bytes]:
+    """Yield the secrets in a URL, or in a header that holds one."""
+    return (match[3] for match in _PARAMETER.finditer(text) if _is_secret_parameter(match))
 
 
-def _masked_target(target: bytes) -> bytes:
-    path, mark, query = target.partition(b"?")
-    if not mark:
-        return target
-    pairs = [
-        b"%b=%b" % (name, _hint(value)) if value and is_secret_name(name) else pair
-        for pair, (name, value) in zip(query.split(b"&"), _parameters(target), strict=True)
-    ]
-    return path + mark + b"&".join(pairs)
+def _masked_parameters(text: bytes) -> bytes:
+    return _PARAMETER.sub(lambda match: match[1] + _hint(match[3]) if _is_secret_parameter(match) else match[0], text)
+
+
+def _is_secret_parameter(match: re.Match[bytes]) -> bool:
+    return is_secret_name(unquote_to_bytes(match[2]))
 
 
 def _hint(secret: bytes) -> bytes:

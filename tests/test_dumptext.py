@@ -111,7 +111,7 @@ def test_an_answer_parses_to_the_end_of_the_text(framing):
         "authorization", "x-api-key", "api-key", "x-auth-token", "cookie", "proxy-authorization",
         "x-amz-security-token", "set-cookie", "www-authenticate", "proxy-authenticate", "cf-access-client-secret",
         "ocp-apim-subscription-key", "x-goog-api-key", "X-Amz-Signature", "X-Amz-Credential", "access_token", "apiKey",
-        "key", "sig", "password", "x-anthropic-auth", "idempotency-key",
+        "key", "sig", "password", "x-pass", "otp", "x-pin", "x-csrf", "x-anthropic-auth", "idempotency-key",
     ],
 )  # fmt: skip
 def test_names_of_secrets(name):
@@ -124,7 +124,7 @@ def test_names_of_secrets(name):
         "host", "content-type", "anthropic-version", "anthropic-beta", "user-agent", "x-stainless-retry-count",
         "anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-input-tokens-limit", "request-id", "x-amz-date",
         "x-amzn-bedrock-input-token-count", "x-amzn-requestid", "beta", "limit", "after_id", "x-ai-bridge-actor-id",
-        "monkey", "signal", "author",
+        "monkey", "signal", "author", "bypass", "path", "compat", "pins",
     ],
 )  # fmt: skip
 def test_names_of_no_secrets(name):
@@ -157,6 +157,23 @@ def test_secrets_in_a_query_are_cut_to_their_hints():
     text = request_text(sent, secrets_in(sent), 1000)
     hidden = b"/v1/models?beta=true&api_key=sk-a...6789&X-Amz-Signature=sk-a...6789&limit=3&flag&token="
     assert text.startswith(b"GET " + hidden + b" HTTP/1.1\r\n")
+
+
+def test_a_name_that_is_written_oddly_is_known():
+    target = f"/v1/models?a=b;token={SECRET}&api%5Fkey={SECRET}#access_token={SECRET}"
+    sent = request(target=target, body=SECRET.encode())
+    text = request_text(sent, secrets_in(sent), 1000).decode()
+    assert SECRET not in text
+    assert "?a=b;token=sk-a...6789&api%5Fkey=sk-a...6789#access_token=sk-a...6789 " in text
+
+
+def test_secrets_in_a_header_that_holds_a_url_are_cut_to_their_hints():
+    sent = request((b"referer", f"https://h/p?api_key={SECRET}&limit=3".encode()), body=SECRET.encode())
+    text = request_text(sent, secrets_in(sent), 1000).decode()
+    assert SECRET not in text
+    assert "referer: https://h/p?api_key=sk-a...6789&limit=3\r\n" in text
+    came = ResponseHead(302, ((b"location", f"/login?next=/&token={SECRET}#x".encode()),))
+    assert b"location: /login?next=/&token=sk-a...6789#x\r\n" in head_text(came, ())
 
 
 def test_a_body_that_repeats_its_credential_does_not():
