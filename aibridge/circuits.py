@@ -19,7 +19,8 @@ from aibridge.values import Attempt, CredentialKind, Interception, Learned, Outc
 _logger = logging.getLogger(__name__)
 
 MAX_CIRCUITS = 1000
-"""Kept at most. Beyond it the oldest closed one is forgotten; were all of them open, a new one would not be begun."""
+"""Kept at most. Beyond it the oldest closed one is forgotten, or else one whose timeout is over and that nobody tries.
+Were there none, a new one would not be begun."""
 
 MAX_MODEL_CHARACTERS = 512
 """Of a model's name: those that are longer and begin alike share a circuit. A client chooses it."""
@@ -125,11 +126,19 @@ class Circuits:
         if len(self._circuits) < MAX_CIRCUITS:
             return True
         closed = (place for place, circuit in self._circuits.items() if circuit.state is BreakerState.CLOSED)
-        oldest = next(closed, None)
+        oldest = next(closed, None) or self._deserted()
         if oldest is None:
             return False
-        del self._circuits[oldest]
+        self._keep(oldest, self._circuits[oldest], _UNKNOWN)
         return True
+
+    def _deserted(self) -> Place | None:
+        """Return where the next request would pass, and nobody asks: names that were made up once."""
+        now = self._clock()
+        for place, circuit in self._circuits.items():
+            if not circuit.probes and now >= circuit.since + self._limits[place.provider].timeout:
+                return place
+        return None
 
 
 _UNKNOWN = Circuit()

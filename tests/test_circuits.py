@@ -225,3 +225,20 @@ def test_where_all_are_open_a_new_one_is_not_begun(desk, monkeypatch):
     desk.trip(model="z")
     assert [desk.ask(model=model)[1] for model in "xyz"] == [30, 30, None]
     assert len(desk.counted.changes) == 2
+
+
+def test_made_up_names_do_not_keep_their_places_for_ever(desk, monkeypatch):
+    monkeypatch.setattr(module, "MAX_CIRCUITS", 2)
+    desk.trip(model="x")
+    desk.trip(model="y")
+    desk.now += 30
+    probe, _ = desk.ask(model="x")
+    desk.trip(model="z")
+    assert desk.counted.changes[-2:] == [
+        ("a", "/v1/messages", "y", CLOSED),
+        ("a", "/v1/messages", "z", OPEN),
+    ], "not the one that is being tried"
+    desk.end(probe, Health.NEITHER)
+    desk.now += 30
+    desk.trip(model="w")
+    assert [place.model for place in desk.circuits._circuits] == ["z", "w"]
