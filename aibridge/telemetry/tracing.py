@@ -7,6 +7,7 @@ known; the id of the span that an upstream continues is drawn when the request g
 """
 
 import importlib
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
@@ -95,6 +96,8 @@ class Tracing:
         propagation = importlib.import_module("opentelemetry.trace.propagation.tracecontext")
         self._api = importlib.import_module("opentelemetry.trace")
         self._semconv = semconv
+        # It says of each header that is no good what is in it, kilobytes long: a client would fill the log.
+        logging.getLogger("opentelemetry.trace").setLevel(logging.ERROR)
         self._ids = _Ids(importlib.import_module("opentelemetry.sdk.trace.id_generator").RandomIdGenerator())
         self._provider = sdk.TracerProvider(
             resource=exporters.resource(version), id_generator=self._ids, shutdown_on_exit=False

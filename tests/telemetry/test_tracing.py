@@ -386,3 +386,12 @@ def test_a_passthrough_whose_client_left_is_none(tracing, spans):
     with tracing.passthrough(asked(), "/v1/models", OUTGOING):
         pass
     assert spans()["Passthrough"][0].status.status_code is StatusCode.UNSET
+
+
+def test_a_context_that_is_no_good_does_not_fill_the_log(tracing, caplog, make_interception, make_outcome):
+    good = f"00-{TRACE}-{PARENT}-01"
+    hostile = ["\xff=\xfe", "a=" + "b" * 7000, ",".join(f"k{number}=v" for number in range(400))]
+    for context in [("x" * 8000, ""), *((good, state) for state in hostile)]:
+        interception = make_interception(traceparent=context[0], tracestate=context[1])
+        tell(tracing, interception, [], make_outcome())
+    assert caplog.records == []
