@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from aibridge.journal import is_live, journal_folder, names_in
 from aibridge.lifecycle import TERMINATION_OF, Termination
+from aibridge.stores.base import MODEL_THOUGHTS, TOOL_USAGES, USER_PROMPTS
 from aibridge.stores.sqlite import Connection, reading
 from aibridge.telemetry.metrics import STATUS_OF
 
@@ -101,6 +102,11 @@ _QUERIES = {
     " AND id NOT IN (SELECT interception_id FROM token_usages)",
     "tokens without their interception": "SELECT interception_id FROM token_usages"
     " WHERE interception_id NOT IN (SELECT id FROM interceptions)",
+    **{
+        f"{table.name} without their interception": f"SELECT DISTINCT interception_id FROM {table.name}"  # noqa: S608 - our own names
+        " WHERE interception_id NOT IN (SELECT id FROM interceptions)"
+        for table in (USER_PROMPTS, TOOL_USAGES, MODEL_THOUGHTS)
+    },
 }
 
 

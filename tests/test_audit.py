@@ -107,6 +107,13 @@ def test_an_empty_store_adds_up(path):
         ("DELETE FROM attempts WHERE interception_id = '2'", "ended otherwise than its last attempt: 1: 2"),
         (attempt("2", 2, "clean"), "ended otherwise than its last attempt: 1: 2"),
         ("DELETE FROM token_usages", "tokens were told, and are lost: 1: 1"),
+        *(
+            (
+                f"INSERT INTO {table} (interception_id) VALUES ('bad')",
+                f"{table} without their interception: 1: bad",
+            )
+            for table in ("user_prompts", "tool_usages", "model_thoughts")
+        ),
         ("INSERT INTO token_usages (interception_id) VALUES ('bad')", "tokens without their interception: 1: bad"),
     ],
 )
