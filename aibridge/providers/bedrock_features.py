@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from aibridge import jsontext
-from aibridge.providers.bedrock_lessons import Lesson, Path, complaint_of
+from aibridge.providers.bedrock_lessons import BETAS, Lesson, Path, complaint_of, holds_refusal
 from aibridge.providers.reading import Body, read_body, splice, without
 
 
@@ -221,7 +221,7 @@ def fit(body: Body, betas: list[Any], features: Features, lesson: Lesson) -> Fit
     """
     renamed = [_RENAMED.get(beta, beta) if isinstance(beta, str) else beta for beta in betas]
     asked = {beta for beta in renamed if isinstance(beta, str)}
-    refused = lesson.refused_of(asked) | (asked & features.refused)
+    refused = asked if BETAS in lesson.fields else lesson.refused_of(asked) | (asked & features.refused)
     sent = _each_once(renamed, refused)
     lonely = {name for name, beta in features.gated.items() if beta not in asked or beta in refused}
     keys = {member.key for member in body.members}
@@ -265,13 +265,19 @@ def less_of(sent: Body, words: str, features: Features) -> Less | None:
     if len(betas) > _MOST_BETAS:
         return None
     complaint = complaint_of(words, betas)
+    keys = {member.key for member in sent.members}
+    named = [path for path in complaint.fields if path[0] in keys]
+    if named and holds_refusal(sent.raw):  # who of the two says what, cannot be told
+        named = []
     smaller = sent.raw
     fields = []
-    for path in complaint.fields:
+    for path in named:
         before, smaller = smaller, without(smaller, path)
         fields += [path] if smaller != before else []
     bad = complaint.betas or (betas - features.taken or betas if complaint.some_beta else frozenset())
-    if bad:
+    if BETAS in fields:
+        smaller = _without_betas(read_body(smaller), betas, features)
+    elif bad:
         smaller = _without_betas(read_body(smaller), bad, features)
     return Less(smaller, tuple(fields), bad) if fields or bad else None
 

@@ -10,6 +10,8 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from aibridge import jsontext
+
 _MOST_WORDS = 8192
 """Characters of a refusal that are read."""
 _MOST_MODELS = 256
@@ -20,7 +22,11 @@ _MOST_COMPLAINTS = 16
 _MOST_CHARACTERS = 2048
 """Of the names in a path, or in a set of betas: clients choose them."""
 
-_EXTRA_INPUT = re.compile(r"([A-Za-z_][\w.-]*): Extra inputs are not permitted", re.ASCII)
+_MOST_STEPS = 16
+"""Of a path."""
+
+# A name is tried at its beginning only, and never given back: a text that is one long name costs no more than another.
+_EXTRA_INPUT = re.compile(r"(?<![\w.-])([A-Za-z_][\w.-]*+): Extra inputs are not permitted", re.ASCII)
 _EXTRANEOUS_KEY = re.compile(r"#(?:/([\w/.~-]*))?: extraneous key \[([\w.-]+)\] is not permitted", re.ASCII)
 _BAD_BETA = re.compile(
     r"invalid beta flag|(?:unsupported|unknown|unexpected)\b.{0,200}\b(?:anthropic-)?beta\b", re.IGNORECASE
@@ -32,6 +38,10 @@ _CONTENT = frozenset({"anthropic_version", "max_tokens", "messages", "system", "
 
 Path = tuple[str, ...]
 """A member of a body, from the outside in; `*` is every item of an array."""
+
+
+BETAS: Path = ("anthropic_beta",)
+"""The field of the betas: a model that does not take it takes none."""
 
 
 class Complaint(NamedTuple):
@@ -76,10 +86,19 @@ def complaint_of(words: str, betas: Iterable[str]) -> Complaint:
     return Complaint(fields, named, some_beta)
 
 
+_REFUSALS = (b"Extra inputs are not permitted", b"extraneous key")
+
+
+def holds_refusal(body: bytes) -> bool:
+    """Say whether a valid JSON text holds AWS's words itself: a refusal may quote them, and name what AWS did not."""
+    text = jsontext.dumps(jsontext.loads(body)) if b"\\u" in body else body
+    return any(words in text for words in _REFUSALS)
+
+
 def _may_go(path: Path) -> bool:
     if path[0] == "messages" or (len(path) == 1 and path[0] in _CONTENT):
         return False
-    return sum(map(len, path)) <= _MOST_CHARACTERS
+    return len(path) <= _MOST_STEPS and sum(map(len, path)) <= _MOST_CHARACTERS
 
 
 def _generalized(path: Path) -> Path:

@@ -100,8 +100,8 @@ def _text_of(raw: bytes, member: Member, replace: Mapping[str, bytes]) -> bytes:
 def without(value: bytes, path: Sequence[str]) -> bytes:
     """Return valid JSON text without the members that a path of ASCII names leads to; all else stays byte for byte.
 
-    `*` in the path is every item of an array. A step that is no key is passed over: where a value may be of several
-    kinds, validators name the kind in the path.
+    `*` in the path is every item of an array. Where a value may be of several kinds, validators name the kind in the
+    path: a step that is an object's `type` is passed over, and of another kind nothing goes.
     """
     if not path or path[-1].encode() not in value:
         return value
@@ -111,13 +111,21 @@ def without(value: bytes, path: Sequence[str]) -> bytes:
         return value
     body = read_body(value)
     step, rest = path[0], path[1:]
-    if not any(member.key == step for member in body.members):
+    if rest and _kind_of(body) == step:
         return without(value, rest)
+    if not any(member.key == step for member in body.members):
+        return value
     if not rest:
         return splice(body, drop=frozenset({step}))
     inner = body.value(step) or b""
     smaller = without(inner, rest)
     return value if smaller == inner else splice(body, drop=frozenset(), replace={step: smaller})
+
+
+def _kind_of(body: Body) -> str:
+    """Return what an object's `type` says; tools without one are `custom` to the API."""
+    said = body.value("type")
+    return "custom" if said is None else str(jsontext.loads(said))
 
 
 def _without_inside(item: bytes, path: Sequence[str]) -> bytes:

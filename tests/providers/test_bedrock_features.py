@@ -249,6 +249,38 @@ def test_a_field_that_does_not_stand_there_is_no_reason_to_ask_again():
     assert less(SONNET_5_5, {"b": 2}, "a: Extra inputs are not permitted") is None
 
 
+def test_what_one_kind_does_not_take_another_keeps():
+    web, own = {"type": "web_search_20250305", "input_schema": {}}, {"name": "x", "input_schema": {}}
+    words = "tools.0.web_search_20250305.input_schema: Extra inputs are not permitted"
+    body, fields, _ = less(SONNET_5_5, {"tools": [web, own]}, words)
+    assert body == {"tools": [{"type": "web_search_20250305"}, own]}
+    assert fitted(SONNET_5_5, {"tools": [own]}, lesson=Lesson(fields)) == (
+        json.dumps({"tools": [own]}).encode(),
+        [],
+        (),
+    )
+
+
+def test_words_that_the_client_wrote_itself_are_no_lesson():
+    """A validator quotes names: whose words `thinking: …` are, nobody can tell, and every client would lose it."""
+    quoted = "x; thinking: Extra inputs are not permitted; y"
+    body = {"thinking": {"type": "adaptive"}, quoted: 1}
+    assert less(SONNET_5_5, body, f"{quoted}: Extra inputs are not permitted") is None
+
+
+def test_a_path_begins_at_the_body():
+    words = "custom.messages: Extra inputs are not permitted, x.max_tokens: Extra inputs are not permitted"
+    assert less(SONNET_5_5, {"messages": [], "max_tokens": 1}, words) is None
+
+
+def test_a_model_that_takes_no_betas_is_asked_for_none():
+    asked = {"anthropic_beta": ["x-1"], "context_management": {}, "b": 2}
+    body, fields, _ = less(SONNET_5_5, asked, "anthropic_beta: Extra inputs are not permitted")
+    assert (body, fields) == ({"context_management": {}, "b": 2}, (("anthropic_beta",),))
+    stripped = ("anthropic_beta.x-2",)
+    assert fitted(SONNET_5_5, {"b": 2}, "x-2", lesson=Lesson(fields)) == (b'{"b": 2}', [], stripped)
+
+
 def test_of_betas_that_are_not_named_those_go_that_are_not_known_to_be_good():
     asked = {"anthropic_beta": [INTERLEAVED, "x-1", "y-2"], "b": 2}
     assert less(SONNET_5_5, asked, "invalid beta flag") == (

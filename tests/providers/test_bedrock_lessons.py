@@ -1,10 +1,12 @@
 """What is learned of AWS's refusals: read from its words, and kept within bounds."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aibridge.providers.bedrock_lessons import NOTHING, Lessons, complaint_of
+from aibridge.providers.bedrock_lessons import NOTHING, Lessons, complaint_of, holds_refusal
 
 OPTIONAL = (
     'Malformed input request: #: subject must not be valid against schema {"required":["messages"]}#: extraneous key '
@@ -37,6 +39,7 @@ OPTIONAL = (
         ("a: Field required", []),
         ("", []),
         (f"{'x' * 3000}: Extra inputs are not permitted", []),
+        (f"a.{'0.' * 20}b: Extra inputs are not permitted", []),
         (" " * 9000 + "a: Extra inputs are not permitted", []),
     ],
 )  # fmt: skip
@@ -63,6 +66,32 @@ def test_betas_that_are_wrong(words, betas):
 
 def test_a_beta_in_words_about_something_else_is_not_blamed():
     assert complaint_of("good-1 says that messages are empty", ["good-1"]) == ((), frozenset(), False)
+
+
+@pytest.mark.parametrize(
+    "words", ["a" * 9000, "a." * 4500, "a-" * 4500, "#/" + "a" * 9000, "#/a" * 3000, "unknown " * 1200]
+)
+def test_no_words_cost_much(words):
+    """Each took up to half a second, in which nobody was served."""
+    complaint_of(words, ["b"])
+    began = time.process_time()
+    complaint_of(words, ["b"])
+    assert time.process_time() - began < 0.1
+
+
+@pytest.mark.parametrize(
+    ("body", "held"),
+    [
+        (b'{"a":"b: Extra inputs are not permitted"}', True),
+        (b'{"#: extraneous key [b] is not permitted":1}', True),
+        (b'{"a":"b: \\u0045xtra inputs are not permitted"}', True),
+        (b'{"a":"\\u0045xtra inputs"}', False),
+        (b'{"a":"\\ud800"}', False),
+        (b"{}", False),
+    ],
+)
+def test_a_body_that_holds_a_refusal(body, held):
+    assert holds_refusal(body) is held
 
 
 @given(st.text(max_size=300))
