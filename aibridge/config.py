@@ -670,7 +670,10 @@ def load(path: str | Path, environ: Mapping[str, str] | None = None) -> Config:
         ConfigError: the file cannot be read or used; one line for each mistake, each with its key.
     """
     environ = os.environ if environ is None else environ
-    raw, mistakes = _interpolate(_read(Path(path)), environ)
+    try:
+        raw, mistakes = _interpolate(_read(Path(path)), environ)
+    except RecursionError:  # an alias inside of what it stands for
+        raise ConfigError(f"{path}: is nested too deep") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: should be a mapping of keys to values")
     if "providers" in raw:
@@ -693,6 +696,8 @@ class _Loader(yaml.SafeLoader):
         seen: set[object] = set()
         for key_node, _ in node.value:
             key = key_node.value
+            if not isinstance(key, str):  # {{ name }} of a template that nobody filled in, mostly
+                raise yaml.constructor.ConstructorError(None, None, "a key should be text", key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, "a key is written twice", key_node.start_mark)
             seen.add(key)
@@ -710,6 +715,8 @@ def _read(path: Path) -> object:
         value: object = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: {_yaml_problem(error)}") from None
+    except ValueError:  # of a date or a number that is none; yaml does not say which, and its text is quoted
+        raise ConfigError(f"{path}: a value looks like a date or a number, and is none: put it in quotes") from None
     return {} if value is None else value
 
 
@@ -974,7 +981,7 @@ def _explain(details: ErrorDetails) -> tuple[str, str]:
     if kind in {"union_tag_invalid", "union_tag_not_found"}:
         return _key(location) + ".kind", f"should be one of {', '.join(_KINDS)}"
     if kind == "extra_forbidden":
-        return _key(location), _unknown(location)
+        return _key([*location[:-1], _shown(str(location[-1]))]), _unknown(location)
     if kind == "missing":
         return _key(location), "is needed"
     return _key(location), details["msg"].replace("Input should", "should")
@@ -985,6 +992,11 @@ def _key(location: list[str | int]) -> str:
     if location[:1] == ["providers"]:
         location = [*location[:2], *location[3:]]
     return ".".join(str(step) for step in location)
+
+
+def _shown(unknown_key: str) -> str:
+    """Return a key as it may be told: it may be a secret where a key belongs (`- sk-1a2b: alice`)."""
+    return unknown_key if re.fullmatch("[A-Za-z_-]{1,40}", unknown_key) else f"{unknown_key[:4]}..."
 
 
 def _unknown(location: list[str | int]) -> str:

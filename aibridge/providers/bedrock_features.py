@@ -221,7 +221,7 @@ def fit(body: Body, betas: list[Any], features: Features, lesson: Lesson) -> Fit
     """
     renamed = [_RENAMED.get(beta, beta) if isinstance(beta, str) else beta for beta in betas]
     asked = {beta for beta in renamed if isinstance(beta, str)}
-    refused = asked if BETAS in lesson.fields else lesson.refused_of(asked) | (asked & features.refused)
+    refused = frozenset(asked) if BETAS in lesson.fields else lesson.refused_of(asked) | (asked & features.refused)
     sent = _each_once(renamed, refused)
     lonely = {name for name, beta in features.gated.items() if beta not in asked or beta in refused}
     keys = {member.key for member in body.members}

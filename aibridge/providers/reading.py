@@ -107,17 +107,18 @@ def without(value: bytes, path: Sequence[str]) -> bytes:
         return value
     if value.startswith(b"[") and path[0] == "*":
         return b"[" + b",".join(_without_inside(item, path[1:]) for item in _items_of(value)) + b"]"
-    if not value.startswith(b"{"):
-        return value
+    return _member_without(value, path[0], path[1:]) if value.startswith(b"{") else value
+
+
+def _member_without(value: bytes, step: str, rest: Sequence[str]) -> bytes:
     body = read_body(value)
-    step, rest = path[0], path[1:]
     if rest and _kind_of(body) == step:
         return without(value, rest)
-    if not any(member.key == step for member in body.members):
+    inner = body.value(step)
+    if inner is None:
         return value
     if not rest:
         return splice(body, drop=frozenset({step}))
-    inner = body.value(step) or b""
     smaller = without(inner, rest)
     return value if smaller == inner else splice(body, drop=frozenset(), replace={step: smaller})
 
