@@ -14,7 +14,19 @@ from aibridge.dialects import Dialect, Observer, Telling, words_of
 from aibridge.errors import CorruptFrame, CorruptPayload, TruncatedEvent, TruncatedFrame, WireError
 from aibridge.faults import FAULT_OF, kind_of_exception, kind_of_status
 from aibridge.lifecycle import TERMINATION_OF, Cause, Signal, State, health_of, step
-from aibridge.values import Attempt, Event, Evidence, Frame, Outcome, Scan, StreamDecoder, Thought, ToolUse, UsageSource
+from aibridge.values import (
+    Attempt,
+    Event,
+    Evidence,
+    Frame,
+    Outcome,
+    Scan,
+    StreamDecoder,
+    Thought,
+    ToolUse,
+    Usage,
+    UsageSource,
+)
 
 MAX_ERROR_CHARACTERS = 1024
 """The upstream's words on a record: enough for every message seen, and no room for a hostile one."""
@@ -178,12 +190,18 @@ class Relay:
             duration=duration,
             evidence=evidence,
             health=health_of(cause, self.http_status, self.error_type),
-            usage=observer.usage,
+            usage=self._usage(),
             usage_source=source,
             message_id=redact(observer.message_id, self.secrets),
             response_model=redact(observer.response_model, self.secrets),
             stop_reason=redact(observer.stop_reason, self.secrets),
         )
+
+    def _usage(self) -> Usage:
+        usage = self.observer.usage
+        if not usage.extras or not self.secrets:
+            return usage
+        return usage._replace(extras=tuple([(redact(name, self.secrets), count) for name, count in usage.extras]))
 
     def evidence(self, started: float) -> Evidence:
         """Return what the decision was made from. `started` and the relay's times share one monotonic clock."""

@@ -3,6 +3,7 @@
 Source: https://docs.anthropic.com/en/docs/build-with-claude/streaming and the recorded traffic of both providers.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -165,6 +166,8 @@ class MessagesObserver:
             return False
         counts = dict(_flat_counts(usage))
         self._counts.update(counts)
+        for name in list(self._counts)[_MOST_COUNTS:]:
+            del self._counts[name]
         return bool(counts)
 
 
@@ -196,6 +199,11 @@ class MessagesDialect:
         return jsontext.dumps(body)
 
 
+_COUNT_NAME = re.compile("[a-z][a-z0-9_]{0,63}")
+"""Names of counts as the API has them. They are kept as they come: what else stands there is no name of a count."""
+_MOST_COUNTS = 64
+"""Of one answer; the API tells a dozen."""
+
 _BEDROCK_COUNTS = {
     "inputTokenCount": "input_tokens",
     "outputTokenCount": "output_tokens",
@@ -221,7 +229,8 @@ def _flat_counts(usage: dict[str, Any]) -> list[tuple[str, int]]:
     Where a nested one has the name of one at the top, the one at the top counts: it comes last.
     """
     nested = [fields for fields in usage.values() if isinstance(fields, dict)]
-    return [item for fields in (*nested, usage) for item in fields.items() if _is_count(item[1])]
+    counts = [item for fields in (*nested, usage) for item in fields.items() if _is_count(item[1])]
+    return [(name, count) for name, count in counts if _COUNT_NAME.fullmatch(name)]
 
 
 def _fields_of(data: bytes) -> dict[str, Any]:

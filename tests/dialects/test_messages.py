@@ -94,6 +94,16 @@ def test_a_nested_count_does_not_take_the_place_of_one_at_the_top(turned):
     assert observe(start(**usage))[0].usage == Usage(10)
 
 
+def test_names_of_counts_are_bounded():
+    """They are kept as they come, and an upstream writes them."""
+    odd = {"sk-ant-1": 1, "A": 1, "a b": 1, "": 1, "é": 1, "x" * 65: 1, "deep": {"sk-ant-2": 2}}
+    assert observe(start(input_tokens=3, **odd))[0].usage == Usage(3)
+    many = [delta(**{f"n{event}_{number}": 1 for number in range(50)}) for event in range(20)]
+    observer, _ = observe(start(input_tokens=3), *many)
+    assert observer.usage.input_tokens == 3
+    assert len(observer.usage.extras) == 63
+
+
 @pytest.mark.parametrize("count", [True, False, -1, 1.5, "7", None, [], 1 << 62, 10**30])
 def test_what_is_no_count_is_not_counted(count):
     observer, _ = observe(start(input_tokens=count, output_tokens=2))

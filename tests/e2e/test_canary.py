@@ -690,6 +690,34 @@ async def test_no_object_shows_a_secret_and_no_book_tells_one(
     ) == {}  # fmt: skip
 
 
+def echo_as_facts(heard):
+    """Answer well, with the echo in all that is learned of an answer."""
+    usage = {"input_tokens": 1, heard.words: 7, "nested": {heard.words: 3}, API_KEY: 2}
+    message = {**MESSAGE, "id": heard.words, "model": heard.words, "stop_reason": heard.words, "usage": usage}
+    if not heard.streaming:
+        return heard.good(json.dumps({**message, "type": "message"}).encode())
+    delta = heard.encode("message_delta", delta={"stop_reason": heard.words}, usage=usage)
+    return heard.good(heard.encode("message_start", message=message) + delta + heard.encode("message_stop"))
+
+
+async def test_what_is_learned_of_an_answer_holds_no_secret(build_house, new_client, request_body, monkeypatch):
+    monkeypatch.setitem(ENDS, "facts", echo_as_facts)
+    async with EchoingUpstream() as upstream:
+        url = f"http://127.0.0.1:{upstream.port}"
+        async with build_house(base_url=url, provider=providers_at(url)) as house:
+            traffic = Traffic(house.port, new_client, request_body)
+            for provider in PROVIDERS:
+                for stream in (True, False):
+                    await traffic.ask(provider, "facts", OWN["key"], stream=stream)
+            books = await house.books(ended=6)
+            kept = contents_of_records(house) + contents_of_journal(house)
+            metrics, lines, outcomes = house.app.metrics.render()[0], house.log.getvalue(), repr(house.outcomes)
+        spans = "".join(span.to_json() for span in house.spans.get_finished_spans())
+    assert books.outcome.usage.input_tokens == 1
+    assert "POST" in books.outcome.message_id
+    assert found_in(kept=kept, metrics=metrics, log=lines, outcomes=outcomes, spans=spans) == {}
+
+
 def fail_with_secrets(_connection, request, sink):
     """Fail as a library does that tells what it was given."""
     raise Broken(f"{request!r} {sink!r} {request.headers}") from ValueError(f"{request.target} {request.headers}")
