@@ -9,7 +9,7 @@ import re
 from urllib.parse import unquote, unquote_to_bytes
 
 from aibridge.errors import RequestRejected
-from aibridge.values import Headers, first_header
+from aibridge.values import Headers
 
 _BEARER_WORDS = 2
 _SECRET_HEADERS = frozenset({b"authorization", b"x-api-key", b"x-amz-security-token"})
@@ -39,14 +39,22 @@ def client_credential(headers: Headers) -> tuple[bytes, str] | None:
     Raises:
         RequestRejected: `Authorization` is all there is, and holds no bearer token.
     """
-    if api_key := api_key_of(first_header(headers, b"x-api-key")):
+    if api_key := api_key_of(_first_said(headers, b"x-api-key")):
         return b"x-api-key", api_key
-    authorization = first_header(headers, b"authorization")
-    if authorization is None or not authorization.strip():
+    authorization = _first_said(headers, b"authorization")
+    if authorization is None:
         return None
     if token := bearer_of(authorization):
         return b"authorization", token
     raise RequestRejected("bad_credential", 401, "Authorization should be `Bearer` and one token")
+
+
+def _first_said(headers: Headers, wanted: bytes) -> bytes | None:
+    """Return the first value that is not blank: behind a blank one there may stand what the client meant."""
+    for name, value in headers:
+        if name == wanted and value.strip():
+            return value
+    return None
 
 
 def secrets_of(headers: Headers, target: str = "") -> tuple[str, ...]:

@@ -58,6 +58,7 @@ def test_the_key_wins_over_the_token(headers, found):
         ((b"authorization", b"Bearer a b"),),
         ((b"authorization", b"t"),),
         ((b"x-api-key", b" "), (b"authorization", b"t")),
+        ((b"authorization", b""), (b"authorization", b"Bearer")),
     ],
 )
 def test_an_authorization_without_a_token_is_a_mistake(headers):
