@@ -715,7 +715,7 @@ def _read(path: Path) -> object:
         value: object = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: {_yaml_problem(error)}") from None
-    except ValueError:  # of a date or a number that is none; yaml does not say which, and its text is quoted
+    except (ValueError, LookupError, AttributeError):  # yaml's own, of a value that is not what it says; it is quoted
         raise ConfigError(f"{path}: a value looks like a date or a number, and is none: put it in quotes") from None
     return {} if value is None else value
 

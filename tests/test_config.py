@@ -287,6 +287,10 @@ def test_a_file_that_is_not_text(tmp_path):
         ("- a\n- b", "should be a mapping of keys to values"),
         ("a: [", "line 1"),
         ("listen: {}\nlisten: {}", "line 2, column 1: a key is written twice"),
+        ("a: {{ name }}", "line 1, column 5: a key should be text"),
+        ("? [a, b]\n: c", "a key should be text"),
+        ("a: 2026-13-45", "put it in quotes"),
+        ("a: &a\n  b: *a", "is nested too deep"),
         ("a: *sk-ant-do-not-tell", "found undefined alias"),
         ("a: !sk-ant-do-not-tell", "could not determine a constructor for the tag"),
     ],
@@ -313,6 +317,11 @@ def test_a_file_that_is_not_a_mapping(mistakes, text, problem):
         f"{MINIMAL}auth: {{keys: [{{name: a, key: {SECRET}}}, {{name: a, key: {SECRET}}}]}}",
         f"{MINIMAL}auth: {{keys: {SECRET}}}",
         f"{MINIMAL}listen: {{port: {SECRET}}}",
+        f"{MINIMAL}auth: {{keys: [{{{SECRET}-1: alice}}]}}",
+        f"providers: {{anthropic: {{api_key={SECRET}: 1}}}}",
+        f"providers: {{anthropic: {{api_key: !!int {SECRET}}}}}",
+        f"providers: {{anthropic: {{api_key: !!timestamp {SECRET}}}}}",
+        f"providers: {{anthropic: {{api_key: !!bool {SECRET}}}}}",
     ],
 )
 def test_no_error_tells_a_secret_not_even_its_traceback(load, text):
