@@ -15,7 +15,13 @@ from typing import Any
 
 from botocore.config import Config
 from botocore.credentials import RefreshableCredentials, create_credential_resolver
-from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    ProxyConnectionError,
+)
 from botocore.session import Session
 
 from aibridge.errors import CredentialsError
@@ -177,6 +183,7 @@ def _keys(access_key: str, secret_key: str, token: str | None) -> Keys:
     return Keys(access_key, secret_key, token)
 
 
+_USERINFO = re.compile(r"//[^\s/]*@")
 _STATUS = re.compile(r"non 200 response (\d+)")
 
 
@@ -189,8 +196,12 @@ def _reason(error: Exception) -> str:
         text = f"{error.operation_name} was answered with {told.get('Code', '?')}: {told.get('Message', '')}"
     elif isinstance(error, CredentialRetrievalError):
         text = _retrieval_reason(error)
+    elif isinstance(error, ProxyConnectionError):  # its text, and the next one's, may be the proxy's URL: a password
+        text = "the proxy cannot be reached"
+    elif type(error) is HTTPClientError:
+        text = f"HTTP failed: {type(error.kwargs.get('error')).__name__}"
     elif isinstance(error, BotoCoreError):
-        text = str(error)
+        text = _USERINFO.sub("//***@", str(error))
     elif isinstance(error, OSError) and error.filename:
         text = f"{error.filename}: {error.strerror}"
     elif isinstance(error, RuntimeError) and "expired" in str(error):

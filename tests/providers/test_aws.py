@@ -8,7 +8,7 @@ import time
 import aws_kit
 import pytest
 from aws_kit import ROLE, SECRETS
-from botocore.exceptions import ClientError, CredentialRetrievalError
+from botocore.exceptions import ClientError, CredentialRetrievalError, EndpointConnectionError
 from botocore.session import Session
 
 from aibridge.errors import CredentialsError
@@ -395,6 +395,25 @@ def test_an_sts_that_is_away(aws, monkeypatch):
     assert aws.asked == []
 
 
+@pytest.mark.parametrize(
+    ("proxy", "reason"),
+    [
+        ("http://u:PASSWORD@127.0.0.1:1", "the proxy cannot be reached"),
+        ("socks5://u:PASSWORD@127.0.0.1:1", "the proxy cannot be reached"),
+        ("http://u:PASSWORD", "HTTP failed: LocationParseError"),
+        ("http://u:PASS#WORD@127.0.0.1:1", "HTTP failed: LocationParseError"),
+        ("http://u:PASSWORD x@127.0.0.1:99999", "HTTP failed: LocationParseError"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_not_quoted(aws, monkeypatch, proxy, reason):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://sts.invalid")
+    monkeypatch.setenv("http_proxy", proxy)
+    text = refusal(Finder(region=REGION, static=Keys("AKIABASE", "x"), role=FULL))
+    assert text.endswith(reason)
+    assert "PASS" not in text
+    assert aws.asked == []
+
+
 def test_keys_that_would_break_a_header(aws, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA2")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret/of/env")
@@ -421,6 +440,8 @@ def test_files_that_cannot_be_read(profiles, tmp_path):
         (ClientError({"Error": {"Code": "X", "Message": "m" * 1000}}, "AssumeRole"),
          "AssumeRole was answered with X: " + "m" * 268),
         (ClientError({}, "AssumeRole"), "AssumeRole was answered with ?: "),
+        (EndpointConnectionError(endpoint_url="http://u:secret@h/"),
+         'Could not connect to the endpoint URL: "http://***@h/"'),
         (ValueError("secret/of/it"), "ValueError"),
         (KeyError("secret/of/it"), "KeyError"),
         (OSError("secret/of/it"), "OSError"),
