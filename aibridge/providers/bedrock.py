@@ -120,7 +120,7 @@ class BedrockProvider:
         less = less_of(read_body(request.body), words_of(unpacked(head, body)), features)
         if less is None:
             return None
-        self.lessons.learn(model, less.fields, less.betas)
+        self.lessons.learn(model, less.refused, less.betas)
         self._count(less.stripped)
         return self._signed_again(request, less.body)
 
@@ -339,7 +339,7 @@ def _count_in(body: bytes) -> int | None:
         count = jsontext.loads(body).get("inputTokens")
     except (PayloadError, AttributeError):
         return None
-    return count if isinstance(count, int) and not isinstance(count, bool) else None
+    return count if isinstance(count, int) and not isinstance(count, bool) and count >= 0 else None
 
 
 def _unsigned(headers: Headers) -> Headers:

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from aibridge import jsontext
-from aibridge.providers.bedrock_lessons import BETAS, Lesson, Path, complaint_of, holds_refusal
+from aibridge.providers.bedrock_lessons import BETAS, Lesson, Path, RefusedField, complaint_of, holds_refusal
 from aibridge.providers.reading import Body, read_body, splice, without
 
 
@@ -221,11 +221,11 @@ def fit(body: Body, betas: list[Any], features: Features, lesson: Lesson) -> Fit
     """
     renamed = [_RENAMED.get(beta, beta) if isinstance(beta, str) else beta for beta in betas]
     asked = {beta for beta in renamed if isinstance(beta, str)}
-    refused = frozenset(asked) if BETAS in lesson.fields else lesson.refused_of(asked) | (asked & features.refused)
+    refused = lesson.refused_of(asked) | (asked & features.refused) if lesson.takes_betas() else frozenset(asked)
     sent = _each_once(renamed, refused)
     lonely = {name for name, beta in features.gated.items() if beta not in asked or beta in refused}
     keys = {member.key for member in body.members}
-    paths = [tuple(name.split(".")) for name in features.unknown_fields] + list(lesson.fields)
+    paths = [tuple(name.split(".")) for name in features.unknown_fields] + lesson.refused_with(asked - refused)
     drop = {path[0] for path in paths if len(path) == 1 and path[0] in keys} | (lonely & keys)
     replace, pruned = _pruned(body, [path for path in paths if len(path) > 1 and path[0] in keys - drop])
     thinking = _thinking(body, features.thinking)
@@ -245,6 +245,13 @@ class Less(NamedTuple):
     body: bytes
     fields: tuple[Path, ...]
     betas: frozenset[str]
+    asked: frozenset[str]
+    """All betas that it was sent with."""
+
+    @property
+    def refused(self) -> list[RefusedField]:
+        """The fields, as lessons."""
+        return [RefusedField(path, self.asked) for path in self.fields]
 
     @property
     def stripped(self) -> tuple[str, ...]:
@@ -279,7 +286,7 @@ def less_of(sent: Body, words: str, features: Features) -> Less | None:
         smaller = _without_betas(read_body(smaller), betas, features)
     elif bad:
         smaller = _without_betas(read_body(smaller), bad, features)
-    return Less(smaller, tuple(fields), bad) if fields or bad else None
+    return Less(smaller, tuple(fields), bad, betas) if fields or bad else None
 
 
 def _without_betas(body: Body, bad: frozenset[str], features: Features) -> bytes:

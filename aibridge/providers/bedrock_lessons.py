@@ -1,8 +1,9 @@
 """What AWS has refused of a model before: read from its words, kept within bounds, and never asked for again. Pure.
 
-A field is refused by its name. A beta often is not: "invalid beta flag" is all that AWS says. Of such a refusal the
-whole set of suspects is kept, and left out where a later request asks for all of them again. So what one client gets
-wrong takes nothing from another, who asks for fewer.
+A field is refused by its name, and may be so only for want of its beta: the betas that were asked for are kept with
+it, and it is left out where a later request asks for no other. A beta often is not named: "invalid beta flag" is all
+that AWS says. Of such a refusal the whole set of suspects is kept, and left out where a later request asks for all of
+them again. So what one client gets wrong takes nothing from another, who asks otherwise.
 """
 
 import re
@@ -54,11 +55,26 @@ class Complaint(NamedTuple):
     """A beta is wrong; which one, it need not have said."""
 
 
+class RefusedField(NamedTuple):
+    """A field that was refused, and the betas that were asked for with it."""
+
+    path: Path
+    betas: frozenset[str] = frozenset()
+
+
 class Lesson(NamedTuple):
     """What is known of one model."""
 
-    fields: tuple[Path, ...] = ()
+    fields: tuple[RefusedField, ...] = ()
     beta_sets: tuple[frozenset[str], ...] = ()
+
+    def takes_betas(self) -> bool:
+        """Say whether the field of the betas was never refused."""
+        return all(field.path != BETAS for field in self.fields)
+
+    def refused_with(self, betas: set[str]) -> list[Path]:
+        """Return the fields that were refused before with these betas, or with more."""
+        return [field.path for field in self.fields if betas <= field.betas]
 
     def refused_of(self, betas: set[str]) -> frozenset[str]:
         """Return those of some betas that were refused before, alone or together."""
@@ -98,12 +114,20 @@ def holds_refusal(body: bytes) -> bool:
 def _may_go(path: Path) -> bool:
     if path[0] == "messages" or (len(path) == 1 and path[0] in _CONTENT):
         return False
-    return len(path) <= _MOST_STEPS and sum(map(len, path)) <= _MOST_CHARACTERS
+    return len(path) <= _MOST_STEPS and _characters(path) <= _MOST_CHARACTERS
 
 
 def _generalized(path: Path) -> Path:
     """What is wrong in one item of an array is wrong in every other."""
     return tuple("*" if step.isdigit() else step for step in path)
+
+
+def _is_short(field: RefusedField) -> bool:
+    return _characters(field.betas) <= _MOST_CHARACTERS
+
+
+def _characters(names: Iterable[str]) -> int:
+    return sum(map(len, names))
 
 
 class Lessons:
@@ -116,11 +140,11 @@ class Lessons:
         """Return what is known of a model."""
         return self._of.get(model, NOTHING)
 
-    def learn(self, model: str, fields: Iterable[Path], betas: frozenset[str]) -> None:
+    def learn(self, model: str, fields: Iterable[RefusedField], betas: frozenset[str]) -> None:
         """Keep that a model refuses these fields, and these betas together. Past the bounds nothing new is kept."""
         known = self.of(model)
-        all_fields = tuple(dict.fromkeys((*known.fields, *fields)))[:_MOST_THINGS]
-        kept = [betas] if betas and sum(map(len, betas)) <= _MOST_CHARACTERS else []
+        all_fields = tuple(dict.fromkeys((*known.fields, *filter(_is_short, fields))))[:_MOST_THINGS]
+        kept = [betas] if betas and _characters(betas) <= _MOST_CHARACTERS else []
         beta_sets = tuple(dict.fromkeys((*known.beta_sets, *kept)))[:_MOST_THINGS]
         self._of[model] = Lesson(all_fields, beta_sets)
         self._of.move_to_end(model)

@@ -18,7 +18,7 @@ from aibridge.providers.bedrock_features import (
     less_of,
     version_of,
 )
-from aibridge.providers.bedrock_lessons import NOTHING, Lesson
+from aibridge.providers.bedrock_lessons import NOTHING, Lesson, RefusedField
 from aibridge.providers.reading import read_body, splice
 
 SONNET_4_5 = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
@@ -212,7 +212,9 @@ def test_the_configuration_stands_above_the_table():
 
 
 def test_what_was_learned_is_left_out():
-    lesson = Lesson((("new",), ("tools", "*", "custom", "eager")), (frozenset({"a"}), frozenset({"b", "c"})))
+    asked = frozenset({"a", "b", "c", "d"})
+    fields = (RefusedField(("new",), asked), RefusedField(("tools", "*", "custom", "eager"), asked))
+    lesson = Lesson(fields, (frozenset({"a"}), frozenset({"b", "c"})))
     raw = b'{"new":1,"tools":[{"name":"x","eager":true} , {"name" : "y"}],"z":2}'
     body, betas, stripped = fitted(SONNET_5_5, raw, "a", "b", "d", lesson=lesson)
     assert body == b'{"tools":[{"name":"x"}, {"name" : "y"}],"z":2}'
@@ -254,11 +256,19 @@ def test_what_one_kind_does_not_take_another_keeps():
     words = "tools.0.web_search_20250305.input_schema: Extra inputs are not permitted"
     body, fields, _ = less(SONNET_5_5, {"tools": [web, own]}, words)
     assert body == {"tools": [{"type": "web_search_20250305"}, own]}
-    assert fitted(SONNET_5_5, {"tools": [own]}, lesson=Lesson(fields)) == (
+    assert fitted(SONNET_5_5, {"tools": [own]}, lesson=Lesson(tuple(map(RefusedField, fields)))) == (
         json.dumps({"tools": [own]}).encode(),
         [],
         (),
     )
+
+
+def test_a_field_that_wants_a_beta_is_left_to_who_asks_for_it():
+    """Without its beta a field is an extra one; who sends both shall not lose it to who forgot the one."""
+    lesson = Lesson((RefusedField(("new",), frozenset({"x-1"})),))
+    for betas, left in (([], {}), (["x-1"], {}), (["new-2026"], {"new": 1}), (["x-1", "new-2026"], {"new": 1})):
+        body, sent, _ = fitted(SONNET_5_5, {"new": 1}, *betas, lesson=lesson)
+        assert (json.loads(body), sent) == (left, betas)
 
 
 def test_words_that_the_client_wrote_itself_are_no_lesson():
@@ -278,7 +288,11 @@ def test_a_model_that_takes_no_betas_is_asked_for_none():
     body, fields, _ = less(SONNET_5_5, asked, "anthropic_beta: Extra inputs are not permitted")
     assert (body, fields) == ({"context_management": {}, "b": 2}, (("anthropic_beta",),))
     stripped = ("anthropic_beta.x-2",)
-    assert fitted(SONNET_5_5, {"b": 2}, "x-2", lesson=Lesson(fields)) == (b'{"b": 2}', [], stripped)
+    assert fitted(SONNET_5_5, {"b": 2}, "x-2", lesson=Lesson(tuple(map(RefusedField, fields)))) == (
+        b'{"b": 2}',
+        [],
+        stripped,
+    )
 
 
 def test_of_betas_that_are_not_named_those_go_that_are_not_known_to_be_good():

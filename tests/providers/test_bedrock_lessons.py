@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aibridge.providers.bedrock_lessons import NOTHING, Lessons, complaint_of, holds_refusal
+from aibridge.providers.bedrock_lessons import NOTHING, Lessons, RefusedField, complaint_of, holds_refusal
 
+A, B = RefusedField(("a",)), RefusedField(("b",))
 OPTIONAL = (
     'Malformed input request: #: subject must not be valid against schema {"required":["messages"]}#: extraneous key '
     "[stream] is not permitted#: extraneous key [speed] is not permitted, please reformat your input and try again."
@@ -101,10 +102,10 @@ def test_any_words_can_be_read(words):
 
 def test_what_is_learned_is_kept_by_model():
     lessons = Lessons()
-    lessons.learn("m", [("a",)], frozenset({"x", "y"}))
-    lessons.learn("m", [("b",), ("a",)], frozenset())
+    lessons.learn("m", [A], frozenset({"x", "y"}))
+    lessons.learn("m", [B, A], frozenset())
     lessons.learn("m", [], frozenset({"x", "y"}))
-    assert lessons.of("m") == ((("a",), ("b",)), (frozenset({"x", "y"}),))
+    assert lessons.of("m") == ((A, B), (frozenset({"x", "y"}),))
     assert lessons.of("n") is NOTHING
     assert lessons.of("m").refused_of({"x", "z"}) == frozenset()
     assert lessons.of("m").refused_of({"x", "y", "z"}) == {"x", "y"}
@@ -113,10 +114,10 @@ def test_what_is_learned_is_kept_by_model():
 def test_memory_is_bounded():
     lessons = Lessons()
     for number in range(1000):
-        lessons.learn("m", [(f"field{number}",)], frozenset({f"beta{number}"}))
+        lessons.learn("m", [RefusedField((f"field{number}",))], frozenset({f"beta{number}"}))
     assert len(lessons.of("m").fields) == len(lessons.of("m").beta_sets) == 64
     for number in range(1000):
-        lessons.learn(f"m{number}", [("a",)], frozenset())
+        lessons.learn(f"m{number}", [A], frozenset())
     assert lessons.of("m") is NOTHING, "forgotten, as the one that was longest not heard of"
     assert lessons.of("m999") is not NOTHING
     assert sum(lessons.of(f"m{number}") is not NOTHING for number in range(1000)) == 256
@@ -126,7 +127,8 @@ def test_names_that_clients_choose_are_bounded():
     lessons = Lessons()
     lessons.learn("m", [], frozenset({"x" * 3000}))
     lessons.learn("m", [], frozenset(f"beta-{number}" for number in range(5000)))
-    assert lessons.of("m").beta_sets == ()
+    lessons.learn("m", [RefusedField(("a",), frozenset({"x" * 3000}))], frozenset())
+    assert lessons.of("m") == ((), ())
     words = ", ".join(f"f{number}: Extra inputs are not permitted" for number in range(100))
     assert len(complaint_of(words, []).fields) == 16
 
