@@ -124,7 +124,12 @@ def test_a_key_in_its_own_header_lets_the_others_be_the_clients():
 
 def test_a_gateway_key_beside_a_gateway_key_goes_no_further():
     separate = (b"x-aibridge-key", b"key-of-alice")
-    for twice in ((b"x-api-key", b"key-of-bob"), (b"authorization", b"Bearer key-of-alice")):
+    for twice in (
+        (b"x-api-key", b"key-of-bob"),
+        (b"authorization", b"Bearer key-of-alice"),
+        (b"x-api-key", b"Bearer key-of-bob"),
+        (b"authorization", b"Basic key-of-bob"),
+    ):
         assert ask(KEYS, separate, twice) == (Actor("alice"), (separate,))
 
 
