@@ -198,8 +198,8 @@ def _reason(error: Exception) -> str:
         text = _retrieval_reason(error)
     elif isinstance(error, ProxyConnectionError):  # its text, and the next one's, may be the proxy's URL: a password
         text = "the proxy cannot be reached"
-    elif type(error) is HTTPClientError:
-        text = f"HTTP failed: {type(error.kwargs.get('error')).__name__}"
+    elif isinstance(error, HTTPClientError) and "error" in error.kwargs:
+        text = f"HTTP failed: {type(error.kwargs['error']).__name__}"
     elif isinstance(error, BotoCoreError):
         text = _USERINFO.sub("//***@", str(error))
     elif isinstance(error, OSError) and error.filename:
