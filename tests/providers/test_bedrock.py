@@ -479,3 +479,10 @@ def test_the_decoder():
 def test_counts_in_headers(value, told):
     head = ResponseHead(200, ((b"x-amzn-bedrock-input-token-count", value),))
     assert build().metrics_in(head) == told
+
+
+@pytest.mark.parametrize("count", [b"-5", b"1.5", b"true", b'"7"', b"null"])
+def test_what_is_no_count_is_not_told_as_one(count):
+    with pytest.raises(RequestRejected) as refused:
+        build().passthrough_answer(ResponseHead(200, ()), b'{"inputTokens":%b}' % count)
+    assert refused.value.status == 502
