@@ -1,4 +1,4 @@
-"""How everything is put together: from a `Config` to two listeners, and back down again."""
+"""How everything is put together: from a `Config` to two ports, and back down again."""
 
 import asyncio
 import functools

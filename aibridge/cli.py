@@ -183,7 +183,7 @@ async def _demonstrate(app: App, loaded: Config) -> None:
         logger.exception("the demonstration failed; the gateway goes on")
         return
     if app.recorder is not None and await asyncio.to_thread(app.recorder.flush):
-        show_record(loaded, interception_id)
+        show_record(app.port, loaded, interception_id)
 
 
 def _start_fields(loaded: Config, app: App) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """One request of a client, and the way back to it: answers go straight to the client's transport.
 
-This file does not know what a request is for, nor how it was parsed. `aibridge.server` makes a `ClientStream` for each
-request, gives it the body as it comes, and tells it what happens to the connection.
+This file does not know what a request is for, nor how it was parsed. A `ClientConnection` makes a `ClientStream` for
+each request, gives it the body as it comes, and tells it what happens to the connection.
 """
 
 import asyncio

@@ -20,24 +20,22 @@ async def show_one_stream(port: int, config: Config) -> str:
     provider = "bedrock" if "bedrock" in config.providers else next(iter(config.providers))
     print(f"\nPOST /{provider}/v1/messages, streaming:\n", flush=True)
     key = (config.auth.keys[0].clear or "") if config.auth.keys else ""
-    host = "127.0.0.1" if config.listen.host in _EVERYWHERE else config.listen.host
-    return await asyncio.to_thread(_stream, host, port, provider, key)
+    return await asyncio.to_thread(_stream, _host(config), port, provider, key)
 
 
-def show_record(config: Config, interception_id: str) -> None:
+def show_record(port: int, config: Config, interception_id: str) -> None:
     """Print the record of an interception. It has to be in the store."""
     record = read_interception(config.records.path, interception_id)
     print("\n\nIts record:\n", flush=True)
     for name, value in record.items():
         if value not in (None, ""):
             print(f"  {name:<22} {value}")
-    print(
-        f"\nThe gateway goes on serving: ANTHROPIC_BASE_URL=http://{_address(config)}/anthropic or /bedrock", flush=True
-    )
+    address = f"http://{_host(config)}:{port}"
+    print(f"\nThe gateway goes on serving: ANTHROPIC_BASE_URL={address}/anthropic or /bedrock", flush=True)
 
 
-def _address(config: Config) -> str:
-    return f"{config.listen.host}:{config.listen.port}"
+def _host(config: Config) -> str:
+    return "127.0.0.1" if config.listen.host in _EVERYWHERE else config.listen.host
 
 
 def _stream(host: str, port: int, provider: str, key: str) -> str:
