@@ -5,21 +5,32 @@ value is the same as no header. One is ours: an `Authorization` that holds no to
 none, since that would be answered at somebody else's cost.
 """
 
+import functools
 import re
-from urllib.parse import unquote, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
 from aibridge.errors import RequestRejected
 from aibridge.values import Headers
 
 _BEARER_WORDS = 2
-_SECRET_HEADERS = frozenset({b"authorization", b"x-api-key", b"x-amz-security-token"})
 _PARAMETER = re.compile(r"[?&]([^?=&]+)=([^&]+)")
 """Its parts share no character that could begin it anew: a client chooses the text, and each byte is looked at once."""
-_SECRET_NAME = re.compile(r"(?i)key|token|secret|passw|auth|credential|signature")
+_SECRET_NAME = re.compile(
+    rb"(?:^|[-_.])(?:auth|key|sig|jwt|pwd|pass|otp|pin|pat|csrf|xsrf)(?:$|[-_.])"
+    rb"|api[-_]?key|access[-_]?key|token(?!s|-count)|secret|passw|signature|credential|assertion|bearer"
+    rb"|authori[sz]ation|authenticat|cookie",
+    re.IGNORECASE,
+)
 _SHORTEST_SECRET = 8
 """Characters. What is shorter opens nothing, and would be found in any text."""
 _REVEALED = ((20, 4), (10, 2), (5, 1))
 """Characters shown at each end of a secret, by its least length."""
+
+
+@functools.lru_cache(maxsize=1024)
+def is_secret_name(name: bytes) -> bool:
+    """Whether a header or query parameter of this name holds a secret, as far as a name can tell."""
+    return _SECRET_NAME.search(name) is not None
 
 
 def bearer_of(value: bytes | None) -> str:
@@ -67,10 +78,10 @@ def secrets_of(headers: Headers, target: str = "") -> tuple[str, ...]:
     found = [
         bearer_of(value) if name == b"authorization" else value.decode("latin-1")
         for name, value in headers
-        if name in _SECRET_HEADERS
+        if is_secret_name(name)
     ]
     for name, value in _PARAMETER.findall(target) if "?" in target else ():
-        if _SECRET_NAME.search(unquote(name)):
+        if is_secret_name(unquote_to_bytes(name)):
             found += [value, unquote_to_bytes(value).decode("latin-1")]
     return worth_hiding(*found)
 

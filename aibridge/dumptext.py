@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from urllib.parse import unquote_to_bytes
 
-from aibridge.credentials import hint
+from aibridge.credentials import hint, is_secret_name
 from aibridge.values import Headers, ResponseHead, UpstreamRequest
 
 RENAMED = b"x-aibridge-dump-"
@@ -20,12 +20,6 @@ LEFT_OUT = RENAMED + b"left-out"
 
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _SCHEMES = frozenset({"bearer", "basic", "digest", "negotiate", "aws4-hmac-sha256"})
-_SECRET_NAME = re.compile(
-    rb"(?:^|[-_.])(?:auth|key|sig|jwt|pwd|pass|otp|pin|pat|csrf|xsrf)(?:$|[-_.])"
-    rb"|api[-_]?key|access[-_]?key|token(?!s|-count)|secret|passw|signature|credential|assertion|bearer"
-    rb"|authori[sz]ation|authenticat|cookie",
-    re.IGNORECASE,
-)
 _PARAMETER = re.compile(rb"([?&#;]([^?=&#;\s]+)=)([^&#;\s\"]+)")
 """Of a URL: all up to its value, its name, its value."""
 _SHORTEST_SECRET = 8
@@ -33,11 +27,6 @@ _SLICE = 262_144
 _SHORTEST_PIECE = 5
 """Bytes of a secret's beginning that are worth hiding where a text ends inside it."""
 _LINE_BREAKS = bytes.maketrans(b"\r\n\0", b"   ")
-
-
-def is_secret_name(name: bytes) -> bool:
-    """Whether a header or query parameter of this name holds a secret, as far as a name can tell."""
-    return _SECRET_NAME.search(name) is not None
 
 
 def secrets_in(request: UpstreamRequest) -> tuple[bytes, ...]:

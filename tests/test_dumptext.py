@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aibridge.credentials import hint
-from aibridge.dumptext import LEFT_OUT, RENAMED, Redactor, head_text, is_secret_name, request_text, secrets_in
+from aibridge.credentials import hint, is_secret_name
+from aibridge.dumptext import LEFT_OUT, RENAMED, Redactor, head_text, request_text, secrets_in
 from aibridge.values import Credential, CredentialKind, ResponseHead, UpstreamRequest
 
 SECRET = "sk-ant-canary-0123456789"
