@@ -203,6 +203,8 @@ _BEDROCK_COUNTS = {
     "cacheWriteInputTokenCount": "cache_creation_input_tokens",
 }
 
+_AT_THE_TOP = frozenset(_BEDROCK_COUNTS.values())
+
 
 def _is_whole_input(told: dict[str, int], said: dict[str, int]) -> bool:
     """Whether the metrics tell one number for what the message splits into fresh and cached tokens."""
@@ -218,10 +220,12 @@ def _seconds_of(milliseconds: Any) -> float | None:
 def _flat_counts(usage: dict[str, Any]) -> list[tuple[str, int]]:
     """List the counts of a usage object; nested ones (cache_creation, server_tool_use) under their own names.
 
-    Where a nested one has the name of one at the top, the one at the top counts: it comes last.
+    A nested one that has the name of one at the top is a part of something, and never stands for it: also where the
+    one at the top was told by another event.
     """
     nested = [fields for fields in usage.values() if isinstance(fields, dict)]
-    return [item for fields in (*nested, usage) for item in fields.items() if _is_count(item[1])]
+    parts = [item for fields in nested for item in fields.items() if item[0] not in _AT_THE_TOP]
+    return [item for item in (*parts, *usage.items()) if _is_count(item[1])]
 
 
 def _fields_of(data: bytes) -> dict[str, Any]:
