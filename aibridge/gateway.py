@@ -16,6 +16,7 @@ from typing import Protocol
 from aibridge.auth import Authenticator
 from aibridge.callers import client_name
 from aibridge.clientstream import ClientStream
+from aibridge.content import Keep
 from aibridge.dialects import DIALECTS, Dialect, Telling
 from aibridge.errors import RecordingFailed, RequestRejected
 from aibridge.exchange import Exchange
@@ -203,8 +204,10 @@ class Gateway:
         provider = route.provider
         began = time.perf_counter()
         reading = provider.read(request)
-        self._counters.spent("read", provider.name, time.perf_counter() - began)
         around = self._around[provider.name]
+        policy = around.content.of(actor.id)
+        prompt = policy.prompt(reading.prompt()) if policy.prompts is not Keep.OFF else None
+        self._counters.spent("read", provider.name, time.perf_counter() - began)
         interception = _open(route, actor, request, reading)
         unrecorded: RecordingFailed | None = None
         seconds = None
@@ -213,7 +216,6 @@ class Gateway:
         except RecordingFailed as error:
             unrecorded = error
         else:
-            prompt = around.content.of(actor.id).prompt(reading.prompt)
             if prompt is not None:
                 around.listener.learned(interception, prompt, "")
             if around.refused_for is not None:

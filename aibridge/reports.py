@@ -1,6 +1,7 @@
 """The commands that read the records: `sessions`, `usage`, `export`; and `prune`, which shortens them."""
 
 import argparse
+import io
 import re
 import sys
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aibridge import config, jsontext
-from aibridge.errors import ConfigError
+from aibridge.errors import AibridgeError, ConfigError
 from aibridge.retention import DAY_S
 from aibridge.stores import ledger
 from aibridge.stores.sqlite import prune, querying
@@ -48,7 +49,11 @@ def _add_source(parser: argparse.ArgumentParser, since: str = "") -> None:
     source.add_argument("--config", metavar="FILE", help="a configuration that names it")
     if since:
         text = f"30m, 24h, 7d, a date or time as 2026-01-31T12:00 (UTC), or all (default: {since})"
-        parser.add_argument("--since", type=_moment, default=since, metavar="TIME", help=text)
+        parser.add_argument("--since", type=_since, default=since, metavar="TIME", help=text)
+
+
+def _since(text: str) -> float:
+    return 0.0 if text == "all" else _moment(text)
 
 
 def _moment(text: str) -> float:
@@ -56,12 +61,10 @@ def _moment(text: str) -> float:
     span = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
     if span:
         return time.time() - float(span[1]) * _UNITS[span[2]]
-    if text == "all":
-        return 0.0
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"should be as 24h, 7d, 2026-01-31 or all, not {text!r}") from None
+        raise argparse.ArgumentTypeError(f"should be as 24h, 7d or 2026-01-31, not {text!r}") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
@@ -86,20 +89,20 @@ def _path(options: argparse.Namespace) -> Path:
 def _sessions(options: argparse.Namespace) -> int:
     with querying(_path(options)) as query:
         found = ledger.sessions(query, options.since, options.limit)
-    _print([jsontext.dumps(found).decode()] if options.json else _session_lines(found))
+    _print([jsontext.dumps(found).decode()] if options.json else _session_lines(found), as_json=options.json)
     return 0
 
 
 def _usage(options: argparse.Namespace) -> int:
     with querying(_path(options)) as query:
         found = ledger.usage(query, options.since, options.by)
-    _print([jsontext.dumps(found).decode()] if options.json else _table(found))
+    _print([jsontext.dumps(found).decode()] if options.json else _table(found), as_json=options.json)
     return 0
 
 
 def _export(options: argparse.Namespace) -> int:
     with querying(_path(options)) as query:
-        _print(jsontext.dumps(row).decode() for row in ledger.export(query, options.since))
+        _print((jsontext.dumps(row).decode() for row in ledger.export(query, options.since)), as_json=True)
     return 0
 
 
@@ -111,13 +114,21 @@ def _prune(options: argparse.Namespace) -> int:
     return 0
 
 
-def _print(lines: Iterable[str]) -> None:
+def _print(lines: Iterable[str], *, as_json: bool) -> None:
+    """Print lines: JSON in UTF-8 wherever it goes, text as the terminal can show it."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        if as_json:
+            sys.stdout.reconfigure(encoding="utf-8")
+        else:
+            sys.stdout.reconfigure(errors="replace")
     try:
         for line in lines:
             print(line)
         sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has seen enough; the interpreter must not try again at its end
-        sys.stdout = None
+    except OSError as error:
+        sys.stdout = None  # the interpreter must not try again at its end
+        if not isinstance(error, BrokenPipeError):  # `| head` has seen enough
+            raise AibridgeError(f"standard output: {error.strerror}") from error
 
 
 def _session_lines(found: Sequence[Fields]) -> Iterable[str]:

@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -262,6 +264,48 @@ def test_an_export_into_a_pipe_that_closes(records):
     )
     assert json.loads(ended.stdout)["id"] == FIRST.id
     assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_json_is_utf_8_and_a_terminal_is_shown_what_it_can_show(records, encoding):
+    with closing(SQLiteStore(records)) as store:
+        write(store, opened(interception(9, DAY_2, client="日")))
+        write(store, learned(interception(9, DAY_2), UserPrompt("日"), "", 9, 9.0))
+    environment = {**os.environ, "AIBRIDGE_SPEEDUPS": "", "PYTHONIOENCODING": encoding}
+
+    def printed(*command):
+        line = [sys.executable, "-m", "aibridge", *command, "--records", records]
+        return subprocess.run(line, capture_output=True, env=environment, check=True).stdout
+
+    assert '"prompt":"日"' in printed("export").decode()
+    assert '"client":"日"' in printed("sessions", "--since", "all", "--json").decode()
+    shown = "日" if encoding == "utf-8" else "?"
+    assert f'"{shown}"' in printed("sessions", "--since", "all").decode(encoding)
+
+
+def test_a_full_disk_behind_the_output_is_not_said_of_the_records(records):
+    line = [sys.executable, "-m", "aibridge", "export", "--records", records]
+    environment = {**os.environ, "AIBRIDGE_SPEEDUPS": ""}
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, env=environment, check=False)
+    assert (ended.returncode, ended.stderr) == (2, b"standard output: No space left on device\n")
+
+
+def test_an_export_holds_little_at_a_time(records, monkeypatch):
+    """Of every interception megabytes may be kept."""
+    with closing(SQLiteStore(records)) as store:
+        for number in range(10, 110):
+            one = interception(number, DAY_2)
+            write(
+                store, opened(one), *(learned(one, Thought("x" * 250_000, "thinking"), "", at, 9.0) for at in range(4))
+            )
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        monkeypatch.setattr("sys.stdout", nowhere)
+        tracemalloc.start()
+        assert main(["export", "--records", str(records)]) == 0
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert most < 50_000_000
 
 
 def test_prune(run):

@@ -5,8 +5,9 @@ or holds no text, a model goes on with its work, and nobody asked anything. Mess
 put behind the user's are passed over.
 """
 
+import re
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from aibridge import jsontext
 from aibridge.dialects.raw import MAX_ELEMENTS, Raw
@@ -16,29 +17,83 @@ from aibridge.wire import Member, element_start
 MAX_TREE_BYTES = 65_536
 """Up to this size a message is parsed whole; of a larger one only what is needed: its tree may be many times larger."""
 
+_RESULT_KEY = b'"tool_use_id"'
+"""Inside of a text each quotation mark has a backslash before it: so it ends there, and is a key or a whole value."""
 
-class Asking(NamedTuple):
-    """What a request asks. `prompt` is empty where nobody asked."""
+_SYSTEM = b'"system"'
 
-    prompt: str = ""
-    correlating_tool_call_id: str = ""
+_USUAL_RESULT = re.compile(
+    rb'\s*+\{\s*+"role"\s*+:\s*+"user"\s*+,\s*+"content"\s*+:\s*+\[\s*+\{\s*+'
+    rb'(?:"type"\s*+:\s*+"tool_result"\s*+,\s*+("tool_use_id")\s*+:\s*+"([!#-[\]-~]++)"'
+    rb'|("tool_use_id")\s*+:\s*+"([!#-[\]-~]++)"\s*+,\s*+"type"\s*+:\s*+"tool_result")'
+)
+"""How messages begin whose first block is a result. Where no other such key follows, it is the one."""
 
 
-def read_asking(body: bytes, members: Sequence[Member]) -> Asking:
-    """Return what a request asks. What is not as the API wants it says nothing.
+def read_prompt(body: bytes, members: Sequence[Member]) -> str:
+    """Return the user's words; empty where nobody asked. What is not as the API wants it says nothing.
 
     Args:
         body: a valid JSON object.
         members: its members.
     """
+    message = next(_messages(body, *_place_of_messages(members)), {})
+    content = message.get("content")
+    if message.get("role") != "user":
+        return ""
+    if not isinstance(content, list):
+        return _text(content)
+    return next((_text(block.get("text")) for block in _blocks(content, "text")), "")
+
+
+def read_tool_call_id(body: bytes, members: Sequence[Member]) -> str:
+    """Return the tool call that the request answers; empty where it answers none.
+
+    Every request pays for this, whatever is kept of it: of what has no result, and of one result as clients write it,
+    nothing is parsed.
+
+    Args:
+        body: a valid JSON object.
+        members: its members.
+    """
+    for start, behind in _places(body, *_place_of_messages(members)):
+        key = body.rfind(_RESULT_KEY, start, behind)
+        if key < 0 and _is_no_remark(body, start, behind):
+            return ""
+        usual = _USUAL_RESULT.match(body, start, behind)
+        if usual is not None and key in (usual.start(1), usual.start(3)):
+            return (usual[2] or usual[4]).decode()[:MAX_ID_CHARACTERS]
+        message = _message(body, start, behind)
+        if message is not None:
+            content = message.get("content")
+            ids = (_text(block.get("tool_use_id")) for block in _blocks(content, "tool_result"))
+            return next(filter(None, ids), "")[:MAX_ID_CHARACTERS]
+    return ""
+
+
+def _is_no_remark(body: bytes, start: int, end: int) -> bool:
+    """Whether a message is surely one, and no remark of the client's."""
+    return body.startswith(b"{", Raw.without_blanks(body, start, end).start) and body.rfind(_SYSTEM, start, end) < 0
+
+
+def _place_of_messages(members: Sequence[Member]) -> tuple[int, int]:
+    """Return where the messages begin, and their closing bracket; of repeated ones the last."""
     for member in reversed(members):
         if member.key == "messages":
-            return _read_message(next(_messages(body, member.value_start, member.value_end - 1), {}))
-    return Asking()
+            return member.value_start, member.value_end - 1
+    return 0, 0
 
 
 def _messages(body: bytes, begin: int, end: int) -> Iterator[dict[str, Any]]:
-    """Yield the messages that are not the client's own remarks, the last one first.
+    """Yield the messages that are not the client's own remarks, the last one first."""
+    for start, behind in _places(body, begin, end):
+        message = _message(body, start, behind)
+        if message is not None:
+            yield message
+
+
+def _places(body: bytes, begin: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield where the messages stand, the last one first.
 
     Args:
         body: holds the array.
@@ -47,17 +102,22 @@ def _messages(body: bytes, begin: int, end: int) -> Iterator[dict[str, Any]]:
     """
     for _ in range(MAX_ELEMENTS if body.startswith(b"[", begin) else 0):
         start = element_start(body, begin, end)
-        message = _read_element(body, start, end)
-        if isinstance(message, dict) and message.get("role") != "system":
-            yield message
+        yield start, end
         end = start - 1
         if end <= begin:
             return
 
 
+def _message(body: bytes, start: int, end: int) -> dict[str, Any] | None:
+    """Return a message; None where it is none, or a remark of the client's."""
+    message = _read_element(body, start, end)
+    return message if isinstance(message, dict) and message.get("role") != "system" else None
+
+
 def _read_element(body: bytes, start: int, end: int) -> Any:
     if end - start > MAX_TREE_BYTES:
-        return _large_message(Raw.without_blanks(body, start, end))
+        message = Raw.without_blanks(body, start, end)
+        return _large_message(message) if body.startswith(b"{", message.start) else None
     text = body[start:end]
     return jsontext.loads(text) if text.strip() else None  # an empty array has no element
 
@@ -65,23 +125,20 @@ def _read_element(body: bytes, start: int, end: int) -> Any:
 def _large_message(message: Raw) -> dict[str, Any]:
     """Return the parts of a message that matter here."""
     members = message.members("role", "content")
-    content = members.get("content")
-    blocks = [block.members("type", "text", "tool_use_id") for block in content.elements()] if content else []
-    said: list[Any] = [{key: value.string() for key, value in block.items()} for block in reversed(blocks)]
     role = members["role"].string() if "role" in members else ""
-    return {"role": role, "content": said or (content.string() if content else "")}
+    content = members.get("content")
+    if content is None or role == "system":
+        return {"role": role}
+    blocks = [block.members("type", "text", "tool_use_id") for block in content.elements()]
+    said: list[Any] = [{key: value.string() for key, value in block.items()} for block in reversed(blocks)]
+    return {"role": role, "content": said or content.string()}
 
 
-def _read_message(message: dict[str, Any]) -> Asking:
-    content = message.get("content")
-    users = message.get("role") == "user"
-    if not isinstance(content, list):
-        return Asking(_text(content) if users else "")
-    blocks = [block for block in content if isinstance(block, dict)]
-    texts = (_text(block.get("text")) for block in reversed(blocks) if block.get("type") == "text")
-    results = (_text(block.get("tool_use_id")) for block in reversed(blocks) if block.get("type") == "tool_result")
-    prompt = next(texts, "") if users else ""
-    return Asking(prompt, next(filter(None, results), "")[:MAX_ID_CHARACTERS])
+def _blocks(content: Any, kind: str) -> Iterator[dict[str, Any]]:
+    """Yield the blocks of a kind, the last one first."""
+    for block in reversed(content) if isinstance(content, list) else ():
+        if isinstance(block, dict) and block.get("type") == kind:
+            yield block
 
 
 def _text(value: Any) -> str:

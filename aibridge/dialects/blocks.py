@@ -29,6 +29,9 @@ _USUAL_DELTA = re.compile(
 )
 """A delta as both providers write it, in an event that is known to be JSON."""
 
+_WHOLE = re.compile(rb"(?:[^\\]++|\\u[0-9a-fA-F]{4}|\\[^u])*+", re.DOTALL)
+"""Characters and escapes of a JSON string."""
+
 
 class Blocks:
     """Takes the events of blocks, and gives the facts.
@@ -115,13 +118,23 @@ class _Block:
         self._cut = False
 
     def add(self, piece: bytes) -> None:
-        self._cut = self._cut or len(self._pieces) + len(piece) > MAX_CONTENT_BYTES
-        if not self._cut:
-            self._pieces += piece
+        room = MAX_CONTENT_BYTES - len(self._pieces)
+        if self._cut:
+            return
+        if len(piece) > room:
+            self._cut = True
+            piece = _beginning(piece[:room])
+        self._pieces += piece
 
     def text(self) -> str:
         text: str = jsontext.loads(b'"%b"' % bytes(self._pieces))
         return text + CUT if self._cut else text
+
+
+def _beginning(piece: bytes) -> bytes:
+    """Return a part of a JSON string without the half character, or half escape, that it may end in."""
+    whole = _WHOLE.match(piece).group()  # type: ignore[union-attr]  # nothing at all matches too
+    return whole.decode("utf-8", "ignore").encode()
 
 
 def _read_delta(data: bytes) -> tuple[int, bytes]:

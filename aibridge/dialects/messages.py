@@ -211,6 +211,8 @@ _BEDROCK_COUNTS = {
     "cacheWriteInputTokenCount": "cache_creation_input_tokens",
 }
 
+_AT_THE_TOP = frozenset(_BEDROCK_COUNTS.values())
+
 
 def _is_whole_input(told: dict[str, int], said: dict[str, int]) -> bool:
     """Whether the metrics tell one number for what the message splits into fresh and cached tokens."""
@@ -226,10 +228,12 @@ def _seconds_of(milliseconds: Any) -> float | None:
 def _flat_counts(usage: dict[str, Any]) -> list[tuple[str, int]]:
     """List the counts of a usage object; nested ones (cache_creation, server_tool_use) under their own names.
 
-    Where a nested one has the name of one at the top, the one at the top counts: it comes last.
+    A nested one that has the name of one at the top is a part of something, and never stands for it: also where the
+    one at the top was told by another event.
     """
     nested = [fields for fields in usage.values() if isinstance(fields, dict)]
-    counts = [item for fields in (*nested, usage) for item in fields.items() if _is_count(item[1])]
+    parts = [item for fields in nested for item in fields.items() if item[0] not in _AT_THE_TOP]
+    counts = [item for item in (*parts, *usage.items()) if _is_count(item[1])]
     return [(name, count) for name, count in counts if _COUNT_NAME.fullmatch(name)]
 
 

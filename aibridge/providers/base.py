@@ -3,7 +3,7 @@
 A provider does no network I/O on the event loop; a credential that is fetched elsewhere is waited for beforehand.
 """
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote
@@ -26,15 +26,15 @@ from aibridge.values import (
 class Reading:
     """What a request says of itself, learned before anything is rewritten.
 
-    `prompt` is the user's words, empty where nobody asked; `correlating_tool_call_id` the tool call that
-    the request answers; `session_id` the caller's own.
+    `prompt` gives the user's words, empty where nobody asked: they are looked for only where they are kept;
+    `correlating_tool_call_id` is the tool call that the request answers; `session_id` the caller's own.
     """
 
     model: str
     upstream_model: str
     streaming: bool
     credential: Credential
-    prompt: str = field(default="", repr=False)
+    prompt: Callable[[], str] = field(repr=False)
     correlating_tool_call_id: str = ""
     session_id: str = ""
 

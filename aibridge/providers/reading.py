@@ -1,13 +1,14 @@
 """What every provider of the Messages API learns from a request body, without building its tree."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 
 from aibridge import jsontext
 from aibridge.callers import client_name, session_id
-from aibridge.dialects.asking import read_asking
+from aibridge.dialects.asking import read_prompt, read_tool_call_id
 from aibridge.dialects.raw import Raw
 from aibridge.errors import PayloadError, RequestRejected
 from aibridge.values import Headers
@@ -64,10 +65,13 @@ def read_body(raw: bytes) -> Body:
         raise RequestRejected("invalid_json", 400, f"the request body is not a JSON object: {error}") from error
 
 
-def learn(body: Body, headers: Headers) -> tuple[str, str, str]:
+def learn(body: Body, headers: Headers) -> tuple[Callable[[], str], str, str]:
     """Return the last three fields of a `Reading`."""
-    prompt, tool_call_id = read_asking(body.raw, body.members)
-    return prompt, tool_call_id, session_id(client_name(headers), headers, body.user_id)
+    return (
+        partial(read_prompt, body.raw, body.members),
+        read_tool_call_id(body.raw, body.members),
+        session_id(client_name(headers), headers, body.user_id),
+    )
 
 
 def splice(

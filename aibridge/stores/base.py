@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from aibridge.errors import AibridgeError
 from aibridge.values import Evidence, Interception
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised with every change of `TABLES`; the change itself is a line of `MIGRATIONS`."""
 
 _OPEN_INDEX = "CREATE INDEX interceptions_open ON interceptions (journal) WHERE ended_at IS NULL"
@@ -292,23 +292,25 @@ def create_statements(table: Table) -> list[str]:
     return [create, *indexes, *table.more]
 
 
-_ADDED_IN_2 = ("session_id", "correlating_tool_call_id", "thread_parent_id", "thread_root_id")
-_ID_2, _TIME_2 = "interception_id TEXT", "DOUBLE PRECISION"
-_HEAD_2 = f"{_ID_2}, number BIGINT, created_at {_TIME_2}, message_id TEXT"
-_KEY_2 = "PRIMARY KEY (interception_id, number)"
+_ADDED_IN_3 = ("session_id", "correlating_tool_call_id", "thread_parent_id", "thread_root_id")
+_ID_3, _TIME_3 = "interception_id TEXT", "DOUBLE PRECISION"
+_HEAD_3 = f"{_ID_3}, number BIGINT, created_at {_TIME_3}, message_id TEXT"
+_KEY_3 = "PRIMARY KEY (interception_id, number)"
 
 MIGRATIONS: dict[int, tuple[str, ...]] = {
     1: (
         "ALTER TABLE interceptions ADD COLUMN journal TEXT",
         _OPEN_INDEX,
         "CREATE TABLE journals (name TEXT, position BIGINT, PRIMARY KEY (name))",
-        *(f"ALTER TABLE interceptions ADD COLUMN {name} TEXT" for name in _ADDED_IN_2),
+    ),
+    2: (
+        *(f"ALTER TABLE interceptions ADD COLUMN {name} TEXT" for name in _ADDED_IN_3),
         "CREATE INDEX interceptions_session_id ON interceptions (session_id)",
         "CREATE INDEX interceptions_thread_root_id ON interceptions (thread_root_id)",
-        f"CREATE TABLE user_prompts ({_ID_2}, created_at {_TIME_2}, prompt TEXT, PRIMARY KEY (interception_id))",
-        f"CREATE TABLE tool_usages ({_HEAD_2}, tool_call_id TEXT, tool TEXT, arguments TEXT, {_KEY_2})",
+        f"CREATE TABLE user_prompts ({_ID_3}, created_at {_TIME_3}, prompt TEXT, PRIMARY KEY (interception_id))",
+        f"CREATE TABLE tool_usages ({_HEAD_3}, tool_call_id TEXT, tool TEXT, arguments TEXT, {_KEY_3})",
         "CREATE INDEX tool_usages_tool_call_id_created_at ON tool_usages (tool_call_id, created_at)",
-        f"CREATE TABLE model_thoughts ({_HEAD_2}, source TEXT, thought TEXT, {_KEY_2})",
+        f"CREATE TABLE model_thoughts ({_HEAD_3}, source TEXT, thought TEXT, {_KEY_3})",
     ),
 }
 """The statements that bring a store from version n to n + 1. Written out: `TABLES` goes on, what they did does not."""

@@ -23,8 +23,8 @@ Query = Callable[[str, Sequence[Any]], list[Fields]]
 GROUPS = ("day", "actor", "provider", "model", "client")
 """What usage can be summed by."""
 
-_PAGE = 500
-"""Interceptions read at once for an export."""
+_PAGE = 20
+"""Interceptions read at once for an export, with all that is kept of them: some may have megabytes."""
 
 _COUNTS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 

@@ -235,12 +235,15 @@ def reading(path: str | Path) -> Iterator[sqlite3.Connection]:
     with _translated(Path(path)), closing(sqlite3.connect(f"{Path(path).resolve().as_uri()}?mode=ro", uri=True)) as db:
         db.row_factory = sqlite3.Row
         db.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
-        version: int = db.execute("PRAGMA user_version").fetchone()[0]
-        if version != SCHEMA_VERSION:
-            text = f"{path}: is of version {version}; this program reads version {SCHEMA_VERSION}"
-            raise StoreRefused(text)
+        _refuse_other_versions(db, path)
         db.execute("BEGIN")
         yield db
+
+
+def _refuse_other_versions(db: sqlite3.Connection, path: str | Path) -> None:
+    version: int = db.execute("PRAGMA user_version").fetchone()[0]
+    if version != SCHEMA_VERSION:
+        raise StoreRefused(f"{path}: is of version {version}; this program knows version {SCHEMA_VERSION}")
 
 
 @contextmanager
@@ -282,8 +285,10 @@ def prune(path: str | Path, before: float, most: int = PRUNED_AT_ONCE) -> int:
     with _translated(Path(path)), closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
         db.execute("PRAGMA secure_delete = ON")
+        _refuse_other_versions(db, path)  # a newer one may keep more than would be deleted here
         old = "SELECT id FROM interceptions WHERE started_at < ? AND ended_at IS NOT NULL ORDER BY started_at LIMIT ?"
         ids = [row[0] for row in db.execute(old, (before, most))]
+        ids += [row[0] for row in db.execute(_WITHOUT_BEGINNING, (before, most - len(ids)))]
         for name, time in _ORPHANS:  # looked for outside of the transaction: it takes a walk through the table
             if len(ids) < most:
                 ids += [
@@ -297,6 +302,9 @@ def prune(path: str | Path, before: float, most: int = PRUNED_AT_ONCE) -> int:
             db.execute("COMMIT")
         return len(set(ids))
 
+
+_WITHOUT_BEGINNING = "SELECT id FROM interceptions WHERE started_at IS NULL AND ended_at < ? LIMIT ?"
+"""Their beginning was lost with a part of a journal; they are as old as their end."""
 
 _ORPHANS = (
     ("attempts", "started_at"),

@@ -1,17 +1,24 @@
 """What a request asks: the user's words, and the tool call that it answers."""
 
 import json
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aibridge.dialects.asking import MAX_TREE_BYTES, Asking, read_asking
+from aibridge.dialects.asking import MAX_TREE_BYTES, read_prompt, read_tool_call_id
 from aibridge.wire import scan_object
 
 
+class Asking(NamedTuple):
+    prompt: str = ""
+    correlating_tool_call_id: str = ""
+
+
 def ask(body):
-    return read_asking(body, scan_object(body))
+    members = scan_object(body)
+    return Asking(read_prompt(body, members), read_tool_call_id(body, members))
 
 
 def user(*content):
@@ -61,6 +68,16 @@ CASES = {
     "large, of a role that is none": ([{"role": {"a": LARGE}, "content": "hello"}], Asking()),
     "large, without content": ([{"role": "user", "x": LARGE}], Asking()),
     "large, with a content that is none": ([{"role": "user", "content": {"x": LARGE}}], Asking()),
+    "a result, its type behind": ([user({"tool_use_id": "t-1", "type": "tool_result"})], Asking("", "t-1")),
+    "a result, its key once more": ([user({**result("t-1"), "x": {"tool_use_id": "t-2"}})], Asking("", "t-1")),
+    "a result that tells of one": ([user(result("t-1", '"tool_use_id":"t-2"'))], Asking("", "t-1")),
+    "a result whose words end so": ([user(result("t-1"), result("t-2", 'a"tool_use_id'))], Asking("", "t-2")),
+    "another block that names a call": ([user({"type": "x", "tool_use_id": "t-1"})], Asking()),
+    "an id with escapes": ([user(result('t"\\é'))], Asking("", 't"\\é')),
+    "a result before the question": ([user(result("t-1")), ASSISTANT, user(text("system"))], Asking("system")),
+    "a role in words": ([user(result("t-1")), {"role": "assistant", "content": [text("system")]}], Asking()),
+    "a long list before": ([user([LARGE], text("x"))], Asking("x")),
+    "lists behind": ([user(text("x")), [LARGE], [1], LARGE], Asking("x")),
     "large remarks": ([user(text("hello")), {"role": "system", "content": LARGE}], Asking("hello")),
 }
 

@@ -248,3 +248,19 @@ def test_a_whole_body_keeps_the_arguments_as_they_were_written():
 def test_a_body_whose_content_is_none(content):
     assert whole(f'{{"content":{content},"x":"tool_use"}}') == []
     assert whole('{"x":"tool_use"}') == []
+
+
+@pytest.mark.parametrize("shift", range(7))
+@pytest.mark.parametrize("letter", ["x", "é", "😀", "\\", "\n", "\ud800"])
+@pytest.mark.parametrize("more", [{}, {"ascii_only": False}])
+def test_a_block_that_comes_in_one_piece_keeps_its_beginning(letter, shift, more):
+    """Cut anywhere: inside a character, an escape, or the halves of a pair."""
+    words = "y" * shift + letter * MAX_CONTENT_BYTES
+    kind, data = arguments(0, words)
+    if more and letter != "\ud800":
+        data = json.dumps(json.loads(data), separators=(",", ":"), ensure_ascii=False).encode()
+    (cut,) = facts_of(tool(0), (kind, data), arguments(0, "z"), stop(0))
+    kept = cut.arguments.removesuffix(CUT)
+    assert cut.arguments.endswith(CUT)
+    assert words.startswith(kept.rstrip("\ud83d"))
+    assert len(kept) > MAX_CONTENT_BYTES // 13

@@ -104,6 +104,14 @@ def test_names_of_counts_are_bounded():
     assert len(observer.usage.extras) == 63
 
 
+def test_a_nested_count_does_not_take_the_place_of_what_another_event_told():
+    observer, _ = observe(
+        start(input_tokens=10, output_tokens=1),
+        delta("end_turn", output_tokens=5, iteration={"input_tokens": 99, "cache_read_input_tokens": 98, "more": 3}),
+    )
+    assert observer.usage == Usage(10, 5, extras=(("more", 3),))
+
+
 @pytest.mark.parametrize("count", [True, False, -1, 1.5, "7", None, [], 1 << 62, 10**30])
 def test_what_is_no_count_is_not_counted(count):
     observer, _ = observe(start(input_tokens=count, output_tokens=2))

@@ -161,10 +161,11 @@ def test_learns_prompt_tool_call_and_session():
     messages = [{"role": "user", "content": content}]
     user_id = json.dumps({"device_id": "d", "session_id": "s-1"})
     body = json.dumps({"messages": messages, "metadata": {"user_id": user_id, "x": 1}}).encode()
-    assert learn(read_body(body), CLAUDE_CODE) == ("go on", "toolu_1", "s-1")
-    assert learn(read_body(body), ()) == ("go on", "toolu_1", "")
+    prompt, *others = learn(read_body(body), CLAUDE_CODE)
+    assert (prompt(), *others) == ("go on", "toolu_1", "s-1")
+    assert learn(read_body(body), ())[1:] == ("toolu_1", "")
     session = (b"x-claude-code-session-id", b"s-2")
-    assert learn(read_body(body), (*CLAUDE_CODE, session)) == ("go on", "toolu_1", "s-2")
+    assert learn(read_body(body), (*CLAUDE_CODE, session))[1:] == ("toolu_1", "s-2")
 
 
 @pytest.mark.parametrize(
@@ -181,4 +182,4 @@ def test_learns_prompt_tool_call_and_session():
     ],
 )
 def test_metadata_of_odd_shape_has_no_session(metadata):
-    assert learn(read_body(b'{"metadata":%b}' % metadata), CLAUDE_CODE) == ("", "", "")
+    assert learn(read_body(b'{"metadata":%b}' % metadata), CLAUDE_CODE)[1:] == ("", "")

@@ -404,6 +404,25 @@ def test_what_belongs_to_nothing_is_deleted_by_its_own_age(store, path, rows):
         assert {row["interception_id"] for row in rows(table.name)} == {"2", "3"}
 
 
+def test_what_lost_its_beginning_is_as_old_as_its_end(store, path, rows):
+    for number, ended_at in ((1, 100.0), (2, 200.0)):
+        first, *others, _ = everything(number, ended_at)
+        assert first
+        write(store, *others, closed(INTERCEPTION._replace(id=str(number)), OUTCOME._replace(ended_at=ended_at)))
+    assert prune(path, 150.0) == 1
+    for table in base.OF_INTERCEPTIONS:
+        assert {row[table.key[0]] for row in rows(table.name)} == {"2"}, table.name
+
+
+def test_nothing_is_deleted_from_a_file_of_another_version(store, path, rows):
+    """It may keep more than would be deleted."""
+    write(store, *everything(1, 100.0))
+    store._db.execute("PRAGMA user_version = 999")
+    with pytest.raises(StoreRefused, match="is of version 999"):
+        prune(path, 200.0)
+    assert len(rows("user_prompts")) == 1
+
+
 def test_what_was_deleted_is_in_the_file_no_more(path):
     with closing(SQLiteStore(path)) as store:
         secret = learned(INTERCEPTION._replace(id="1"), Thought("a secret thought", "x"), "", 99, 100.0)
@@ -433,11 +452,16 @@ def test_deleting_waits_for_no_reader_and_for_one_writer(monkeypatch, store, pat
 VERSION_1 = (Path(__file__).parent / "version_1.sql").read_text()
 
 
-@pytest.fixture
-def version_1(path):
+@pytest.fixture(params=[1, 2])
+def older(path, request):
+    """Return a file of an older version."""
     path.parent.mkdir()
     with closing(sqlite3.connect(path)) as db:
         db.executescript(VERSION_1)
+        for version in range(1, request.param):
+            for statement in base.MIGRATIONS[version]:
+                db.execute(statement)
+        db.execute(f"PRAGMA user_version = {request.param}")
     return path
 
 
@@ -449,26 +473,26 @@ def schema(path):
         return columns, indexes
 
 
-def test_a_file_of_version_1_becomes_as_a_new_one_is(version_1, tmp_path):
-    SQLiteStore(version_1).close()
+def test_an_older_file_becomes_as_a_new_one_is(older, tmp_path):
+    SQLiteStore(older).close()
     SQLiteStore(tmp_path / "new.db").close()
-    assert schema(version_1) == schema(tmp_path / "new.db")
+    assert schema(older) == schema(tmp_path / "new.db")
 
 
-def test_a_file_of_version_1_keeps_what_it_has_and_takes_more(version_1):
-    with closing(SQLiteStore(version_1)) as store:
-        old = read_interception(version_1, INTERCEPTION.id)
+def test_an_older_file_keeps_what_it_has_and_takes_more(older):
+    with closing(SQLiteStore(older)) as store:
+        old = read_interception(older, INTERCEPTION.id)
         assert (old["client"], old["output_tokens"], old["session_id"]) == ("Claude Code", 20, None)
         running = INTERCEPTION._replace(id=INTERCEPTION.id[:-1] + "2")
         write(store, closed(running, OUTCOME), facts_of(running)[0])
-        assert read_interception(version_1, running.id)["termination"] == "completed"
+        assert read_interception(older, running.id)["termination"] == "completed"
         assert store._db.execute("SELECT prompt FROM user_prompts").fetchall() == [("hello",)]
         assert store.journals_left_open() == []
 
 
-def test_a_reader_says_of_which_version_a_file_is(version_1):
-    with pytest.raises(StoreRefused, match="is of version 1"):
-        read_interception(version_1, INTERCEPTION.id)
+def test_a_reader_says_of_which_version_a_file_is(older):
+    with pytest.raises(StoreRefused, match=r"is of version [12];"):
+        read_interception(older, INTERCEPTION.id)
 
 
 def test_what_clients_and_upstreams_choose_is_bounded(store, rows):
