@@ -345,6 +345,13 @@ def test_what_cannot_be_meant_is_refused(wrong, capsys):
     assert "error" in capsys.readouterr().err
 
 
+def test_older_than_all_is_no_moment(records, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["prune", "--records", str(records), "--older-than", "all"])
+    assert ended.value.code == 2
+    assert "--older-than: should be as 24h" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["sessions", "usage", "export", "prune"])
 def test_a_file_that_is_no_store_is_refused(command, tmp_path, capsys):
     path = tmp_path / "x.db"
