@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -126,6 +127,7 @@ def test_a_collector_that_hangs_does_not_hold_up_a_stop(
     monkeypatch, caplog, make_interception, make_attempt, make_outcome
 ):
     monkeypatch.setattr(exporters_module, "FAREWELL_S", 0.2)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     with socket.create_server(("127.0.0.1", 0)) as hanging:  # the kernel connects, and nobody ever answers
         environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{hanging.getsockname()[1]}"}
         for build in (tracing.build, genai.build):
@@ -136,6 +138,10 @@ def test_a_collector_that_hangs_does_not_hold_up_a_stop(
             assert 0.2 <= time.monotonic() - began < 5
     late = [record for record in caplog.records if "not sent in time" in record.message]
     assert len(late) == 2
+    # The library tries on, with random pauses, which other tests would take for their own.
+    for thread in [one for one in threading.enumerate() if one.name == "farewell"]:
+        thread.join(60)
+        assert not thread.is_alive()
 
 
 def test_the_operators_service_name_wins(collector, monkeypatch, make_interception, make_outcome):
