@@ -4,71 +4,18 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+from record_kit import ATTEMPT, INTERCEPTION, OUTCOME, numbered
 
 from aibridge.errors import RecordingFailed
 from aibridge.journal import Fsync, Journal, JournalError, Reader, names_in
 from aibridge.jsontext import loads
-from aibridge.lifecycle import Cause, Health, Termination
+from aibridge.lifecycle import Cause
 from aibridge.recorder import MAX_LATE, OnFailure, Recorder
 from aibridge.stores.sqlite import SQLiteStore
 from aibridge.values import (
-    Actor,
-    Attempt,
-    Credential,
-    CredentialKind,
-    Evidence,
-    Interception,
-    Outcome,
     Usage,
     UsageSource,
 )
-
-INTERCEPTION = Interception(
-    id="1",
-    started_at=1.0,
-    actor=Actor("alice"),
-    credential=Credential(CredentialKind.CENTRALIZED, "..."),
-    provider="anthropic",
-    provider_kind="anthropic",
-    dialect="messages",
-    route="/v1/messages",
-    request_path="/anthropic/v1/messages",
-    method="POST",
-    model="claude",
-    upstream_model="claude",
-    streaming=True,
-    client="Unknown",
-    user_agent="",
-    request_bytes=1,
-)
-OUTCOME = Outcome(
-    termination=Termination.COMPLETED,
-    cause=Cause.CLEAN,
-    error="",
-    ended_at=2.0,
-    duration=1.0,
-    evidence=Evidence(),
-    health=Health.SUCCESS,
-    usage=Usage(),
-    usage_source=UsageSource.NONE,
-    message_id="",
-    response_model="",
-    stop_reason="",
-)
-ATTEMPT = Attempt(
-    number=1,
-    origin="",
-    started_at=1.0,
-    duration=1.0,
-    termination=Termination.COMPLETED,
-    cause=Cause.CLEAN,
-    error="",
-    evidence=Evidence(),
-)
-
-
-def numbered(number):
-    return INTERCEPTION._replace(id=str(number))
 
 
 @pytest.fixture

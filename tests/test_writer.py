@@ -6,72 +6,18 @@ import threading
 from contextlib import closing
 
 import pytest
+from record_kit import ATTEMPT, INTERCEPTION, OUTCOME, numbered
 
 from aibridge.journal import Fsync, Journal, names_in
-from aibridge.lifecycle import Cause, Health, Termination
+from aibridge.lifecycle import Cause
 from aibridge.recorder import Recorder
 from aibridge.stores.base import StoreRefused, StoreUnavailable
 from aibridge.stores.entries import attempted_parts, closed_parts, entry, opened_parts, rows_of
 from aibridge.stores.sqlite import SQLiteStore
 from aibridge.values import (
-    Actor,
-    Attempt,
-    Credential,
-    CredentialKind,
     Evidence,
-    Interception,
-    Outcome,
-    Usage,
-    UsageSource,
 )
 from aibridge.writer import Writer
-
-INTERCEPTION = Interception(
-    id="1",
-    started_at=1.0,
-    actor=Actor("alice"),
-    credential=Credential(CredentialKind.CENTRALIZED, "..."),
-    provider="anthropic",
-    provider_kind="anthropic",
-    dialect="messages",
-    route="/v1/messages",
-    request_path="/anthropic/v1/messages",
-    method="POST",
-    model="claude",
-    upstream_model="claude",
-    streaming=True,
-    client="Unknown",
-    user_agent="",
-    request_bytes=1,
-)
-OUTCOME = Outcome(
-    termination=Termination.COMPLETED,
-    cause=Cause.CLEAN,
-    error="",
-    ended_at=2.0,
-    duration=1.0,
-    evidence=Evidence(),
-    health=Health.SUCCESS,
-    usage=Usage(),
-    usage_source=UsageSource.NONE,
-    message_id="",
-    response_model="",
-    stop_reason="",
-)
-ATTEMPT = Attempt(
-    number=1,
-    origin="",
-    started_at=1.0,
-    duration=1.0,
-    termination=Termination.COMPLETED,
-    cause=Cause.CLEAN,
-    error="",
-    evidence=Evidence(),
-)
-
-
-def numbered(number):
-    return INTERCEPTION._replace(id=str(number))
 
 
 class Shelf:
@@ -268,8 +214,9 @@ def test_entries_that_are_broken_are_told_and_passed_over(start, shelf, folder, 
     writer, journal = start()
     assert writer.flush(10)
     shelf.gate.clear()
+    shelf.entered.clear()  # the start was written, too
     tell(writer, journal, 1, 2)
-    shelf.entered.wait(10)
+    assert shelf.entered.wait(10)
     tell(writer, journal, 3, 4)
     (segment,) = folder.glob("*.log")
     with segment.open("r+b") as file:
