@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from aibridge.clientstream import ClientStream
 from aibridge.credentials import redact_bytes, redact_headers, secrets_of
-from aibridge.dialects import words_of
+from aibridge.dialects import Dialect, words_of
 from aibridge.errors import AibridgeError, RecordingFailed, UpstreamFailure
 from aibridge.headers import JSON, RETRY_SOON, retry_after
 from aibridge.lifecycle import Cause, Signal, State
@@ -47,6 +47,7 @@ class Exchange:
     Args:
         interception: what is known at its acceptance.
         provider: who answers.
+        dialect: the client's API.
         client: who asked.
         around: what is shared.
         started: monotonic seconds (`time.perf_counter`) at the interception's acceptance.
@@ -54,15 +55,17 @@ class Exchange:
     """
 
     __slots__ = (
-        "_around", "_attempt", "_attempt_at", "_body", "_body_ended", "_client", "_connecting", "_connection", "_head",
-        "_heard_at", "_interception", "_late", "_mended", "_on_end", "_origin", "_paused_at", "_policy", "_provider",
-        "_relay", "_request", "_retry_after", "_said_at", "_sent_at", "_sent_to", "_started", "_unsent", "_whole",
+        "_around", "_attempt", "_attempt_at", "_body", "_body_ended", "_client", "_connecting", "_connection",
+        "_dialect", "_head", "_heard_at", "_interception", "_late", "_mended", "_on_end", "_origin", "_paused_at",
+        "_policy", "_provider", "_relay", "_request", "_retry_after", "_said_at", "_sent_at", "_sent_to", "_started",
+        "_unsent", "_whole",
     )  # fmt: skip
 
     def __init__(
         self,
         interception: Interception,
         provider: Provider,
+        dialect: Dialect,
         client: ClientStream,
         around: Surroundings,
         started: float,
@@ -70,6 +73,7 @@ class Exchange:
     ) -> None:
         self._interception = interception
         self._provider = provider
+        self._dialect = dialect
         self._client = client
         self._around = around
         self._started = started
@@ -252,7 +256,7 @@ class Exchange:
 
     def _ping(self) -> None:
         self._said_at = self._around.loop.time()
-        self._client.write(self._provider.dialect.ping)
+        self._client.write(self._dialect.ping)
 
     def _pause(self) -> None:
         self._paused_at = self._around.loop.time()
@@ -309,22 +313,27 @@ class Exchange:
             self.fail(error)
 
     def _send_on(self, connection: Connection) -> None:
-        if self._request is None:
-            raise RuntimeError("nothing to send")
+        request = self._sent_request()
         self._connection = connection
         if connection.secrets:
             self._relay.secrets += connection.secrets
         self._sent_at = self._around.loop.time()
         tracing, tee = self._around.tracing, self._around.tee
-        request = self._request if tracing is None else tracing.carry(self._interception, self._request)
+        if tracing is not None:
+            request = tracing.carry(self._interception, request)
         connection.send(request, self if tee is None else tee(self._interception, self._attempt, request, self))
+
+    def _sent_request(self) -> UpstreamRequest:
+        if self._request is None:
+            raise RuntimeError("nothing was to be sent")
+        return self._request
 
     def _new_attempt(self) -> None:
         self._attempt += 1
         self._attempt_at = time.perf_counter()
 
     def _new_relay(self) -> Relay:
-        return self._around.relays.make(self._provider.dialect, self._interception.id, self._policy)
+        return self._around.relays.make(self._dialect, self._interception.id, self._policy)
 
     # the head, and an answer that is not a stream
 
@@ -337,11 +346,11 @@ class Exchange:
         if head.status >= _FIRST_ERROR_STATUS:
             relay.on(Signal.ERROR_HEAD)
             return
-        self._request = None  # nobody will need its bytes again
+        request, self._request = self._sent_request(), None  # nobody will need its bytes again
         if (wrong := self._unexpected(head)) is not None:
             self._end(Signal.UNEXPECTED_HEAD, wrong)
         elif self._interception.streaming:
-            relay.begin_stream(self._provider.decoder(self._provider.dialect.quiet(self._policy)))
+            relay.begin_stream(self._provider.decoder(self._dialect.quiet(self._policy), request))
             self._said_at = self._around.loop.time()
             self._client.start(head.status, self._headers(head) + _STREAM_HEADERS)
         else:
@@ -506,7 +515,7 @@ class Exchange:
         headers = JSON + self._id_header
         if relay.cause in _FOR_A_WHILE:
             headers += self._retry_after
-        return status, headers, self._provider.dialect.error_body(telling)
+        return status, headers, self._dialect.error_body(telling)
 
     def _settle(self) -> None:
         """Keep the upstream's connection where all came and all is well, else cut it."""

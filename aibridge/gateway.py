@@ -100,7 +100,7 @@ class Gateway:
             if self.draining:
                 raise _draining()
             route = self._routes.resolve(client.method, client.path)
-            dialect = route.provider.dialect
+            dialect = route.dialect
             began = time.perf_counter()
             actor, headers = self._authenticator.authenticate(client)
             self._counters.spent("auth", route.provider.name, time.perf_counter() - began)
@@ -152,7 +152,7 @@ class Gateway:
             if rest is not None:
                 await rest
         except RequestRejected as rejection:
-            self._answer_refused(client, rejection, route.provider.dialect)
+            self._answer_refused(client, rejection, route.dialect)
         finally:
             self._waiting -= 1
             self._idle.set()
@@ -203,7 +203,7 @@ class Gateway:
     ) -> Coroutine[None, None, None] | None:
         provider = route.provider
         began = time.perf_counter()
-        reading = provider.read(request)
+        reading = provider.read(request, route.dialect)
         around = self._around[provider.name]
         policy = around.content.of(actor.id)
         prompt = policy.prompt(reading.prompt()) if policy.prompts is not Keep.OFF else None
@@ -220,7 +220,7 @@ class Gateway:
                 around.listener.learned(interception, prompt, "")
             if around.refused_for is not None:
                 seconds = around.refused_for(interception)
-        exchange = Exchange(interception, provider, client, around, time.perf_counter(), self._ended)
+        exchange = Exchange(interception, provider, route.dialect, client, around, time.perf_counter(), self._ended)
         self._live.add(exchange)
         if unrecorded is not None:
             exchange.refuse_unrecorded(unrecorded)
@@ -229,13 +229,13 @@ class Gateway:
             exchange.refuse(seconds)
             return None
         try:
-            missing = provider.missing(request)
+            missing = provider.missing(reading)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and is told as ours
             exchange.fail(error)
             return None
         if missing is not None:
-            return self._send_later(missing, exchange, provider, request, interception)
-        self._send(exchange, provider, request, interception)
+            return self._send_later(missing, exchange, provider, request, reading, interception)
+        self._send(exchange, provider, request, reading, interception)
         return None
 
     async def _send_later(
@@ -244,6 +244,7 @@ class Gateway:
         exchange: Exchange,
         provider: Provider,
         request: ClientRequest,
+        reading: Reading,
         interception: Interception,
     ) -> None:
         try:
@@ -254,12 +255,19 @@ class Gateway:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and is told as ours
             exchange.fail(error)
         else:
-            self._send(exchange, provider, request, interception)
+            self._send(exchange, provider, request, reading, interception)
 
-    def _send(self, exchange: Exchange, provider: Provider, request: ClientRequest, interception: Interception) -> None:
+    def _send(
+        self,
+        exchange: Exchange,
+        provider: Provider,
+        request: ClientRequest,
+        reading: Reading,
+        interception: Interception,
+    ) -> None:
         try:
             began = time.perf_counter()
-            outgoing = provider.prepare(request, interception)
+            outgoing = provider.prepare(request, reading, interception)
             self._counters.spent("rewrite", provider.name, time.perf_counter() - began)
             exchange.send(outgoing)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and is told as ours
@@ -285,7 +293,7 @@ def _open(route: Route, actor: Actor, request: ClientRequest, reading: Reading) 
         credential=reading.credential,
         provider=route.provider.name,
         provider_kind=route.provider.kind,
-        dialect=route.provider.dialect.name,
+        dialect=route.dialect.name,
         route=route.pattern,
         request_path=request.path,
         method=request.method,

@@ -32,6 +32,10 @@ MAX_ERROR_CHARACTERS = 1024
 """The upstream's words on a record: enough for every message seen, and no room for a hostile one."""
 
 
+MISSING_DONE = "missing_done"
+"""The note on an answer that was whole, and whose server closed it without the API's last word."""
+
+
 class Relay:
     """The answer to one attempt.
 
@@ -43,7 +47,7 @@ class Relay:
 
     __slots__ = (
         "_decoder", "_dialect", "_request_id", "bytes_in", "bytes_out", "cause", "error", "error_type", "events",
-        "first_event_at", "http_status", "last_event", "last_words", "observer", "said", "secrets", "state",
+        "first_event_at", "http_status", "last_event", "last_words", "note", "observer", "said", "secrets", "state",
         "terminal_event_seen", "trailing_bytes", "upstream_request_id",
     )  # fmt: skip
 
@@ -61,6 +65,7 @@ class Relay:
         self.said = ""
         """The words of an exception or error frame, without its name: clients match on them, whole."""
         self.last_words = b""
+        self.note = ""
         self.terminal_event_seen = False
         self.last_event = ""
         self.events = 0
@@ -109,7 +114,7 @@ class Relay:
             return self._break(error, now)
         text = self._take(scan, now)
         if self.state is State.STREAMING:
-            self.fail(Signal.BODY_END)
+            self._meet_end_of_body()
         return text
 
     def fail(self, signal: Signal, error: str = "") -> None:
@@ -122,7 +127,7 @@ class Relay:
         if self.state is not State.ENDED:
             self.last_words = held
         elif streaming and self.cause in FAULT_OF:
-            self.last_words = self._dialect.error_event(self.telling())
+            self.last_words = self.observer.error_event(self.telling())
 
     def telling(self) -> Telling:
         """Return what the client is told of the end. Only for a cause in `FAULT_OF`."""
@@ -216,6 +221,7 @@ class Relay:
             time_to_first_event=None if self.first_event_at is None else self.first_event_at - started,
             invocation_latency=self.observer.invocation_latency,
             first_byte_latency=self.observer.first_byte_latency,
+            note=self.note,
         )
 
     def _take(self, scan: Scan, now: float) -> bytes:
@@ -259,6 +265,15 @@ class Relay:
         last = text[start:end]
         self.last_words = last if signal is Signal.LAST_WORD else redact_bytes(last, self.secrets)
         return text[:start]
+
+    def _meet_end_of_body(self) -> None:
+        """The body is complete, and the last word was not in it."""
+        if not self.observer.finished:
+            self.fail(Signal.BODY_END)
+            return
+        self.note = MISSING_DONE
+        self.last_words = self.observer.closing()
+        self.on(Signal.LAST_WORD)
 
     def _meet_frame(self, frame: Frame) -> None:
         """An exception or error frame: AWS ends the stream."""

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from enum import Enum, auto
 from typing import NamedTuple
 
+from aibridge.dialects import DIALECTS, Dialect
 from aibridge.errors import RequestRejected
 from aibridge.providers.base import Provider
 
@@ -22,6 +23,7 @@ class Route(NamedTuple):
     """Where a request goes. `pattern` is the metric label, `path` what stands behind the provider's name."""
 
     provider: Provider
+    dialect: Dialect
     action: Action
     pattern: str
     path: str
@@ -32,19 +34,22 @@ class _Rule(NamedTuple):
     path: re.Pattern[str]
     pattern: str
     action: Action
+    dialect: str
 
 
 # A model id holds no slash and is no dot segment, encoded or not: it cannot lead to another path of the upstream.
-_RULES = {
-    "messages": (
-        _Rule("POST", re.compile(r"/v1/messages"), "/v1/messages", Action.INTERCEPT),
-        _Rule("POST", re.compile(r"/v1/messages/count_tokens"), "/v1/messages/count_tokens", Action.PASSTHROUGH),
-        _Rule("GET", re.compile(r"/v1/models"), "/v1/models", Action.PASSTHROUGH),
-        _Rule("GET", re.compile(r"/v1/models/(?!\.)[A-Za-z0-9._:@-]+"), "/v1/models/{id}", Action.PASSTHROUGH),
-        _Rule("HEAD", re.compile(r"/?"), "/", Action.PASSTHROUGH),
+_MESSAGES = (
+    _Rule("POST", re.compile(r"/v1/messages"), "/v1/messages", Action.INTERCEPT, "messages"),
+    _Rule(
+        "POST", re.compile(r"/v1/messages/count_tokens"), "/v1/messages/count_tokens", Action.PASSTHROUGH, "messages"
     ),
-}
-"""By dialect. Each path is matched whole."""
+    _Rule("GET", re.compile(r"/v1/models"), "/v1/models", Action.PASSTHROUGH, "messages"),
+    _Rule("GET", re.compile(r"/v1/models/(?!\.)[A-Za-z0-9._:@-]+"), "/v1/models/{id}", Action.PASSTHROUGH, "messages"),
+    _Rule("HEAD", re.compile(r"/?"), "/", Action.PASSTHROUGH, "messages"),
+)
+
+_RULES = {"anthropic": _MESSAGES, "bedrock": _MESSAGES}
+"""By kind of provider. Each path is matched whole."""
 
 
 class RouteTable:
@@ -62,7 +67,7 @@ class RouteTable:
         name, slash, rest = path[1:].partition("/")
         provider = self._providers.get(name) if path.startswith("/") else None
         if provider is not None:
-            for rule in _RULES[provider.dialect.name]:
+            for rule in _RULES[provider.kind]:
                 if rule.method == method and rule.path.fullmatch(slash + rest):
-                    return Route(provider, rule.action, rule.pattern, slash + rest or "/")
+                    return Route(provider, DIALECTS[rule.dialect], rule.action, rule.pattern, slash + rest or "/")
         raise RequestRejected("unknown_route", 404, f"no such route: {method[:20]} {path[:200]}")

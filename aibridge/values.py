@@ -109,6 +109,8 @@ class UpstreamRequest(NamedTuple):
     headers: Headers
     body: bytes
     credential: Credential
+    adds_usage: bool = False
+    """Whether it asks for usage that the client did not order, and is not to see."""
 
     def __repr__(self) -> str:
         return f"<UpstreamRequest {self.method} {self.origin}, {len(self.body)} bytes>"  # the rest holds secrets
@@ -217,6 +219,8 @@ class Evidence(NamedTuple):
     invocation_latency: float | None = None
     """What the provider says of the time that it took, in seconds."""
     first_byte_latency: float | None = None
+    note: str = ""
+    """What was odd about an answer that ended well; see `aibridge.relay`."""
 
 
 class Attempt(NamedTuple):

@@ -146,7 +146,7 @@ def test_a_stream_that_stops_anywhere(wire, keep, cuts):
     assert came == text_of(ENDLESS[:events])
     cause = Cause.TRUNCATED if at_boundary or wire is SSE else Cause.TRUNCATED_FRAME
     assert (relay.state, relay.cause) == (State.ENDED, cause)
-    assert relay.last_words == MESSAGES.error_event(relay.telling())
+    assert relay.last_words == relay.observer.error_event(relay.telling())
     assert not relay.evidence(0.0).terminal_event_seen
     assert relay.evidence(0.0).events == events
 
@@ -161,7 +161,7 @@ def test_a_flipped_byte_in_a_frame(frame, at, flip, cuts):
     came = feed(relay, cut(before + bytes(bad) + frames_of(CLEAN[frame + 1 :]), cuts)) + relay.feed_eof(0.0)
     assert came == text_of(CLEAN[:frame])
     assert relay.cause in {Cause.CORRUPT_FRAME, Cause.TRUNCATED_FRAME}, "a length made longer can look like the latter"
-    assert relay.last_words == MESSAGES.error_event(relay.telling())
+    assert relay.last_words == relay.observer.error_event(relay.telling())
 
 
 @WIRES
@@ -225,7 +225,7 @@ def test_bad_json_in_an_event(cuts):
     relay = new_relay()
     assert feed(relay, cut(body, cuts)) == text_of(CLEAN[:3])
     assert relay.cause is Cause.CORRUPT_PAYLOAD
-    assert relay.last_words == MESSAGES.error_event(relay.telling())
+    assert relay.last_words == relay.observer.error_event(relay.telling())
     assert b"{]" not in relay.last_words
 
 
@@ -373,7 +373,7 @@ def test_every_signal_in_every_state(state, signal):
     if taken.state is not State.ENDED:
         assert relay.last_words == words, "what is held for the client stays held"
     elif state in {State.STREAMING, State.FINISHED} and taken.cause in FAULT_OF:
-        assert relay.last_words == MESSAGES.error_event(relay.telling()), "an open stream never just stops"
+        assert relay.last_words == relay.observer.error_event(relay.telling()), "an open stream never just stops"
     else:
         assert relay.last_words == b""
 

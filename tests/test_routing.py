@@ -6,12 +6,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aibridge.dialects import DIALECTS
 from aibridge.errors import RequestRejected
 from aibridge.routing import Action, RouteTable
 
-ANTHROPIC = SimpleNamespace(name="anthropic", dialect=DIALECTS["messages"])
-EUROPE = SimpleNamespace(name="bedrock-eu.1", dialect=DIALECTS["messages"])
+ANTHROPIC = SimpleNamespace(name="anthropic", kind="anthropic")
+EUROPE = SimpleNamespace(name="bedrock-eu.1", kind="bedrock")
 TABLE = RouteTable([ANTHROPIC, EUROPE])
 
 ALLOWED = [

@@ -10,9 +10,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from aibridge import jsontext
+from aibridge.body import Body
 from aibridge.dialects.raw import MAX_ELEMENTS, Raw
 from aibridge.values import MAX_ID_CHARACTERS
 from aibridge.wire import Member, element_start
+
+MAX_USER_ID_BYTES = 4096
+"""Of `metadata.user_id`, where it is looked into. Real ones have some hundred."""
 
 MAX_TREE_BYTES = 65_536
 """Up to this size a message is parsed whole; of a larger one only what is needed: its tree may be many times larger."""
@@ -69,6 +73,13 @@ def read_tool_call_id(body: bytes, members: Sequence[Member]) -> str:
             ids = (_text(block.get("tool_use_id")) for block in _blocks(content, "tool_result"))
             return next(filter(None, ids), "")[:MAX_ID_CHARACTERS]
     return ""
+
+
+def read_user_id(body: Body) -> str:
+    """Return `metadata.user_id`, or the empty string where there is none that can be one."""
+    metadata = body.value("metadata") or b""
+    member = Raw(metadata, 0, len(metadata)).members("user_id").get("user_id")
+    return "" if member is None or member.size > MAX_USER_ID_BYTES else member.string()
 
 
 def _is_no_remark(body: bytes, start: int, end: int) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 from aibridge import jsontext
+from aibridge.body import Body
 from aibridge.content import ContentPolicy
 from aibridge.errors import PayloadError
 from aibridge.faults import ErrorKind
@@ -57,6 +58,16 @@ class Observer(Protocol):
     def usage_source(self) -> UsageSource:
         """Say where `usage` comes from, as far as the answer came."""
 
+    @property
+    def finished(self) -> bool:
+        """Whether the answer is whole, though the API's last word has not come: some servers never say it."""
+
+    def closing(self) -> bytes:
+        """Return what the client gets last of an answer that is `finished` without the last word; mostly nothing."""
+
+    def error_event(self, telling: Telling) -> bytes:
+        """Return an error as the last event of this stream."""
+
 
 class Dialect(Protocol):
     """One API."""
@@ -76,11 +87,17 @@ class Dialect(Protocol):
     def ping(self) -> bytes:
         """A whole event that keeps a client waiting and says nothing."""
 
+    def prompt(self, body: Body) -> str:
+        """Return the user's words in a request; empty where nobody asked. What is of odd shape says nothing."""
+
+    def tool_call_id(self, body: Body) -> str:
+        """Return the tool call that a request answers; empty where it answers none."""
+
+    def user_id(self, body: Body) -> str:
+        """Return what in a request's body may tell the caller's session, or the empty string."""
+
     def observer(self, policy: ContentPolicy) -> Observer:
         """Return a new observer for one answer. It assembles what the policy keeps, and no more."""
-
-    def error_event(self, telling: Telling) -> bytes:
-        """Return an error as the last event of a stream."""
 
     def error_body(self, telling: Telling) -> bytes:
         """Return an error as a JSON body."""

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from aibridge import jsontext
+from aibridge.body import Body
 from aibridge.content import NOTHING, ContentPolicy, Keep
+from aibridge.dialects.asking import read_prompt, read_tool_call_id, read_user_id
 from aibridge.dialects.base import Telling, words_of
 from aibridge.dialects.blocks import Blocks
 from aibridge.errors import PayloadError
@@ -45,6 +47,8 @@ _QUIET = {
 
 class MessagesObserver:
     """Learns ids, usage, the stop reason, errors, tool uses and thoughts from one answer."""
+
+    finished = False  # every server of this API says its last word
 
     __slots__ = (
         "_blocks", "_counts", "_final", "error", "facts", "first_byte_latency", "invocation_latency", "message_id",
@@ -147,6 +151,14 @@ class MessagesObserver:
             return UsageSource.PROVIDER_FINAL
         return UsageSource.PROVIDER_PARTIAL if self._counts else UsageSource.NONE
 
+    def closing(self) -> bytes:
+        """Return nothing; see `finished`."""
+        return b""
+
+    def error_event(self, telling: Telling) -> bytes:
+        """Return an error as the last event of a stream."""
+        return encode_event("error", _error_body(telling))
+
     def _learn_message(self, message: Any) -> None:
         if isinstance(message, dict):
             self.message_id = _text(message.get("id"))
@@ -182,21 +194,33 @@ class MessagesDialect:
         """Return what the policy needs no look into; text is never looked into."""
         return _QUIET[policy.arguments is Keep.OFF, policy.thoughts is Keep.OFF]
 
+    def prompt(self, body: Body) -> str:
+        """Return the user's words in a request."""
+        return read_prompt(body.raw, body.members)
+
+    def tool_call_id(self, body: Body) -> str:
+        """Return the tool call that a request answers."""
+        return read_tool_call_id(body.raw, body.members)
+
+    def user_id(self, body: Body) -> str:
+        """Return `metadata.user_id`."""
+        return read_user_id(body)
+
     def observer(self, policy: ContentPolicy) -> MessagesObserver:
         """Return a new observer for one answer."""
         return MessagesObserver(policy)
 
-    def error_event(self, telling: Telling) -> bytes:
-        """Return an error as the last event of a stream."""
-        return encode_event("error", self.error_body(telling))
-
     def error_body(self, telling: Telling) -> bytes:
         """Return an error as a JSON body."""
-        error = {"type": _ERROR_TYPES[telling.kind], "message": telling.message}
-        body: dict[str, Any] = {"type": "error", "error": error}
-        if telling.request_id:
-            body["request_id"] = telling.request_id
-        return jsontext.dumps(body)
+        return _error_body(telling)
+
+
+def _error_body(telling: Telling) -> bytes:
+    error = {"type": _ERROR_TYPES[telling.kind], "message": telling.message}
+    body: dict[str, Any] = {"type": "error", "error": error}
+    if telling.request_id:
+        body["request_id"] = telling.request_id
+    return jsontext.dumps(body)
 
 
 _COUNT_NAME = re.compile("[a-z][a-z0-9_]{0,63}")

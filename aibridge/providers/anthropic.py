@@ -6,12 +6,13 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
+from aibridge.body import read_body
 from aibridge.credentials import client_credential, hint
-from aibridge.dialects import DIALECTS, Dialect
+from aibridge.dialects import Dialect
 from aibridge.errors import RequestRejected
 from aibridge.headers import TOLD_ACTOR, ActorHeaderNames, to_client, to_upstream
 from aibridge.providers.base import Answer, Reading, actor_headers
-from aibridge.providers.reading import learn, read_body
+from aibridge.providers.reading import learn
 from aibridge.values import (
     ClientRequest,
     Credential,
@@ -42,28 +43,28 @@ class AnthropicProvider:
     actor_header_names: ActorHeaderNames = TOLD_ACTOR
 
     kind = "anthropic"
-    dialect: Dialect = DIALECTS["messages"]
     stream_type = b"text/event-stream"
 
     @cached_property
     def _base_path(self) -> str:
         return urlsplit(self.base_url).path
 
-    def read(self, request: ClientRequest) -> Reading:
+    def read(self, request: ClientRequest, dialect: Dialect) -> Reading:
         """Learn from a request; see `Provider`."""
         body = read_body(request.body)
-        _, credential = self._credential(request.headers)
+        auth, credential = self._credential(request.headers)
         model = body.model
-        return Reading(model, model, body.streaming, credential, *learn(body, request.headers))
+        learned = learn(dialect, body, request.headers)
+        return Reading(body, model, model, body.streaming, credential, (auth,), *learned)
 
-    def missing(self, request: ClientRequest) -> Awaitable[object] | None:  # noqa: ARG002 - the contract's
+    def missing(self, reading: Reading) -> Awaitable[object] | None:  # noqa: ARG002 - the contract's
         """Nothing: keys are at hand; see `Provider`."""
         return None
 
-    def prepare(self, request: ClientRequest, interception: Interception) -> UpstreamRequest:
+    def prepare(self, request: ClientRequest, reading: Reading, interception: Interception) -> UpstreamRequest:
         """Send the body on as it came; see `Provider`."""
         extra = actor_headers(interception.actor, self.actor_header_names) if self.send_actor_headers else ()
-        return self._request(request, "/v1/messages", extra)
+        return self._request(request, "/v1/messages", reading.auth + extra, reading.credential)
 
     def mend(self, head: ResponseHead, body: bytes, request: UpstreamRequest, interception: Interception) -> None:
         """Let every refusal stand: clients act on them."""
@@ -73,13 +74,14 @@ class AnthropicProvider:
 
     async def prepare_passthrough(self, request: ClientRequest, path: str) -> UpstreamRequest:
         """Send the request on as it came; see `Provider`."""
-        return self._request(request, path, ())
+        auth, credential = self._credential(request.headers)
+        return self._request(request, path, (auth,), credential)
 
     def passthrough_answer(self, head: ResponseHead, body: bytes) -> Answer:
         """Return the upstream's answer as it came."""
         return Answer(head.status, to_client(head.headers), body)
 
-    def decoder(self, quiet: tuple[bytes, ...]) -> StreamDecoder:
+    def decoder(self, quiet: tuple[bytes, ...], request: UpstreamRequest) -> StreamDecoder:  # noqa: ARG002 - the contract's
         """Return a scanner that relays whole events, byte for byte."""
         return SSEScanner(quiet=quiet, max_event_bytes=self.max_event_bytes)
 
@@ -99,8 +101,7 @@ class AnthropicProvider:
         """Return Anthropic's request id."""
         return head.header(b"request-id").decode("latin-1")
 
-    def _request(self, request: ClientRequest, path: str, extra: Headers) -> UpstreamRequest:
-        auth, credential = self._credential(request.headers)
+    def _request(self, request: ClientRequest, path: str, extra: Headers, credential: Credential) -> UpstreamRequest:
         query = f"?{request.query}" if request.query else ""
         length = ((b"content-length", b"%d" % len(request.body)),) if request.body or request.method == "POST" else ()
         return UpstreamRequest(
@@ -111,7 +112,6 @@ class AnthropicProvider:
                 (b"host", self.authority.encode()),
                 *to_upstream(request.headers),
                 (b"accept-encoding", b"identity"),  # we read what we relay
-                auth,
                 *extra,
                 *length,
             ),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote
 
+from aibridge.body import Body
 from aibridge.dialects import Dialect
 from aibridge.headers import ActorHeaderNames
 from aibridge.values import (
@@ -27,13 +28,16 @@ class Reading:
     """What a request says of itself, learned before anything is rewritten.
 
     `prompt` gives the user's words, empty where nobody asked: they are looked for only where they are kept;
-    `correlating_tool_call_id` is the tool call that the request answers; `session_id` the caller's own.
+    `correlating_tool_call_id` is the tool call that the request answers; `session_id` the caller's own. `auth` are the
+    headers that carry the credential upstream, empty where the request is signed instead.
     """
 
+    body: Body = field(repr=False)
     model: str
     upstream_model: str
     streaming: bool
     credential: Credential
+    auth: Headers = field(repr=False)
     prompt: Callable[[], str] = field(repr=False)
     correlating_tool_call_id: str = ""
     session_id: str = ""
@@ -59,20 +63,16 @@ class Provider(Protocol):
         """What sort of service it is."""
 
     @property
-    def dialect(self) -> Dialect:
-        """The API that its clients speak."""
-
-    @property
     def stream_type(self) -> bytes:
         """The media type that a streaming answer has."""
 
-    def read(self, request: ClientRequest) -> Reading:
-        """Learn from a request. Raises `RequestRejected` where it is not what the API takes."""
+    def read(self, request: ClientRequest, dialect: Dialect) -> Reading:
+        """Learn from a request, which speaks a dialect. Raises `RequestRejected` where it is not what the API takes."""
 
-    def missing(self, request: ClientRequest) -> Awaitable[object] | None:
+    def missing(self, reading: Reading) -> Awaitable[object] | None:
         """Return what must be waited for before `prepare`: a credential that is being fetched. None: nothing."""
 
-    def prepare(self, request: ClientRequest, interception: Interception) -> UpstreamRequest:
+    def prepare(self, request: ClientRequest, reading: Reading, interception: Interception) -> UpstreamRequest:
         """Rewrite and sign. Raises `AibridgeError` where no credential can be had."""
 
     def mend(
@@ -92,8 +92,8 @@ class Provider(Protocol):
     def passthrough_answer(self, head: ResponseHead, body: bytes) -> Answer:
         """Return the upstream's answer to a request that is relayed only, as the client gets it."""
 
-    def decoder(self, quiet: tuple[bytes, ...]) -> StreamDecoder:
-        """Return a new decoder for one streaming answer; `quiet` are templates of events that carry no fact."""
+    def decoder(self, quiet: tuple[bytes, ...], request: UpstreamRequest) -> StreamDecoder:
+        """Return a new decoder for a request's streaming answer; `quiet` are templates of events that carry no fact."""
 
     def response_headers(self, head: ResponseHead) -> Headers:
         """Return the headers of a good answer as the client gets them; framing is not among them."""

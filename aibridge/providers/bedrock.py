@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from aibridge import jsontext
+from aibridge.body import Body, read_body, splice
 from aibridge.credentials import client_credential, hint
 from aibridge.dialects import DIALECTS, Dialect, Telling, words_of
 from aibridge.errors import CredentialsError, PayloadError, RequestRejected
@@ -24,7 +25,7 @@ from aibridge.providers.bedrock_errors import is_final, refusal_of, unpacked
 from aibridge.providers.bedrock_features import FeatureTable, less_of, list_of, version_of
 from aibridge.providers.bedrock_lessons import Lessons
 from aibridge.providers.bedrock_models import ModelNames
-from aibridge.providers.reading import Body, learn, read_body, splice
+from aibridge.providers.reading import learn
 from aibridge.providers.renewal import CredentialSource
 from aibridge.providers.sigv4 import sign
 from aibridge.values import (
@@ -45,6 +46,7 @@ NEW_VERSION = "2026-10-21"
 NEW_VERSION_SINCE = (4, 7)
 """The Claude version from which models take `NEW_VERSION`; older ones answer it with 400."""
 
+_MESSAGES = DIALECTS["messages"]
 _MOVED = frozenset({"model", "stream", "anthropic_version", "anthropic_beta"})
 _HEADERS_IN_BODY = frozenset({b"anthropic-version", b"anthropic-beta", b"content-type", b"accept"})
 _BAD_REQUEST = 400
@@ -77,35 +79,36 @@ class BedrockProvider:
     lessons: Lessons = field(default_factory=Lessons)
 
     kind = "bedrock"
-    dialect: Dialect = DIALECTS["messages"]
     stream_type = b"application/vnd.amazon.eventstream"
 
-    def read(self, request: ClientRequest) -> Reading:
+    def read(self, request: ClientRequest, dialect: Dialect) -> Reading:
         """Learn from a request; see `Provider`."""
         body = read_body(request.body)
         model = self.names.resolve(body.model)
         if not model.strip("."):  # a dot segment would lead to another path
             raise RequestRejected("invalid_request", 400, "model: a model is needed")
-        return Reading(body.model, model, body.streaming, self._credential(request), *learn(body, request.headers))
+        token, credential = self._credential(request)
+        auth = () if token is None else ((b"authorization", f"Bearer {token}".encode("latin-1")),)
+        learned = learn(dialect, body, request.headers)
+        return Reading(body, body.model, model, body.streaming, credential, auth, *learned)
 
-    def missing(self, request: ClientRequest) -> Awaitable[object] | None:
+    def missing(self, reading: Reading) -> Awaitable[object] | None:
         """Return what fetches the AWS credentials, where good ones are not at hand; see `Provider`."""
-        if self._token(request) is not None or self.credentials.ready() is not None:
+        if reading.auth or self.credentials.ready() is not None:
             return None
         return self.credentials.current()
 
-    def prepare(self, request: ClientRequest, interception: Interception) -> UpstreamRequest:
+    def prepare(self, request: ClientRequest, reading: Reading, interception: Interception) -> UpstreamRequest:
         """Move model, version and betas where Bedrock wants them, and sign; see `Provider`."""
-        models = (interception.upstream_model, interception.model)
-        body = self._bedrock_body(read_body(request.body), request, models)
-        action = "invoke-with-response-stream" if interception.streaming else "invoke"
-        accept = self.stream_type if interception.streaming else b"application/json"
+        body = self._bedrock_body(reading.body, request, reading)
+        action = "invoke-with-response-stream" if reading.streaming else "invoke"
+        accept = self.stream_type if reading.streaming else b"application/json"
         return self._signed(
             request,
-            self._target(interception.upstream_model, action),
+            self._target(reading.upstream_model, action),
             body,
             accept=accept,
-            credential=interception.credential,
+            reading=reading,
             extra=actor_headers(interception.actor, self.actor_header_names) if self.send_actor_headers else (),
         )
 
@@ -132,15 +135,14 @@ class BedrockProvider:
 
     async def prepare_passthrough(self, request: ClientRequest, path: str) -> UpstreamRequest:  # noqa: ARG002 - one path
         """Ask CountTokens, which takes the body that InvokeModel would get; see `Provider`."""
-        missing = self.missing(request)
+        reading = self.read(request, _MESSAGES)
+        missing = self.missing(reading)
         if missing is not None:
             await missing
-        reading = self.read(request)
-        models = (reading.upstream_model, reading.model)
-        inner = self._bedrock_body(_countable(read_body(request.body)), request, models)
+        inner = self._bedrock_body(_countable(reading.body), request, reading)
         body = b'{"input":{"invokeModel":{"body":"%b"}}}' % base64.b64encode(inner)
         target = self._target(reading.upstream_model, "count-tokens")
-        return self._signed(request, target, body, accept=b"application/json", credential=reading.credential, extra=())
+        return self._signed(request, target, body, accept=b"application/json", reading=reading, extra=())
 
     def passthrough_answer(self, head: ResponseHead, body: bytes) -> Answer:
         """Return the count as Anthropic tells it; see `Provider`.
@@ -159,7 +161,7 @@ class BedrockProvider:
         status, shown = self.error_answer(head, body)
         return Answer(status, headers, shown)
 
-    def decoder(self, quiet: tuple[bytes, ...]) -> StreamDecoder:
+    def decoder(self, quiet: tuple[bytes, ...], request: UpstreamRequest) -> StreamDecoder:  # noqa: ARG002 - the contract's
         """Return a decoder from frames to the events that Anthropic would have sent, each event's JSON as AWS wrote it.
 
         So `message_stop` keeps AWS's own `amazon-bedrock-invocationMetrics`.
@@ -181,7 +183,7 @@ class BedrockProvider:
 
     def error_answer(self, head: ResponseHead, body: bytes) -> tuple[int, bytes]:
         """Return AWS's error in the client's API, its message word for word."""
-        return refusal_of(head, body, self.dialect, self.upstream_request_id(head))
+        return refusal_of(head, body, _MESSAGES, self.upstream_request_id(head))
 
     def metrics_in(self, head: ResponseHead) -> Mapping[str, Any]:
         """Return what AWS tells in headers, under the names that it has for them in streams."""
@@ -192,18 +194,15 @@ class BedrockProvider:
         """Return AWS's request id."""
         return head.header(b"x-amzn-requestid").decode("latin-1")
 
-    def _credential(self, request: ClientRequest) -> Credential:
+    def _credential(self, request: ClientRequest) -> tuple[str | None, Credential]:
+        """Return the bearer token that goes upstream, if any, and what is recorded of the credential."""
         own = client_credential(request.headers) if self.byok else None
         if own is not None:
-            return Credential(CredentialKind.BYOK, hint(own[1]))
-        return Credential(CredentialKind.CENTRALIZED, self.credential_hint)
+            return own[1], Credential(CredentialKind.BYOK, hint(own[1]))
+        return self.bearer_token, Credential(CredentialKind.CENTRALIZED, self.credential_hint)
 
     def _target(self, model: str, action: str) -> str:
         return f"{urlsplit(self.base_url).path}/model/{quote(model, safe='')}/{action}"
-
-    def _token(self, request: ClientRequest) -> str | None:
-        own = client_credential(request.headers) if self.byok else None
-        return own[1] if own is not None else self.bearer_token
 
     def _signed(
         self,
@@ -212,7 +211,7 @@ class BedrockProvider:
         body: bytes,
         *,
         accept: bytes,
-        credential: Credential,
+        reading: Reading,
         extra: Headers,
     ) -> UpstreamRequest:
         signed: Headers = (
@@ -225,20 +224,14 @@ class BedrockProvider:
             origin=self.base_url,
             target=target,
             headers=(
-                *self._authorize(request, target, signed, body),
+                *(signed + reading.auth if reading.auth else self._sign(target, signed, body)),
                 *_unsigned(request.headers),
                 *extra,
                 (b"content-length", b"%d" % len(body)),
             ),
             body=body,
-            credential=credential,
+            credential=reading.credential,
         )
-
-    def _authorize(self, request: ClientRequest, target: str, headers: Headers, body: bytes) -> Headers:
-        token = self._token(request)
-        if token is not None:
-            return (*headers, (b"authorization", f"Bearer {token}".encode("latin-1")))
-        return self._sign(target, headers, body)
 
     def _sign(self, target: str, headers: Headers, body: bytes) -> Headers:
         keys = self.credentials.held()
@@ -261,7 +254,8 @@ class BedrockProvider:
         signed = self._sign(request.target, plain, body)
         return request._replace(headers=(*signed, *rest, length), body=body)
 
-    def _bedrock_body(self, body: Body, request: ClientRequest, models: tuple[str, str]) -> bytes:
+    def _bedrock_body(self, body: Body, request: ClientRequest, reading: Reading) -> bytes:
+        models = (reading.upstream_model, reading.model)
         fitted = self.features.fit(body, _betas(body, request.headers), models, self.lessons.of(models[0]))
         self._count(fitted.stripped)
         add = {"anthropic_version": jsontext.dumps(_version(body, request, models))}
@@ -280,7 +274,7 @@ class BedrockProvider:
             return Answer(200, JSON, jsontext.dumps({"data": models, "has_more": False, **ends}))
         entry = self.names.entry(name)
         if entry is None:
-            return Answer(404, JSON, self.dialect.error_body(Telling(ErrorKind.NOT_FOUND, f"model: {name}", "")))
+            return Answer(404, JSON, _MESSAGES.error_body(Telling(ErrorKind.NOT_FOUND, f"model: {name}", "")))
         return Answer(200, JSON, jsontext.dumps(entry))
 
 

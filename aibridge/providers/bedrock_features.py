@@ -14,8 +14,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from aibridge import jsontext
+from aibridge.body import Body, read_body, splice, without
 from aibridge.providers.bedrock_lessons import BETAS, Lesson, Path, RefusedField, complaint_of, holds_refusal
-from aibridge.providers.reading import Body, read_body, splice, without
 
 
 class Thinking(StrEnum):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from aibridge.errors import AibridgeError
 from aibridge.values import Evidence, Interception
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raised with every change of `TABLES`; the change itself is a line of `MIGRATIONS`."""
 
 _OPEN_INDEX = "CREATE INDEX interceptions_open ON interceptions (journal) WHERE ended_at IS NULL"
@@ -110,6 +110,7 @@ _EVIDENCE = (
     Column("http_status", Type.INTEGER, "evidence.http_status"),
     Column("upstream_request_id", Type.TEXT, "evidence.upstream_request_id"),
     Column("time_to_first_event", Type.REAL, "evidence.time_to_first_event"),
+    Column("note", Type.TEXT, "evidence.note"),
 )
 
 _END = (
@@ -312,5 +313,6 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
         "CREATE INDEX tool_usages_tool_call_id_created_at ON tool_usages (tool_call_id, created_at)",
         f"CREATE TABLE model_thoughts ({_HEAD_3}, source TEXT, thought TEXT, {_KEY_3})",
     ),
+    3: tuple(f"ALTER TABLE {name} ADD COLUMN note TEXT" for name in ("interceptions", "attempts")),
 }
 """The statements that bring a store from version n to n + 1. Written out: `TABLES` goes on, what they did does not."""

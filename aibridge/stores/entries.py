@@ -241,5 +241,6 @@ def left_open(row: Mapping[str, Any]) -> LeftOpen:
             http_status=row["http_status"],
             upstream_request_id=said["upstream_request_id"],
             time_to_first_event=row["time_to_first_event"],
+            note=said["note"],
         ),
     )

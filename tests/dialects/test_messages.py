@@ -342,7 +342,7 @@ def test_no_id_where_there_is_none():
 @given(st.text(max_size=60))
 def test_an_error_event_is_one_whole_event_whatever_the_words(words):
     """Words of an upstream must not end the event early, nor begin another."""
-    event = MESSAGES.error_event(Telling(ErrorKind.API, words, "id"))
+    event = MESSAGES.observer(NOTHING).error_event(Telling(ErrorKind.API, words, "id"))
     scan = SSEScanner().feed_data(event)
     assert scan.relay == event
     (only,) = scan.events

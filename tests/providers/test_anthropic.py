@@ -9,6 +9,7 @@ from aibridge.providers.anthropic import AnthropicProvider
 from aibridge.values import Actor, ClientRequest, Credential, CredentialKind, Interception, ResponseHead
 from aibridge.wire import SSEScanner
 
+MESSAGES = DIALECTS["messages"]
 BODY = b'{ "model" : "claude-x", "stream":true, "big":123456789012345678901, "s":"\\u00e9\\ud83d" }'
 
 
@@ -56,14 +57,18 @@ def interception(actor="alice"):
     )
 
 
+def prepared(provider, request, interception):
+    return provider.prepare(request, provider.read(request, MESSAGES), interception)
+
+
 def test_reads_model_stream_and_credential(provider):
-    reading = provider().read(request())
+    reading = provider().read(request(), MESSAGES)
     assert (reading.model, reading.upstream_model, reading.streaming) == ("claude-x", "claude-x", True)
     assert reading.credential == Credential(CredentialKind.CENTRALIZED, "sk-a...6789")
 
 
 async def test_the_body_goes_on_untouched(provider):
-    sent = provider().prepare(request(query="beta=true&x=%2f"), interception())
+    sent = prepared(provider(), request(query="beta=true&x=%2f"), interception())
     assert sent.body is BODY
     assert (sent.method, sent.origin, sent.target) == (
         "POST",
@@ -86,7 +91,7 @@ async def test_the_whole_head(provider):
         (b"anthropic-beta", b"c"),
         (b"user-agent", b"claude-cli/2"),
     )
-    sent = provider().prepare(request(*headers), interception())
+    sent = prepared(provider(), request(*headers), interception())
     assert sent.headers == (
         (b"host", b"api.example.com"),
         (b"content-type", b"application/json"),
@@ -108,7 +113,7 @@ OWN = [
 
 @pytest.mark.parametrize(("came", "goes"), OWN)
 async def test_a_credential_of_the_client_goes_instead_of_ours(provider, came, goes):
-    sent = provider().prepare(request(came), interception())
+    sent = prepared(provider(), request(came), interception())
     auth = [pair for pair in sent.headers if pair[0] in {b"x-api-key", b"authorization"}]
     assert auth == [goes]
     assert sent.credential.kind is CredentialKind.BYOK
@@ -117,7 +122,7 @@ async def test_a_credential_of_the_client_goes_instead_of_ours(provider, came, g
 
 @pytest.mark.parametrize(("came", "goes"), OWN)
 async def test_without_byok_no_credential_of_the_client_goes(provider, came, goes):
-    sent = provider(byok=False).prepare(request(came), interception())
+    sent = prepared(provider(byok=False), request(came), interception())
     assert [pair for pair in sent.headers if pair[0] in {b"x-api-key", b"authorization"}] == [
         (b"x-api-key", b"sk-ant-central-0123456789")
     ]
@@ -127,16 +132,16 @@ async def test_without_byok_no_credential_of_the_client_goes(provider, came, goe
 
 def test_no_credential_at_all(provider):
     with pytest.raises(RequestRejected) as refused:
-        provider(api_key=None).read(request())
+        provider(api_key=None).read(request(), MESSAGES)
     assert (refused.value.reason, refused.value.status) == ("no_credential", 401)
 
 
 async def test_the_actor_is_told_only_where_asked_for_and_cannot_be_forged(provider):
     forged = (b"x-ai-bridge-actor-id", b"root")
-    sent = provider(send_actor_headers=True).prepare(request(forged), interception("ålice 100%\r\nx: y"))
+    sent = prepared(provider(send_actor_headers=True), request(forged), interception("ålice 100%\r\nx: y"))
     told = [value for name, value in sent.headers if name == b"x-ai-bridge-actor-id"]
     assert told == [b"%C3%A5lice 100%25%0D%0Ax: y"]
-    sent = provider().prepare(request(forged), interception())
+    sent = prepared(provider(), request(forged), interception())
     assert not [value for name, value in sent.headers if name.startswith(b"x-ai-bridge")]
 
 
@@ -167,7 +172,7 @@ def test_answers_come_back_as_they_are(provider):
 
 
 def test_the_decoder_relays_and_is_bounded(provider):
-    decoder = provider().decoder(DIALECTS["messages"].quiet(NOTHING))
+    decoder = provider().decoder(MESSAGES.quiet(NOTHING), None)
     assert isinstance(decoder, SSEScanner)
     delta = b'data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"x"}}\n\n'
     assert decoder.feed_data(delta) == (delta, [], 1)
@@ -175,4 +180,3 @@ def test_the_decoder_relays_and_is_bounded(provider):
 
 def test_no_key_is_shown(provider):
     assert "sk-ant" not in repr(provider())
-    assert provider().dialect is DIALECTS["messages"]

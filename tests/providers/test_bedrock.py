@@ -3,11 +3,14 @@
 import gzip
 import json
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aibridge.body import read_body
+from aibridge.dialects import DIALECTS
 from aibridge.errors import CredentialsError, RequestRejected
 from aibridge.providers.bedrock import DEFAULT_VERSION, NEW_VERSION, BedrockProvider, takes_new_version
 from aibridge.providers.bedrock_features import FeatureTable
@@ -18,6 +21,8 @@ from aibridge.simulator import sigv4
 from aibridge.simulator.values import Received
 from aibridge.values import Actor, ClientRequest, Credential, CredentialKind, Interception, ResponseHead
 from aibridge.wire import ChunkTranscoder
+
+MESSAGES = DIALECTS["messages"]
 
 HOST = "bedrock-runtime.eu-west-1.amazonaws.com"
 MODEL = "anthropic.claude-sonnet-4-5-20250929-v1:0"
@@ -70,10 +75,13 @@ def interception(model=MODEL, *, streaming=True, actor="alice"):
 
 
 async def prepared(provider, request, interception):
-    missing = provider.missing(request)
+    said = {name: getattr(interception, name) for name in ("model", "upstream_model", "streaming")}
+    reading = provider.read(request._replace(body=b'{"model":"m"}'), MESSAGES)
+    reading = replace(reading, body=read_body(request.body), **said)
+    missing = provider.missing(reading)
     if missing is not None:
         await missing
-    return provider.prepare(request, interception)
+    return provider.prepare(request, reading, interception)
 
 
 async def body_sent(body, *headers, model=MODEL):
@@ -255,14 +263,14 @@ MAPPED = build(
     ],
 )
 def test_models(provider, model, upstream):
-    reading = provider.read(request({"model": model, "stream": True}))
+    reading = provider.read(request({"model": model, "stream": True}), MESSAGES)
     assert (reading.model, reading.upstream_model, reading.streaming) == (model, upstream, True)
 
 
 @pytest.mark.parametrize("model", ["", ".", "..", "...", None, 5, "\ud800", "a\0b"])
 def test_what_is_no_model_is_refused(model):
     with pytest.raises(RequestRejected) as refused:
-        build().read(request({"model": model}))
+        build().read(request({"model": model}), MESSAGES)
     assert (refused.value.reason, refused.value.status) == ("invalid_request", 400)
 
 
@@ -330,7 +338,7 @@ async def test_behind_a_base_url_with_a_path_and_a_port():
 @pytest.mark.parametrize("header", [(b"x-api-key", b"bedrock-key"), (b"authorization", b"Bearer bedrock-key")])
 async def test_a_key_of_the_client_goes_as_a_bearer_token(header):
     asked = request(b'{"model":"m"}', header)
-    assert build().read(asked).credential.kind is CredentialKind.BYOK
+    assert build().read(asked, MESSAGES).credential.kind is CredentialKind.BYOK
     sent = await prepared(build(bearer_token="central"), asked, interception())
     assert [value for name, value in sent.headers if name == b"authorization"] == [b"Bearer bedrock-key"]
     assert not {b"x-api-key", b"x-amz-date", b"x-amz-security-token"} & {name for name, _ in sent.headers}
@@ -340,7 +348,7 @@ async def test_a_key_of_the_client_goes_as_a_bearer_token(header):
 async def test_without_byok_the_clients_key_stays():
     asked = request(b'{"model":"m"}', (b"x-api-key", b"own-key"))
     provider = build(byok=False)
-    assert provider.read(asked).credential == Credential(CredentialKind.CENTRALIZED, "AK...A6")
+    assert provider.read(asked, MESSAGES).credential == Credential(CredentialKind.CENTRALIZED, "AK...A6")
     sent = await prepared(provider, asked, interception())
     verify(sent)
     assert b"own-key" not in b"".join(value for _, value in sent.headers)
@@ -422,8 +430,10 @@ async def test_no_credentials_are_told_clearly():
     def find():
         raise CredentialsError("no AWS credentials")
 
+    provider = build(credentials=CredentialSource("bedrock", find))
+    reading = provider.read(request(b'{"model":"m"}'), MESSAGES)
     with pytest.raises(CredentialsError, match="no AWS credentials"):
-        await build(credentials=CredentialSource("bedrock", find)).missing(request())
+        await provider.missing(reading)
 
 
 async def test_the_actor_is_told_only_where_asked_for():
@@ -470,7 +480,7 @@ def test_an_answer_that_says_nothing_of_itself():
 
 
 def test_the_decoder():
-    assert isinstance(build().decoder(()), ChunkTranscoder)
+    assert isinstance(build().decoder((), None), ChunkTranscoder)
 
 
 @pytest.mark.parametrize(

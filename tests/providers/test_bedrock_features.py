@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aibridge.body import read_body, splice
 from aibridge.providers.bedrock_features import (
     CONTEXT_MANAGEMENT,
     EFFORT,
@@ -19,7 +20,6 @@ from aibridge.providers.bedrock_features import (
     version_of,
 )
 from aibridge.providers.bedrock_lessons import NOTHING, Lesson, RefusedField
-from aibridge.providers.reading import read_body, splice
 
 SONNET_4_5 = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 OPUS_4_5 = "eu.anthropic.claude-opus-4-5-20251101-v1:0"

@@ -66,6 +66,7 @@ EVIDENCE = Evidence(
     http_status=200,
     upstream_request_id="req_1",
     time_to_first_event=0.5,
+    note="missing_done",
 )
 
 OUTCOME = Outcome(
@@ -179,6 +180,7 @@ EVIDENCE_ROW = {
     "http_status": 200,
     "upstream_request_id": "req_1",
     "time_to_first_event": 0.5,
+    "note": "missing_done",
 }
 
 CLOSED_ROW = EVIDENCE_ROW | {
