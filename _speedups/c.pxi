@@ -58,6 +58,7 @@ cdef extern from "lines.h":
 
 cdef extern from "record.h":
     object new_record(object type, tuple items)
+    object new_triple(object type, object first, object second, object third)
 
 crc32_begin()
 base64_begin()

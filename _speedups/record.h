@@ -16,4 +16,16 @@ static inline PyObject *new_record(PyObject *type, PyObject *items)
     return record;
 }
 
+/* The same for three items, without a tuple in between. */
+static inline PyObject *new_triple(PyObject *type, PyObject *first, PyObject *second, PyObject *third)
+{
+    PyObject *record = ((PyTypeObject *)type)->tp_alloc((PyTypeObject *)type, 3);
+    if (record == NULL)
+        return NULL;
+    PyTuple_SET_ITEM(record, 0, Py_NewRef(first));
+    PyTuple_SET_ITEM(record, 1, Py_NewRef(second));
+    PyTuple_SET_ITEM(record, 2, Py_NewRef(third));
+    return record;
+}
+
 #endif

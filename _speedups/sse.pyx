@@ -5,6 +5,10 @@ import re
 from aibridge.errors import CorruptPayload, TruncatedEvent
 from aibridge.values import Event, Scan
 
+# As C globals: no look into the module's names for each chunk.
+cdef object SCAN = Scan
+cdef object EVENT = Event
+
 MAX_EVENT_BYTES = 32 * 1024 * 1024
 
 cdef bytes BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -121,7 +125,7 @@ cdef class SSEScanner:
         relay = data if data is not None and at == end else bytes_of(begin, at - begin)
         self._taken += at - begin
         self._hold(data, at, end)
-        return new_record(Scan, (relay, events, count))
+        return new_triple(SCAN, relay, events, count)
 
     cdef int _hold(self, bytes data, const uint8_t *at, const uint8_t *end) except -1:
         """Keep what stands behind `at`."""
@@ -188,7 +192,7 @@ cdef class SSEScanner:
             if self._check_json and not may_pass(data.at, data.size):
                 raise CorruptPayload("data of an event is not valid JSON")
             text = (<const char *>kind.at)[: kind.size].decode(errors="replace")
-            events.append(new_record(Event, (text, bytes_of(data.at, data.size), offset)))
+            events.append(new_triple(EVENT, text, bytes_of(data.at, data.size), offset))
         return 1
 
     cdef int _raise_over_limit(self) except -1:

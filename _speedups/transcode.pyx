@@ -89,7 +89,7 @@ cdef class ChunkTranscoder:
 
     cdef object _scan(self):
         events, self._events = self._events, None
-        return new_record(Scan, (bytes_of(self._text.data, self._text.size), events, self._count))
+        return new_triple(SCAN, bytes_of(self._text.data, self._text.size), events, self._count)
 
     cdef int _take_frame(self, frame_view *view) except -1:
         if not equals(self._usual_headers, view.headers, view.headers_size):
@@ -116,7 +116,7 @@ cdef class ChunkTranscoder:
         else:
             kind = event_type(data, size, &self._members)
             self._add(event_head(kind), data, size, False)
-            self._events.append(new_record(Event, (kind, bytes_of(data, size), self._text.size)))
+            self._events.append(new_triple(EVENT, kind, bytes_of(data, size), self._text.size))
         self._count += 1
         return 0
 
