@@ -124,13 +124,17 @@ def botocore(chunks: list[bytes]) -> None:
 
 def transcode(wire: Wire, chunks: list[bytes], expected: int) -> None:
     decoder = wire.transcoder(quiet=data.QUIET)
-    counted = sum(decoder.feed_data(chunk).count for chunk in chunks)
+    counted = 0
+    for chunk in chunks:
+        counted += decoder.feed_data(chunk)[2]  # as plain as botocore's loop
     assert counted == expected
 
 
 def look_at(wire: Wire, chunks: list[bytes], expected: int) -> None:
     scanner = wire.scanner(quiet=data.QUIET)
-    counted = sum(scanner.feed_data(chunk).count for chunk in chunks)
+    counted = 0
+    for chunk in chunks:
+        counted += scanner.feed_data(chunk)[2]
     assert counted == expected
 
 

@@ -16,6 +16,7 @@ Lengths and the prelude's checksum are checked as soon as the prelude is there, 
 import struct
 import uuid
 from collections.abc import Iterator, Mapping
+from typing import NoReturn
 from zlib import crc32
 
 from aibridge.errors import CorruptFrame, TruncatedFrame, WireError
@@ -62,7 +63,8 @@ class FrameDecoder:
 
         Raises `CorruptFrame`, whose `before` is the list of frames that this call decoded before the break.
         """
-        raise_again(self._broken, [])
+        if self._broken is not None:
+            raise_again(self._broken, [])
         frames: list[Frame] = []
         try:
             for headers, payload in self._splitter.split(data):
@@ -75,9 +77,9 @@ class FrameDecoder:
 
     def feed_eof(self) -> None:
         """Say that the body is complete. Raises `TruncatedFrame` where it ends inside a frame."""
-        raise_again(self._broken, [])
-        if self._splitter.held:
+        if self._broken is None and self._splitter.held:
             self._broken = TruncatedFrame(truncated_text(self._splitter.held))
+        if self._broken is not None:
             raise_again(self._broken, [])
 
 
@@ -143,7 +145,8 @@ class FrameSplitter:
                 break
             yield _open_frame(data, at, total, headers)
             at += total
-        self._held += data[at:]
+        if at < len(data):
+            self._held += data[at:]
 
     def _check_prelude(self, data: bytes | bytearray, at: int) -> tuple[int, int]:
         """Return (length, length of the headers) of the frame that begins at `at`. Raises `CorruptFrame`."""
@@ -262,7 +265,6 @@ def truncated_text(held: int) -> str:
     return f"the body ended inside a frame, {held} bytes into it"
 
 
-def raise_again(broken: WireError | None, before: object) -> None:
-    """Raise the error that broke a decoder, if one did, with nothing new before it."""
-    if broken is not None:
-        raise type(broken)(str(broken), before)
+def raise_again(broken: WireError, before: object) -> NoReturn:
+    """Raise the error that broke a decoder, with nothing new before it."""
+    raise type(broken)(str(broken), before)

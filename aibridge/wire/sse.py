@@ -80,7 +80,8 @@ class SSEScanner:
         Raises `CorruptFrame` for an event over the limit and `CorruptPayload` for data that is not JSON; their `before`
         is the `Scan` of what came before that event.
         """
-        raise_again(self._broken, Scan(b"", [], 0))
+        if self._broken is not None:
+            raise_again(self._broken, Scan(b"", [], 0))
         if not self._held:
             return self._scan(data, final=False)
         self._held += data
@@ -91,7 +92,8 @@ class SSEScanner:
 
         Raises `TruncatedEvent` where the body ends inside an event. A half comment is no event, and is dropped.
         """
-        raise_again(self._broken, Scan(b"", [], 0))
+        if self._broken is not None:
+            raise_again(self._broken, Scan(b"", [], 0))
         scan = self._scan(self._held, final=True)
         if all(line.startswith(b":") for line in self._held.splitlines() if line):
             return scan

@@ -74,7 +74,8 @@ class ChunkTranscoder:
 
         Raises `CorruptFrame` and `CorruptPayload`; their `before` is the `Scan` of what came before the bad frame.
         """
-        raise_again(self._broken, Scan(b"", [], 0))
+        if self._broken is not None:
+            raise_again(self._broken, Scan(b"", [], 0))
         output = _Output()
         frames = iter(()) if self._ended else self._splitter.split(data)
         try:
@@ -92,9 +93,9 @@ class ChunkTranscoder:
     def feed_eof(self) -> Scan:
         """Say that the body is complete. Raises `TruncatedFrame` where it ends inside a frame."""
         empty = Scan(b"", [], 0)
-        raise_again(self._broken, empty)
-        if self._splitter.held and not self._ended:
+        if self._broken is None and self._splitter.held and not self._ended:
             self._broken = TruncatedFrame(truncated_text(self._splitter.held))
+        if self._broken is not None:
             raise_again(self._broken, empty)
         return empty
 
@@ -110,25 +111,27 @@ class ChunkTranscoder:
             self._usual_headers = headers
         data = unwrap(payload)
         index = self._quiet.find(data)
+        kind = ""
         if index >= 0:
-            output.add(b"%b%b\n\n" % (self._quiet_heads[index], data if data.isascii() else escape_data(data)))
-            return
-        kind = event_type(data)
-        output.add(encode_event(kind, data))
-        output.events.append(Event(kind, data, output.size))
+            text = b"%b%b\n\n" % (self._quiet_heads[index], data if data.isascii() else escape_data(data))
+        else:
+            kind = event_type(data)
+            text = encode_event(kind, data)
+        output.texts.append(text)
+        output.size += len(text)
+        if index < 0:
+            output.events.append(Event(kind, data, output.size))
 
 
 class _Output:
     """What one call has given so far."""
 
+    __slots__ = ("events", "size", "texts")
+
     def __init__(self) -> None:
         self.texts: list[bytes] = []
         self.size = 0
         self.events: list[Event | Frame] = []
-
-    def add(self, text: bytes) -> None:
-        self.texts.append(text)
-        self.size += len(text)
 
     def scan(self) -> Scan:
         return Scan(b"".join(self.texts), self.events, len(self.texts))
