@@ -12,13 +12,15 @@ from aibridge.values import Headers, first_header
 
 UNKNOWN = "Unknown"
 CURSOR = "Cursor"
+_CLAUDE_CODE = "Claude Code"
+_CODEX = "Codex"
 
 # The lower-case User-Agent begins so, or the header `originator` says so; the first line that fits decides.
 _CALLERS = (
     (b"mux/", None, "Mux"),
     (b"xum/", None, "Xum"),
-    (b"claude", None, "Claude Code"),
-    (b"codex", None, "Codex"),
+    (b"claude", None, _CLAUDE_CODE),
+    (b"codex", None, _CODEX),
     (b"zed/", None, "Zed"),
     (b"githubcopilotchat/", None, "GitHub Copilot (VS Code)"),
     (b"copilot/", None, "GitHub Copilot (CLI)"),
@@ -31,16 +33,15 @@ _CALLERS = (
     (b"junie:", None, "Junie"),
 )
 
-_CLAUDE_CODE = "Claude Code"
 _SESSION_HEADERS = {
     "Mux": (b"x-mux-workspace-id",),
     _CLAUDE_CODE: (b"x-claude-code-session-id",),
-    "Codex": (b"session-id", b"session_id"),
+    _CODEX: (b"session-id", b"session_id", b"conversation_id", b"x-client-request-id"),
     "GitHub Copilot (VS Code)": (b"x-interaction-id",),
     "GitHub Copilot (CLI)": (b"x-client-session-id",),
     "Kilo Code": (b"x-kilocode-taskid",),
     "Coder Agents": (b"x-coder-chat-id",),
-    "OpenCode": (b"x-opencode-session", b"x-session-affinity"),
+    "OpenCode": (b"x-opencode-session", b"x-session-affinity", b"x-session-id", b"session-id"),
 }
 """Where the callers that have sessions tell them; of several headers the first that is not blank."""
 _IN_USER_ID = re.compile(r"_session_(.+)$")
@@ -71,13 +72,14 @@ def session_id(client: str, headers: Headers, user_id: Callable[[], str]) -> str
     Args:
         client: the calling program's name.
         headers: of the request.
-        user_id: gives `metadata.user_id` of the body, which tells where the headers do not.
+        user_id: gives what in the body tells where the headers do not: `metadata.user_id`, or `prompt_cache_key`.
     """
     for name in _SESSION_HEADERS.get(client, ()):
         value = (first_header(headers, name) or b"").decode("latin-1").strip()
         if value:
             return value[:MAX_SESSION_CHARACTERS]
-    return _session_in(user_id())[:MAX_SESSION_CHARACTERS] if client == _CLAUDE_CODE else ""
+    said = _IN_BODY[client](user_id()) if client in _IN_BODY else ""
+    return said[:MAX_SESSION_CHARACTERS]
 
 
 def _session_in(user_id: str) -> str:
@@ -91,3 +93,7 @@ def _session_in(user_id: str) -> str:
         return value.strip() if isinstance(value, str) else ""
     found = _IN_USER_ID.search(user_id)
     return found[1].strip() if found else ""
+
+
+_IN_BODY: dict[str, Callable[[str], str]] = {_CLAUDE_CODE: _session_in, _CODEX: str.strip}
+"""How callers tell their session in the body. Codex's `prompt_cache_key` is its session's id itself."""

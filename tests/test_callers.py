@@ -75,12 +75,16 @@ def session(client, *headers, user_id=""):
         ("Claude Code", b"x-claude-code-session-id"),
         ("Codex", b"session_id"),
         ("Codex", b"session-id"),
+        ("Codex", b"conversation_id"),
+        ("Codex", b"x-client-request-id"),
         ("GitHub Copilot (VS Code)", b"x-interaction-id"),
         ("GitHub Copilot (CLI)", b"x-client-session-id"),
         ("Kilo Code", b"x-kilocode-taskid"),
         ("Coder Agents", b"x-coder-chat-id"),
         ("OpenCode", b"x-opencode-session"),
         ("OpenCode", b"x-session-affinity"),
+        ("OpenCode", b"x-session-id"),
+        ("OpenCode", b"session-id"),
     ],
 )
 def test_sessions_by_header(client, header):
@@ -93,6 +97,8 @@ def test_sessions_by_header(client, header):
 
 @pytest.mark.parametrize(("client", "first", "second"), [
     ("Codex", b"session-id", b"session_id"),
+    ("Codex", b"session-id", b"x-client-request-id"),
+    ("Codex", b"conversation_id", b"x-client-request-id"),
     ("OpenCode", b"x-opencode-session", b"x-session-affinity"),
 ])  # fmt: skip
 def test_of_two_headers_the_first_that_is_not_blank(client, first, second):
@@ -128,6 +134,13 @@ def test_claude_code_tells_its_session_in_the_body_too(user_id, found):
     assert session("Claude Code", (b"x-claude-code-session-id", b" "), user_id=user_id) == found
 
 
+def test_codex_tells_its_session_in_the_body_too():
+    assert session("Codex", user_id=f" {UUID}") == UUID
+    assert session("Codex", (b"session-id", b"header"), user_id=UUID) == "header"
+    assert session("OpenCode", user_id=UUID) == ""
+
+
 def test_a_session_is_bounded():
+    assert session("Codex", user_id="x" * 5000) == "x" * 256
     assert session("Codex", (b"session_id", b"x" * 5000)) == "x" * 256
     assert session("Claude Code", user_id="_session_" + "x" * 5000) == "x" * 256
