@@ -35,7 +35,12 @@ FLOORS = [
 
 INNER_FLOORS = {
     "wire/": [["eventstream", "template", "jsonscan", "jsontail"], ["sse"], ["transcode"], ["__init__"]],
-    "dialects/": [["base", "raw"], ["asking", "blocks"], ["messages"], ["__init__"]],
+    "dialects/": [
+        ["base", "raw"],
+        ["asking", "blocks", "openai_errors", "responses_asking", "responses_items", "responses_usage"],
+        ["messages", "responses"],
+        ["__init__"],
+    ],
     "providers/": [
         ["__init__", "base", "reading", "sigv4", "bedrock_errors", "bedrock_lessons", "bedrock_models"],
         ["renewal", "bedrock_features"],

@@ -2,7 +2,8 @@
 
 from aibridge.dialects.base import Dialect, Observer, Telling, words_of
 from aibridge.dialects.messages import MessagesDialect
+from aibridge.dialects.responses import ResponsesDialect
 
-DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (MessagesDialect(),)}
+DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (MessagesDialect(), ResponsesDialect())}
 
 __all__ = ["DIALECTS", "Dialect", "Observer", "Telling", "words_of"]
