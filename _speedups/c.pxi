@@ -48,7 +48,11 @@ cdef extern from "template.h":
     ctypedef struct template_step:
         pass
     size_t template_compile(const uint8_t *text, size_t size, template_step *steps)
-    bint template_matches(
+    size_t template_shared(
+        const uint8_t *text, const template_step *steps, size_t count,
+        const uint8_t *other_text, const template_step *other_steps, size_t other_count
+    )
+    size_t template_match(
         const uint8_t *text, const template_step *steps, size_t count, const uint8_t *at, const uint8_t *end, int *ascii
     )
 

@@ -31,15 +31,28 @@ static size_t template_compile(const uint8_t *text, size_t size, template_step *
     return count;
 }
 
-/* Tell whether [at, end) matches, whole. `*ascii` becomes 0 where a string in it is not ASCII. */
-static int template_matches(const uint8_t *text, const template_step *steps, size_t count, const uint8_t *at,
-                            const uint8_t *end, int *ascii)
+/* Return how many first steps two templates have in common. */
+static size_t template_shared(const uint8_t *text, const template_step *steps, size_t count, const uint8_t *other_text,
+                              const template_step *other_steps, size_t other_count)
+{
+    size_t shared = 0;
+    while (shared < count && shared < other_count && steps[shared].kind == other_steps[shared].kind
+           && steps[shared].size == other_steps[shared].size
+           && memcmp(text + steps[shared].start, other_text + other_steps[shared].start, steps[shared].size) == 0)
+        shared++;
+    return shared;
+}
+
+/* Return how many steps [at, end) matches, and one more where the last of them ends at `end`: then it matches, whole.
+   `*ascii` becomes 0 where a string in it is not ASCII. */
+static size_t template_match(const uint8_t *text, const template_step *steps, size_t count, const uint8_t *at,
+                             const uint8_t *end, int *ascii)
 {
     for (const template_step *step = steps; step < steps + count; step++) {
         switch (step->kind) {
         case STEP_LITERAL:
             if ((size_t)(end - at) < step->size || memcmp(at, text + step->start, step->size) != 0)
-                return 0;
+                return step - steps;
             at += step->size;
             break;
         case STEP_INTEGER:
@@ -54,9 +67,9 @@ static int template_matches(const uint8_t *text, const template_step *steps, siz
             at = at < end && *at == '}' ? at + 1 : NULL;
         }
         if (at == NULL)
-            return 0;
+            return step - steps;
     }
-    return at == end;
+    return at == end ? count + 1 : count;
 }
 
 #endif

@@ -8,6 +8,7 @@ ctypedef struct template_view:
     const uint8_t *text
     template_step *steps
     size_t count
+    size_t shared  # steps at its beginning that are those of the template before it
 
 
 cdef class Templates:
@@ -15,6 +16,7 @@ cdef class Templates:
     cdef tuple _texts  # keeps the bytes alive that the views point to
     cdef template_view *_views
     cdef Py_ssize_t _count
+    cdef Py_ssize_t _last  # matched last
 
     def __cinit__(self, tuple templates not None):
         self.types = tuple([type_of_template(template) for template in templates])
@@ -34,25 +36,46 @@ cdef class Templates:
 
     cdef int _add(self, bytes template) except -1:
         cdef template_view *view = &self._views[self._count]
+        cdef template_view *before = view - 1
         cdef size_t size = PyBytes_GET_SIZE(template)
         view.text = start_of(template)
         view.steps = <template_step *>calloc(size + 1, sizeof(template_step))
         if view.steps == NULL:
             raise MemoryError
         view.count = template_compile(view.text, size, view.steps)
+        if self._count:
+            view.shared = template_shared(
+                view.text, view.steps, view.count, before.text, before.steps, before.count
+            )
         self._count += 1
         return 0
 
     cdef Py_ssize_t find(self, const uint8_t *at, const uint8_t *end, int *ascii) noexcept:
-        """Return the index of the first template that matches, or -1; `ascii` says whether what matched is ASCII."""
+        """Return the index of a template that matches, or -1; `ascii` says whether what matched is ASCII.
+
+        The one that matched last is tried first: the events of a stream are of one server. A template that begins as
+        the one before it, beyond where that failed, fails too.
+        """
         cdef Py_ssize_t index
-        cdef template_view *view
+        cdef size_t matched = 0, last_matched = 0
+        if self._count:
+            last_matched = self._match(self._last, at, end, ascii)
+            if last_matched > self._views[self._last].count:
+                return self._last
         for index in range(self._count):
-            view = &self._views[index]
-            ascii[0] = 1
-            if template_matches(view.text, view.steps, view.count, at, end, ascii):
-                return index
+            if index == self._last:
+                matched = last_matched
+            elif index == 0 or self._views[index].shared <= matched:
+                matched = self._match(index, at, end, ascii)
+                if matched > self._views[index].count:
+                    self._last = index
+                    return index
         return -1
+
+    cdef inline size_t _match(self, Py_ssize_t index, const uint8_t *at, const uint8_t *end, int *ascii) noexcept:
+        cdef template_view *view = &self._views[index]
+        ascii[0] = 1
+        return template_match(view.text, view.steps, view.count, at, end, ascii)
 
 
 cdef str type_of_template(bytes template):

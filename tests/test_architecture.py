@@ -36,9 +36,21 @@ FLOORS = [
 INNER_FLOORS = {
     "wire/": [["eventstream", "template", "jsonscan", "jsontail"], ["sse"], ["transcode"], ["__init__"]],
     "dialects/": [
-        ["base", "raw"],
-        ["asking", "blocks", "openai_errors", "responses_asking", "responses_items", "responses_usage"],
-        ["messages", "responses"],
+        ["base", "counts", "pieces", "raw"],
+        [
+            "asking",
+            "blocks",
+            "chat_asking",
+            "chat_calls",
+            "chat_extra_usage",
+            "chat_quiet",
+            "chat_usage",
+            "openai_errors",
+            "responses_asking",
+            "responses_items",
+            "responses_usage",
+        ],
+        ["chat", "messages", "responses"],
         ["__init__"],
     ],
     "providers/": [

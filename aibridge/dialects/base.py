@@ -15,6 +15,9 @@ from aibridge.faults import ErrorKind
 from aibridge.lifecycle import Signal
 from aibridge.values import Event, Thought, ToolUse, Usage, UsageSource
 
+MAX_FACTS = 1024
+"""Tool uses and thoughts of one answer. Real ones have some ten at most."""
+
 
 class Telling(NamedTuple):
     """An error as a client is told it. `request_id` is the interception's id, or empty where there is none."""
@@ -101,6 +104,15 @@ class Dialect(Protocol):
 
     def error_body(self, telling: Telling) -> bytes:
         """Return an error as a JSON body."""
+
+
+def fields_of(data: bytes) -> dict[str, Any]:
+    """Return the object that an event holds; empty where it is none: no data, `[DONE]`, another value."""
+    try:
+        fields = jsontext.loads(data)
+    except PayloadError:
+        return {}
+    return fields if isinstance(fields, dict) else {}
 
 
 def words_of(body: bytes) -> str:

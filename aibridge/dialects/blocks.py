@@ -1,23 +1,17 @@
-"""The content blocks of one answer of the Messages API: tool uses and thoughts, put together as they complete.
-
-The pieces of a block are kept as the JSON text that they came in, and decoded once, at its end: pieces of JSON strings,
-one behind the other, are again one.
-"""
+"""The content blocks of one answer of the Messages API: tool uses and thoughts, put together as they complete."""
 
 import re
 from typing import Any
 
 from aibridge import jsontext
+from aibridge.dialects.base import MAX_FACTS
+from aibridge.dialects.pieces import Pieces
 from aibridge.dialects.raw import Raw
 from aibridge.errors import PayloadError
-from aibridge.text import CUT
-from aibridge.values import MAX_CONTENT_BYTES, MAX_ID_CHARACTERS, Thought, ToolUse
+from aibridge.values import MAX_ID_CHARACTERS, Thought, ToolUse
 
 MAX_OPEN_BLOCKS = 4
 """Blocks under way at the same time. The API has one."""
-
-MAX_FACTS = 1024
-"""Tool uses and thoughts of one answer. Real ones have some ten at most."""
 
 _TOOLS = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 _THINKING = "thinking"
@@ -28,9 +22,6 @@ _USUAL_DELTA = re.compile(
     rb'"thinking)":"([^"\\]*+(?:\\.[^"\\]*+)*+)" *+\} *+\}'
 )
 """A delta as both providers write it, in an event that is known to be JSON."""
-
-_WHOLE = re.compile(rb"(?:[^\\]++|\\u[0-9a-fA-F]{4}|\\[^u])*+", re.DOTALL)
-"""Characters and escapes of a JSON string."""
 
 
 class Blocks:
@@ -107,34 +98,14 @@ class Blocks:
             self.facts.append(fact)
 
 
-class _Block:
+class _Block(Pieces):
     """A block under way."""
 
-    __slots__ = ("_cut", "_pieces", "fields")
+    __slots__ = ("fields",)
 
     def __init__(self, fields: dict[str, Any]) -> None:
+        super().__init__()
         self.fields = fields
-        self._pieces = bytearray()
-        self._cut = False
-
-    def add(self, piece: bytes) -> None:
-        room = MAX_CONTENT_BYTES - len(self._pieces)
-        if self._cut:
-            return
-        if len(piece) > room:
-            self._cut = True
-            piece = _beginning(piece[:room])
-        self._pieces += piece
-
-    def text(self) -> str:
-        text: str = jsontext.loads(b'"%b"' % bytes(self._pieces))
-        return text + CUT if self._cut else text
-
-
-def _beginning(piece: bytes) -> bytes:
-    """Return a part of a JSON string without the half character, or half escape, that it may end in."""
-    whole = _WHOLE.match(piece).group()  # type: ignore[union-attr]  # nothing at all matches too
-    return whole.decode("utf-8", "ignore").encode()
 
 
 def _read_delta(data: bytes) -> tuple[int, bytes]:

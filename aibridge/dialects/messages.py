@@ -3,7 +3,6 @@
 Source: https://docs.anthropic.com/en/docs/build-with-claude/streaming and the recorded traffic of both providers.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,8 +10,9 @@ from aibridge import jsontext
 from aibridge.body import Body
 from aibridge.content import NOTHING, ContentPolicy, Keep
 from aibridge.dialects.asking import read_prompt, read_tool_call_id, read_user_id
-from aibridge.dialects.base import Telling, words_of
+from aibridge.dialects.base import Telling, fields_of, words_of
 from aibridge.dialects.blocks import Blocks
+from aibridge.dialects.counts import COUNT_NAME, MOST_COUNTS, is_count
 from aibridge.errors import PayloadError
 from aibridge.faults import ErrorKind
 from aibridge.lifecycle import Signal
@@ -75,7 +75,7 @@ class MessagesObserver:
         if event.type == _DELTA:
             self._blocks.delta(event.data)
             return None
-        fields = _fields_of(event.data)
+        fields = fields_of(event.data)
         kind = event.type or fields.get("type")
         if kind == "content_block_start":
             self._blocks.start(fields.get("index"), fields.get("content_block"))
@@ -121,7 +121,7 @@ class MessagesObserver:
         They are what AWS meters and bills, and win over the message's own counts. Where these said otherwise they are
         kept beside, as `message_input_tokens` and so on.
         """
-        told = {ours: metrics[theirs] for theirs, ours in _BEDROCK_COUNTS.items() if _is_count(metrics.get(theirs))}
+        told = {ours: metrics[theirs] for theirs, ours in _BEDROCK_COUNTS.items() if is_count(metrics.get(theirs))}
         self._final = self._final or bool(told)
         said = self._counts
         if _is_whole_input(told, said):
@@ -178,7 +178,7 @@ class MessagesObserver:
             return False
         counts = dict(_flat_counts(usage))
         self._counts.update(counts)
-        for name in list(self._counts)[_MOST_COUNTS:]:
+        for name in list(self._counts)[MOST_COUNTS:]:
             del self._counts[name]
         return bool(counts)
 
@@ -223,11 +223,6 @@ def _error_body(telling: Telling) -> bytes:
     return jsontext.dumps(body)
 
 
-_COUNT_NAME = re.compile("[a-z][a-z0-9_]{0,63}")
-"""Names of counts as the API has them. They are kept as they come: what else stands there is no name of a count."""
-_MOST_COUNTS = 64
-"""Of one answer; the API tells a dozen."""
-
 _BEDROCK_COUNTS = {
     "inputTokenCount": "input_tokens",
     "outputTokenCount": "output_tokens",
@@ -246,7 +241,7 @@ def _is_whole_input(told: dict[str, int], said: dict[str, int]) -> bool:
 
 
 def _seconds_of(milliseconds: Any) -> float | None:
-    return milliseconds / 1000 if _is_count(milliseconds) else None
+    return milliseconds / 1000 if is_count(milliseconds) else None
 
 
 def _flat_counts(usage: dict[str, Any]) -> list[tuple[str, int]]:
@@ -257,21 +252,8 @@ def _flat_counts(usage: dict[str, Any]) -> list[tuple[str, int]]:
     """
     nested = [fields for fields in usage.values() if isinstance(fields, dict)]
     parts = [item for fields in nested for item in fields.items() if item[0] not in _AT_THE_TOP]
-    counts = [item for item in (*parts, *usage.items()) if _is_count(item[1])]
-    return [(name, count) for name, count in counts if _COUNT_NAME.fullmatch(name)]
-
-
-def _fields_of(data: bytes) -> dict[str, Any]:
-    """Return the object that an event holds; empty where it is none: no data, `[DONE]`, another value."""
-    try:
-        fields = jsontext.loads(data)
-    except PayloadError:
-        return {}
-    return fields if isinstance(fields, dict) else {}
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 62
+    counts = [item for item in (*parts, *usage.items()) if is_count(item[1])]
+    return [(name, count) for name, count in counts if COUNT_NAME.fullmatch(name)]
 
 
 def _text(value: Any) -> str:

@@ -1,0 +1,22 @@
+"""Counts in a usage object: which values and which names are taken from an upstream."""
+
+import re
+from typing import Any, TypeGuard
+
+COUNT_NAME = re.compile("[a-z][a-z0-9_]{0,63}")
+"""Names of counts as the APIs have them. They are kept as they come: what else stands there is no name of a count."""
+
+MOST_COUNTS = 64
+"""Of one answer; the APIs tell a dozen."""
+
+
+def is_count(value: Any) -> TypeGuard[int]:
+    """Whether a value can be a number of tokens."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 62
+
+
+def counts_in(fields: Any) -> dict[str, int]:
+    """Return the counts in a JSON object by their names; none of another value."""
+    if not isinstance(fields, dict):
+        return {}
+    return {name: value for name, value in fields.items() if is_count(value) and COUNT_NAME.fullmatch(name)}
