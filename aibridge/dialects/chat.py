@@ -61,6 +61,8 @@ class ChatObserver:
         if event.data == _DONE:
             self._calls.stop_all()
             return Signal.LAST_WORD
+        if not event.type and self._calls.take_usual(event.data):
+            return None
         chunk = fields_of(event.data)
         if event.type == "error" or _is_error(chunk):
             self.error = words_of(event.data)

@@ -4,6 +4,7 @@ Only the end of the messages is looked at, as in every request the whole convers
 `system` and `developer` that clients put behind the user's are passed over. No tree is built, of whatever size.
 """
 
+import re
 from collections.abc import Iterator
 
 from aibridge.body import Body
@@ -11,6 +12,11 @@ from aibridge.dialects.raw import Raw
 from aibridge.values import MAX_ID_CHARACTERS
 
 _REMARKS = frozenset({"system", "developer"})
+
+_USUAL_ANSWER = re.compile(
+    rb'\{\s*+"role"\s*+:\s*+"tool"\s*+,\s*+"tool_call_id"\s*+:\s*+"([!#-[\]-~]++)"\s*+,\s*+"content"\s*+:\s*+"'
+)
+"""How answers of tools begin that are a text. Where no other such key follows, the rest need not be looked at."""
 
 
 def read_prompt(body: Body) -> str:
@@ -25,8 +31,14 @@ def read_prompt(body: Body) -> str:
 
 
 def read_tool_call_id(body: Body) -> str:
-    """Return the tool call that the request answers, of several the last; empty where it answers none."""
+    """Return the tool call that the request answers, of several the last; empty where it answers none.
+
+    Every request pays for this, and results of tools may be large.
+    """
     for message in _messages(body):
+        usual = _USUAL_ANSWER.match(body.raw, message.start, message.end)
+        if usual is not None and not _says_again(message, usual.end()):
+            return usual[1].decode()[:MAX_ID_CHARACTERS]
         fields = message.members("role", "tool_call_id")
         role = _string(fields, "role")
         if role not in _REMARKS and role != "tool":
@@ -43,6 +55,11 @@ def _messages(body: Body) -> Iterator[Raw]:
         if member.key == "messages":
             yield from Raw(body.raw, member.value_start, member.value_end).elements()
             return
+
+
+def _says_again(message: Raw, behind: int) -> bool:
+    """Whether role or id may stand once more in a message. In a text each quotation mark has a backslash before it."""
+    return any(message.text.rfind(key, behind, message.end) >= 0 for key in (b'"role"', b'"tool_call_id"'))
 
 
 def _words_of(content: Raw) -> str:

@@ -5,6 +5,7 @@ finish reason, or at the last word. Calls are told apart by their index; by anot
 server gives every call the same index; and by id and name where it gives none.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,6 +28,16 @@ _THOUGHT = -1
 _FUNCTION_CALL = -2
 _WITHOUT_INDEX = -3
 """Keys of what has no index: the thought, the one call of the old API, and from there downwards calls."""
+
+_TEXT = rb'"[^"\\]*+"'
+_USUAL_PIECE = re.compile(
+    rb'\{"id":%b,"object":"chat.completion.chunk","created":[0-9]++,"model":%b,' % (_TEXT, _TEXT)
+    + rb'(?:"service_tier":(?:null|%b),)?+(?:"system_fingerprint":(?:null|%b),)?+' % (_TEXT, _TEXT)
+    + rb'"choices":\[\{"index":([0-9]{1,9}),"delta":\{"tool_calls":\[\{"index":([0-9]{1,9}),"function":\{"arguments":'
+    + rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"\}\}\]\},(?:"logprobs":null,)?+"finish_reason":null\}\]'
+    + rb'(?:,"usage":null)?+(?:,"obfuscation":%b)?+\}' % _TEXT
+)
+"""A piece of arguments, in an event that is known to be JSON: what a parse of it gives, at a fifth of the cost."""
 
 _Key = tuple[int, int]
 """A choice, and the index of a call in it."""
@@ -64,6 +75,21 @@ class Calls:
             self._stop_one((choice, _THOUGHT))
         for call in _calls_in(delta):
             self._take_call(choice, call)
+
+    def take_usual(self, data: bytes) -> bool:
+        """Take an event that is but a piece of arguments, as OpenAI writes it; return whether it is, and was taken."""
+        usual = _USUAL_PIECE.fullmatch(data)
+        if usual is None:
+            return False
+        key = int(usual[1]), int(usual[2])
+        opened = self._open.get(key)
+        if opened is None:
+            return False
+        self._event += 1
+        self._last[key[0]] = key
+        if self._arguments:
+            self._grow(opened, usual[3])
+        return True
 
     def stop(self, choice: int) -> None:
         """A choice is complete, and so is what it holds."""
@@ -123,9 +149,12 @@ class Calls:
         if key not in self._open and len(self._open) >= MAX_OPEN:
             self._stop_one(next(iter(self._open)))
         opened = self._open.setdefault(key, new)
-        before = opened.size
         if text:
-            opened.add(jsontext.dumps(text)[1:-1], min(MAX_CONTENT_BYTES, before + MAX_OPEN_BYTES - self._held))
+            self._grow(opened, jsontext.dumps(text)[1:-1])
+
+    def _grow(self, opened: "_Open", piece: bytes) -> None:
+        before = opened.size
+        opened.add(piece, min(MAX_CONTENT_BYTES, before + MAX_OPEN_BYTES - self._held))
         self._held += opened.size - before
 
     def _stop_one(self, key: _Key) -> None:

@@ -79,6 +79,22 @@ def test_other_orders_of_members():
     assert (CHAT.prompt(body), CHAT.tool_call_id(body)) == ("", "call_1")
 
 
+@pytest.mark.parametrize(
+    ("message", "tool_call_id"),
+    [
+        (b'{"role":"tool","tool_call_id":"a","content":"x","tool_call_id":"b"}', "b"),
+        (b'{"role":"tool","tool_call_id":"a","content":"x","role":"user"}', ""),
+        (b'{"role":"tool","tool_call_id":"a","content":"x","tool\\u005fcall_id":"b"}', "a"),  # as far as it matters
+        (rb'{"role":"tool","tool_call_id":"a","content":"\"tool_call_id\":\"b\",\"role\""}', "a"),
+        (rb'{"role":"tool","tool_call_id":"a\u0062","content":"x"}', "ab"),
+        (b'{ "role" : "tool" ,\n"tool_call_id":"a", "content" : "x" } ', "a"),
+        (b'{"content":"x","tool_call_id":"a","role":"tool"}', "a"),
+    ],
+)
+def test_answers_of_tools_as_they_may_be_written(message, tool_call_id):
+    assert CHAT.tool_call_id(read_body(b'{"messages":[' + message + b"]}")) == tool_call_id
+
+
 def test_no_messages():
     assert CHAT.prompt(read_body(b"{}")) == CHAT.tool_call_id(read_body(b"{}")) == ""
 

@@ -204,6 +204,34 @@ def test_arguments_in_any_pieces(text, cuts):
     assert facts_of(FIRST[0], *pieces, stop()) == [ToolUse("call_a", "read", text)]
 
 
+USUAL = (
+    '{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1790000000,"model":"gpt-x",%s"choices":[{"index":0,'
+    '"delta":{"tool_calls":[{"index":%d,"function":{"arguments":%s}}]},%s"finish_reason":null}]%s}'
+)
+VARIANTS = [
+    ("", '"logprobs":null,', ""),
+    ('"service_tier":"default","system_fingerprint":null,', "", ',"usage":null,"obfuscation":"aB"'),
+    ('"service_tier":null,"system_fingerprint":"fp_1",', '"logprobs":null,', ',"usage":null'),
+    ('"x":1,', "", ""),  # no usual one
+]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2), st.text() | st.sampled_from(['"', "\\\\", "\\ud83d", "\\ude42"])), max_size=8
+    ),
+    st.sampled_from(VARIANTS),
+    st.sampled_from([ALL, NOTHING]),
+)
+def test_usual_pieces_are_as_any_others(pieces, variant, policy):
+    begin = calls(call(0, "call_a", "read", ""), call(1, "call_b", "write", ""))
+    head, logprobs, tail = variant
+    texts = [USUAL % (head, index, json.dumps(text), logprobs, tail) for index, text in pieces]
+    as_they_are = [text.encode() for text in texts]
+    parsed = [json.dumps(json.loads(text)).encode() for text in texts]
+    assert facts_of(begin, *as_they_are, stop(), policy=policy) == facts_of(begin, *parsed, stop(), policy=policy)
+
+
 def test_a_character_in_two_pieces():
     halves = [b'{"choices":[{"index":0,"delta":{"reasoning":"\\u%b"}}]}' % half for half in (b"d83d", b"de42")]
     assert facts_of(*halves, stop()) == [Thought("\U0001f642", "reasoning")]
