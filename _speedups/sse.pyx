@@ -40,6 +40,7 @@ cdef class SSEScanner:
     """
 
     cdef Templates _quiet
+    cdef Py_ssize_t _last_quiet  # the template that matched last
     cdef size_t _max_event_bytes
     cdef bint _check_json
     cdef buffer _held
@@ -53,7 +54,7 @@ cdef class SSEScanner:
     def __init__(self, *, quiet=(), max_event_bytes=MAX_EVENT_BYTES, check_json=True):
         if max_event_bytes < 1:
             raise ValueError("max_event_bytes must be positive")
-        self._quiet = Templates(quiet)
+        self._quiet = templates_of(quiet)
         self._max_event_bytes = max_event_bytes
         self._check_json = check_json
         self._mark_possible = True
@@ -188,7 +189,7 @@ cdef class SSEScanner:
         cdef int ascii
         if not parse_block(at, end, &kind, &data, &self._joined):
             return 0
-        if self._quiet.find(data.at, data.at + data.size, &ascii) < 0:
+        if self._quiet.find(data.at, data.at + data.size, &ascii, &self._last_quiet) < 0:
             if self._check_json and not may_pass(data.at, data.size):
                 raise CorruptPayload("data of an event is not valid JSON")
             text = (<const char *>kind.at)[: kind.size].decode(errors="replace")

@@ -16,7 +16,6 @@ cdef class Templates:
     cdef tuple _texts  # keeps the bytes alive that the views point to
     cdef template_view *_views
     cdef Py_ssize_t _count
-    cdef Py_ssize_t _last  # matched last
 
     def __cinit__(self, tuple templates not None):
         self.types = tuple([type_of_template(template) for template in templates])
@@ -50,25 +49,25 @@ cdef class Templates:
         self._count += 1
         return 0
 
-    cdef Py_ssize_t find(self, const uint8_t *at, const uint8_t *end, int *ascii) noexcept:
+    cdef Py_ssize_t find(self, const uint8_t *at, const uint8_t *end, int *ascii, Py_ssize_t *last) noexcept:
         """Return the index of a template that matches, or -1; `ascii` says whether what matched is ASCII.
 
-        The one that matched last is tried first: the events of a stream are of one server. A template that begins as
-        the one before it, beyond where that failed, fails too.
+        `last` is what matched last in the same stream, and is tried first: the events of a stream are of one server. A
+        template that begins as the one before it, beyond where that failed, fails too.
         """
         cdef Py_ssize_t index
         cdef size_t matched = 0, last_matched = 0
         if self._count:
-            last_matched = self._match(self._last, at, end, ascii)
-            if last_matched > self._views[self._last].count:
-                return self._last
+            last_matched = self._match(last[0], at, end, ascii)
+            if last_matched > self._views[last[0]].count:
+                return last[0]
         for index in range(self._count):
-            if index == self._last:
+            if index == last[0]:
                 matched = last_matched
             elif index == 0 or self._views[index].shared <= matched:
                 matched = self._match(index, at, end, ascii)
                 if matched > self._views[index].count:
-                    self._last = index
+                    last[0] = index
                     return index
         return -1
 
@@ -76,6 +75,23 @@ cdef class Templates:
         cdef template_view *view = &self._views[index]
         ascii[0] = 1
         return template_match(view.text, view.steps, view.count, at, end, ascii)
+
+
+cdef dict KNOWN_TEMPLATES = {}
+
+cdef enum:
+    MOST_KNOWN_TEMPLATES = 64
+
+
+cdef Templates templates_of(tuple templates):
+    """Return templates compiled, once for all streams."""
+    cdef Templates compiled = KNOWN_TEMPLATES.get(templates)
+    if compiled is None:
+        compiled = Templates(templates)
+        if len(KNOWN_TEMPLATES) >= MOST_KNOWN_TEMPLATES:
+            KNOWN_TEMPLATES.clear()
+        KNOWN_TEMPLATES[templates] = compiled
+    return compiled
 
 
 cdef str type_of_template(bytes template):

@@ -24,6 +24,7 @@ cdef class ChunkTranscoder:
 
     cdef FrameSplitter _splitter
     cdef Templates _quiet
+    cdef Py_ssize_t _last_quiet  # the template that matched last
     cdef list _quiet_heads
     cdef bytes _usual_headers
     cdef object _broken
@@ -37,7 +38,7 @@ cdef class ChunkTranscoder:
 
     def __init__(self, *, quiet=(), max_frame_bytes=MAX_FRAME_BYTES, max_headers_bytes=MAX_HEADERS_BYTES):
         self._splitter = FrameSplitter(max_frame_bytes, max_headers_bytes)
-        self._quiet = Templates(quiet)
+        self._quiet = templates_of(quiet)
         if not all(self._quiet.types):
             raise ValueError("quiet template has no type")
         self._quiet_heads = [event_head(kind) for kind in self._quiet.types]
@@ -108,7 +109,7 @@ cdef class ChunkTranscoder:
 
     cdef int _take_event(self, const uint8_t *data, size_t size) except -1:
         cdef int ascii
-        cdef Py_ssize_t index = self._quiet.find(data, data + size, &ascii)
+        cdef Py_ssize_t index = self._quiet.find(data, data + size, &ascii, &self._last_quiet)
         cdef bytes head
         if index >= 0:
             head = <bytes>self._quiet_heads[index]

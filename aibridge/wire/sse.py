@@ -16,7 +16,7 @@ from aibridge.errors import CorruptFrame, CorruptPayload, TruncatedEvent, WireEr
 from aibridge.values import Event, Frame, Scan
 
 from .eventstream import raise_again
-from .template import Templates
+from .template import templates_of
 
 MAX_EVENT_BYTES = 32 * 1024 * 1024
 """Default limit of one event, without its blank line. The largest real ones carry an image, some MiB."""
@@ -59,7 +59,7 @@ class SSEScanner:
     ) -> None:
         if max_event_bytes < 1:
             raise ValueError("max_event_bytes must be positive")
-        self._quiet = Templates(quiet)
+        self._quiet = templates_of(quiet)
         self._max_event_bytes = max_event_bytes
         self._check_json = check_json
         self._held = bytearray()

@@ -8,6 +8,7 @@ of a known shape; text that does not match proves nothing, and is parsed in full
 """
 
 import re
+from functools import lru_cache
 
 from aibridge import jsontext
 from aibridge.errors import PayloadError
@@ -27,13 +28,28 @@ class Templates:
         self.types = tuple(_type_of(template) for template in templates)
         alternatives = [b"".join(HOLES.get(byte, re.escape(bytes((byte,)))) for byte in one) for one in templates]
         self._match = re.compile(b"|".join(b"(" + one + b")" for one in alternatives or [rb"(?!)"])).fullmatch
+        self._alternatives = alternatives
+        self._last = 0
+        self._match_last = re.compile(alternatives[0] if alternatives else rb"(?!)").fullmatch
 
     def find(self, data: bytes) -> int:
-        """Return the index of the first template that `data` matches, or -1."""
-        match = self._match(data)
-        if match is None or match.lastindex is None or not (data.isascii() or _is_utf8(data)):
-            return -1
-        return match.lastindex - 1
+        """Return the index of a template that `data` matches, or -1.
+
+        The one that matched last is tried first: events that come one behind the other are mostly of one server.
+        """
+        if self._match_last(data) is None:
+            match = self._match(data)
+            if match is None or match.lastindex is None:
+                return -1
+            self._last = match.lastindex - 1
+            self._match_last = re.compile(self._alternatives[self._last]).fullmatch
+        return self._last if data.isascii() or _is_utf8(data) else -1
+
+
+@lru_cache(maxsize=64)
+def templates_of(templates: tuple[bytes, ...]) -> Templates:
+    """Return templates compiled, once for all streams."""
+    return Templates(templates)
 
 
 def _type_of(template: bytes) -> str:

@@ -26,7 +26,7 @@ from .eventstream import (
     truncated_text,
 )
 from .sse import UNFIT_FOR_TYPE, encode_event, escape_data
-from .template import Templates
+from .template import templates_of
 
 USUAL_PAYLOAD = re.compile(rb'\{"bytes":"([A-Za-z0-9+/]*+={0,2})"(?:,"p":"[\x20\x21\x23-\x5b\x5d-\x7f]*+")?\}')
 """As Bedrock writes it. The padding may be any ASCII that JSON needs no escape for."""
@@ -55,7 +55,7 @@ class ChunkTranscoder:
         max_headers_bytes: int = MAX_HEADERS_BYTES,
     ) -> None:
         self._splitter = FrameSplitter(max_frame_bytes, max_headers_bytes)
-        self._quiet = Templates(quiet)
+        self._quiet = templates_of(quiet)
         if not all(self._quiet.types):
             raise ValueError("quiet template has no type")
         self._quiet_heads = [encode_event(kind, b"").removesuffix(b"\n\n") for kind in self._quiet.types]

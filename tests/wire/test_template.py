@@ -1,6 +1,7 @@
 """Quiet templates: a match proves valid JSON of a known shape."""
 
 import json
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -133,10 +134,39 @@ def test_bad_templates(wire, template, text):
             make(quiet=(template,))
 
 
-def test_first_match_wins():
-    templates = Templates((b'{"a":"x"}', b'{"a":$}', b'{"b":#}'))
-    assert [templates.find(data) for data in (b'{"a":"x"}', b'{"a":"y"}', b'{"b":1}', b"{}")] == [0, 1, 2, -1]
+def test_which_one_matches():
+    templates = Templates((b'{"a":"x"}', b'{"a":"y"}', b'{"b":#}'))
+    texts = (b'{"a":"x"}', b'{"a":"y"}', b'{"b":1}', b"{}", b'{"b":2}', b'{"a":"x"}')
+    assert [templates.find(data) for data in texts] == [0, 1, 2, -1, 2, 0]
 
 
 def test_types():
     assert Templates((TEXT_DELTA, b'{"type":#}', b"{}")).types == ("content_block_delta", "", "")
+
+
+FAMILY = tuple(
+    b'{"id":$,%b"c":[{"d":%b}]%b}' % (head, inner, tail)
+    for head in (b'"t":$,', b'"t":null,', b"")
+    for inner in (b"$", b'{"x":#}', b'{"x":#,"y":#}')
+    for tail in (b"", b',"u":null', b',"u":null,"o":$')
+)
+"""Templates of which many begin alike."""
+
+
+def test_templates_that_begin_alike(wire):
+    """Each event of a stream is quiet where one template matches it, whatever came before it."""
+    quiet = [template.replace(b"$", b'"s"').replace(b"#", b"7") for template in FAMILY]
+    loud = [data[:-1] + b',"more":1}' for data in quiet] + [data.replace(b'"c"', b'"e"') for data in quiet]
+    events = [*quiet, *loud, b"{}"] * 3
+    Random(7).shuffle(events)
+    assert [data for data in events if is_quiet(wire, data, *FAMILY)] == [data for data in events if data in quiet]
+    scan = wire.SSEScanner(quiet=FAMILY).feed_data(b"".join(b"data: %b\n\n" % data for data in events))
+    assert scan.count == len(events)
+    assert [event.data for event in scan.events] == [data for data in events if data not in quiet]
+
+
+def test_streams_do_not_mix_what_matched_last(wire):
+    streams = [wire.SSEScanner(quiet=(b'{"a":$}', b'{"b":$}', b'{"c":$}')) for _ in range(2)]
+    for key in b"cabbccaab":
+        for stream, other in zip(streams, (key, ord("a")), strict=True):
+            assert stream.feed_data(b'data: {"%c":"x"}\n\ndata: {"d":"x"}\n\n' % other)[1][0].data == b'{"d":"x"}'
