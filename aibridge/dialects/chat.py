@@ -1,4 +1,4 @@
-"""OpenAI's Chat Completions: chunks without a type, and `[DONE]`; as OpenAI sends them, and servers compatible with it.
+"""OpenAI's Chat Completions: events without a type, and `[DONE]`; as OpenAI sends them, and servers compatible with it.
 
 Source: https://platform.openai.com/docs/api-reference/chat-streaming and the recorded traffic of several servers.
 """
@@ -52,7 +52,7 @@ class ChatObserver:
         self.error = ""
         self.usage = Usage()
         self._final = False
-        self._begun = {0}  # every answer has the first choice, though its chunks may be quiet
+        self._begun = {0}  # every answer has the first choice, though its events may be quiet
         self._stopped: set[int] = set()
         self._repair_done = repair_done
 
@@ -63,18 +63,18 @@ class ChatObserver:
             return Signal.LAST_WORD
         if not event.type and self._calls.take_usual(event.data):
             return None
-        chunk = fields_of(event.data)
-        if event.type == "error" or _is_error(chunk):
+        fields = fields_of(event.data)
+        if event.type == "error" or _is_error(fields):
             self.error = words_of(event.data)
             return Signal.ERROR_EVENT
-        self._learn_names(chunk)
-        for index, choice in _choices_of(chunk):
+        self._learn_names(fields)
+        for index, choice in _choices_of(fields):
             delta = choice.get("delta")
             if isinstance(delta, dict):
                 self._begun.add(index)
                 self._calls.take(index, delta)
             self._learn_stop(index, choice)
-        self._learn_usage(chunk)
+        self._learn_usage(fields)
         return None
 
     def observe_body(self, body: bytes) -> Signal:
@@ -121,12 +121,12 @@ class ChatObserver:
         return encode_event("", error_body(telling))
 
     def _learn_names(self, answer: dict[str, Any]) -> None:
-        # Azure's first chunk has empty ones.
+        # Azure's first event has empty ones.
         self.message_id = self.message_id or _text(answer.get("id"))
         self.response_model = self.response_model or _text(answer.get("model"))
 
     def _learn_stop(self, index: int, choice: dict[str, Any]) -> None:
-        reason = _text(choice.get("finish_reason"))  # old Ollama has an empty one in every chunk
+        reason = _text(choice.get("finish_reason"))  # old Ollama has an empty one in every event
         if reason:
             self._stopped.add(index)
             self._calls.stop(index)
@@ -134,7 +134,7 @@ class ChatObserver:
                 self.stop_reason = reason
 
     def _learn_usage(self, answer: dict[str, Any]) -> None:
-        # Where several chunks have usage it is cumulative: the last one wins.
+        # Where several events have usage it is cumulative: the last one wins.
         said = usage_in(answer)
         usage = read_usage(said) if said else None
         if usage is not None:

@@ -1,7 +1,7 @@
 """Usage that the client did not order: asked for on the way up, and kept from it on the way down.
 
-A streaming answer tells its usage only where the request says `stream_options.include_usage`. Then one chunk comes at
-the end that has no choice; it alone is withheld. The other chunks get `"usage":null` from OpenAI, and keep it: SDKs
+A streaming answer tells its usage only where the request says `stream_options.include_usage`. Then one event comes at
+the end that has no choice; it alone is withheld. The other events get `"usage":null` from OpenAI, and keep it: SDKs
 have the member as nullable, and the bytes of what the client ordered stay as they are.
 """
 
@@ -20,7 +20,7 @@ _ASKED = b'{"include_usage":true}'
 def asking_usage(body: Body) -> bytes | None:
     """Return a streaming request with `include_usage`; None where the client ordered it, or no answer is streamed.
 
-    Every other byte stays. An explicit false is asked over: it means that the client wants no such chunk, and it gets
+    Every other byte stays. An explicit false is asked over: it means that the client wants no such event, and it gets
     none. Options of another type than the API has stay as they are, and so does the upstream's refusal of them.
     """
     if not body.streaming:
@@ -50,7 +50,7 @@ def _put(place: Raw, text: bytes) -> bytes:
 
 
 class UsageWithheld:
-    """A decoder less the chunk of usage that the client did not order; a `StreamDecoder`.
+    """A decoder less the event of usage that the client did not order; a `StreamDecoder`.
 
     The event stays among the events, with the place where it was as its `end`, and in the count.
     """
@@ -82,14 +82,14 @@ class UsageWithheld:
 
 
 _NO_CHOICE = re.compile(rb'"choices"\s*+:\s*+\[\s*+\]')
-"""In a chunk that has none; it may stand in a text, too."""
+"""In a event that has none; it may stand in a text, too."""
 
 _LINE_ENDS = re.compile(rb"(?:\r\n|\n|\r)*+")
 _BLANK_LINES = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)++")
 
 
 def _without_usage(scan: Scan) -> Scan:
-    """Return a scan whose relay holds no chunk of usage."""
+    """Return a scan whose relay holds no event of usage."""
     kept: list[bytes] = []
     events: list[Event | Frame] = []
     copied = behind = cut = 0  # offsets in the relay: behind what is kept or cut, behind the last event; bytes cut
@@ -98,7 +98,7 @@ def _without_usage(scan: Scan) -> Scan:
             events.append(event)
             continue
         end = event.end
-        if _is_usage_chunk(event.data):
+        if _is_usage_event(event.data):
             start = _start_of_block(scan.relay, behind, end)
             kept.append(scan.relay[copied:start])
             cut += end - start
@@ -119,15 +119,15 @@ def _start_of_block(relay: bytes, behind: int, end: int) -> int:
     return start
 
 
-def _is_usage_chunk(data: bytes) -> bool:
-    """Whether an event is the chunk that `include_usage` orders: no choice, and usage.
+def _is_usage_event(data: bytes) -> bool:
+    """Whether an event is the event that `include_usage` orders: no choice, and usage.
 
-    Azure begins with a chunk that has no choice either, but what its filter says of the prompt.
+    Azure begins with a event that has no choice either, but what its filter says of the prompt.
     """
     if _NO_CHOICE.search(data) is None:
         return False
     try:
-        chunk: Any = jsontext.loads(data)
+        fields: Any = jsontext.loads(data)
     except PayloadError:
         return False
-    return isinstance(chunk, dict) and chunk.get("choices") == [] and isinstance(chunk.get("usage"), dict)
+    return isinstance(fields, dict) and fields.get("choices") == [] and isinstance(fields.get("usage"), dict)

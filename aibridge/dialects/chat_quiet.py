@@ -1,7 +1,7 @@
-"""Templates of chunks of Chat Completions that carry no fact, as widespread servers write them.
+"""Templates of events of Chat Completions that carry no fact, as widespread servers write them.
 
-A chunk is a server's frame around a choice's delta; in the frames here `@` is the place of the delta. The choice is the
-first one, which every answer has: so no choice begins in a quiet chunk. Chunks with a usage object or a finish reason,
+A event is a server's frame around a choice's delta; in the frames here `@` is the place of the delta. The choice is the
+first one, which every answer has: so no choice begins in a quiet event. Chunks with a usage object or a finish reason,
 and those of other servers, are parsed.
 
 Thoughts end where text begins. Where they are kept, text of the servers that send any is not quiet.
@@ -24,7 +24,7 @@ _OPENAI = tuple(
         (b',"usage":null,"obfuscation":$', b',"obfuscation":$', b',"usage":null', b""),
     )
 )
-"""`usage` stands in every chunk once it was asked for; `obfuscation` where it was not declined."""
+"""`usage` stands in every event once it was asked for; `obfuscation` where it was not declined."""
 
 _RESULT = b'"%b":{"filtered":false,"severity":"safe"}'
 _FILTERED = b"{" + b",".join(_RESULT % name for name in (b"hate", b"self_harm", b"sexual", b"violence")) + b"}"

@@ -12,13 +12,13 @@ _WRITTEN = ("cache_write_tokens", "cache_creation_tokens", "cache_creation_input
 """Tokens written to one: OpenAI and OpenRouter; LiteLLM in the details and at the top."""
 
 
-def usage_in(chunk: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the usage object of a chunk, wherever servers put it; None where there is none.
+def usage_in(fields: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the usage object of a event, wherever servers put it; None where there is none.
 
     At the top (OpenAI), in `x_groq` (Groq), in a choice (Moonshot).
     """
-    choices = chunk.get("choices")
-    for place in (chunk, chunk.get("x_groq"), *(choices if isinstance(choices, list) else ())):
+    choices = fields.get("choices")
+    for place in (fields, fields.get("x_groq"), *(choices if isinstance(choices, list) else ())):
         usage = place.get("usage") if isinstance(place, dict) else None
         if isinstance(usage, dict):
             return usage

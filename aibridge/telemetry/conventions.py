@@ -45,7 +45,7 @@ class Semconv(StrEnum):
 PROVIDER_NAMES = {"anthropic": "anthropic", "bedrock": "aws.bedrock"}
 """`gen_ai.provider.name` by the kind of a provider."""
 
-OPERATION_NAMES = {"messages": "chat", "responses": "chat"}
+OPERATION_NAMES = {"messages": "chat", "chat": "chat", "responses": "chat"}
 """`gen_ai.operation.name` by dialect."""
 
 

@@ -143,6 +143,37 @@ def test_streams_in_any_pieces(name, cuts):
     assert (learned(cut), cut_signals) == (learned(whole), signals)
 
 
+def test_what_was_whole_before_a_cut_is_told():
+    calls = (RECORDED / "openai.sse").read_bytes()
+    assert scan(calls[: calls.index(b'"call_own2"') - 1])[0].facts == []
+    cut, signals, _ = scan(calls[: calls.index(b"b.txt")])
+    assert (cut.facts, signals, cut.finished, cut.message_id) == ([CALL_1], [], False, "chatcmpl-own1")
+    for name in ("vllm", "ollama", "llama_cpp"):
+        text = (RECORDED / f"{name}.sse").read_bytes()
+        cut, _, _ = scan(text[: text.index(b'"content":"!"')])
+        assert cut.facts == STREAMS[name][4]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 300) | st.text(max_size=3) | st.sampled_from(["stop", "call_1"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+        st.sampled_from([
+            "id", "model", "object", "error", "choices", "index", "delta", "message", "finish_reason", "content",
+            "tool_calls", "function_call", "function", "custom", "name", "arguments", "input", "reasoning", "usage",
+            "x_groq", "prompt_tokens", "completion_tokens", "prompt_tokens_details", "cached_tokens",
+        ]), inner, max_size=6,
+    ),
+    max_leaves=30,
+)  # fmt: skip
+
+
+@given(st.lists(st.dictionaries(st.just("choices"), st.lists(JSON, max_size=3)) | JSON, max_size=6), JSON)
+def test_any_json_is_taken(events, body):
+    observer, _ = observe(*(("", json.dumps(event).encode()) for event in events), DONE, policy=ALL)
+    assert all(isinstance(part, str) for fact in observer.facts for part in fact)
+    assert CHAT.observer(ALL).observe_body(json.dumps(body).encode()) in Signal
+
+
 def test_the_last_word():
     observer, answer = observe(chunk(choice(content="x")))
     assert answer is None
