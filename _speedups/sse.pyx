@@ -37,12 +37,14 @@ cdef class SSEScanner:
         quiet: templates of events that carry no facts; see `aibridge.wire.template`.
         max_event_bytes: limit of one event, without its blank line.
         check_json: whether an event's data must be JSON, empty, or `[DONE]`.
+        hear_first: whether the first event is returned though it is quiet: it says who answers.
     """
 
     cdef Templates _quiet
     cdef Py_ssize_t _last_quiet  # the template that matched last
     cdef size_t _max_event_bytes
     cdef bint _check_json
+    cdef bint _hear
     cdef buffer _held
     cdef size_t _searched
     cdef bint _mark_possible
@@ -51,12 +53,13 @@ cdef class SSEScanner:
     cdef Py_ssize_t _taken
     cdef buffer _joined  # the data lines of the block we look at, where they are several
 
-    def __init__(self, *, quiet=(), max_event_bytes=MAX_EVENT_BYTES, check_json=True):
+    def __init__(self, *, quiet=(), max_event_bytes=MAX_EVENT_BYTES, check_json=True, hear_first=False):
         if max_event_bytes < 1:
             raise ValueError("max_event_bytes must be positive")
         self._quiet = templates_of(quiet)
         self._max_event_bytes = max_event_bytes
         self._check_json = check_json
+        self._hear = hear_first
         self._mark_possible = True
         self._broken = None
 
@@ -189,11 +192,12 @@ cdef class SSEScanner:
         cdef int ascii
         if not parse_block(at, end, &kind, &data, &self._joined):
             return 0
-        if self._quiet.find(data.at, data.at + data.size, &ascii, &self._last_quiet) < 0:
+        if self._hear or self._quiet.find(data.at, data.at + data.size, &ascii, &self._last_quiet) < 0:
             if self._check_json and not may_pass(data.at, data.size):
                 raise CorruptPayload("data of an event is not valid JSON")
             text = (<const char *>kind.at)[: kind.size].decode(errors="replace")
             events.append(new_triple(EVENT, text, bytes_of(data.at, data.size), offset))
+            self._hear = False
         return 1
 
     cdef int _raise_over_limit(self) except -1:

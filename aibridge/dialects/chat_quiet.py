@@ -1,12 +1,14 @@
 """Templates of events of Chat Completions that carry no fact, as widespread servers write them.
 
-A event is a server's frame around a choice's delta; in the frames here `@` is the place of the delta. The choice is the
-first one, which every answer has: so no choice begins in a quiet event. Chunks with a usage object or a finish reason,
-and those of other servers, are parsed.
+An event is a server's frame around a choice's delta; in the frames here `@` is the place of the delta. The choice is
+the first one, which every answer has: so no choice begins in a quiet event. Events with a usage object or a finish
+reason, and those of other servers, are parsed.
+
+Servers whose events all look alike tell ids and model in none but quiet ones: scanners are to hear the first.
 
 Thoughts end where text begins. Where they are kept, text of the servers that send any is not quiet.
 
-Sources: recorded streams of api.openai.com; of the others their source code and the streams in their issue trackers.
+Sources: recorded streams of api.openai.com; of the others streams that were published in issues and tests.
 """
 
 from itertools import product
@@ -49,9 +51,10 @@ _PLAIN = tuple(
 )
 """vLLM; with a fingerprint Groq and DeepSeek."""
 
-_LLAMA_CPP = (
-    b'{"choices":[{"finish_reason":null,"index":0,"delta":@}],"created":#,"id":$,"model":$,%b}'
-    % b'"system_fingerprint":$,"object":"chat.completion.chunk"',
+_LLAMA_CPP = tuple(
+    b'{"choices":[{"finish_reason":null,"index":0,"delta":@}],"created":#,"id":$,"model":$,%b'
+    b'"object":"chat.completion.chunk"}' % fingerprint
+    for fingerprint in (b'"system_fingerprint":$,', b"")
 )
 
 _OLLAMA = (_HEAD + b'"system_fingerprint":$,"choices":[{"index":0,"delta":@,"finish_reason":null}]}',)
@@ -70,6 +73,7 @@ _OPENROUTER = tuple(
 
 _TEXT = (b'{"content":$}',)
 _TEXT_WITH_ROLE = (b'{"role":"assistant","content":$}',)
+_TEXT_WITHOUT_THOUGHT = (b'{"role":"assistant","content":$,"reasoning":null,"reasoning_details":[]}',)
 _ARGUMENTS = (b'{"tool_calls":[{"index":#,"function":{"arguments":$}}]}',)
 _THOUGHTS = (b'{"reasoning_content":$}', b'{"reasoning":$}')
 _THOUGHTS_WITH_NULL = (b'{"content":null,"reasoning_content":$}', *_THOUGHTS)
@@ -81,7 +85,7 @@ _SERVERS = (
     (_PLAIN, _TEXT, _THOUGHTS_WITH_NULL),
     (_LLAMA_CPP, _TEXT, _THOUGHTS),
     (_OLLAMA, _TEXT_WITH_ROLE, _THOUGHTS_WITH_ROLE),
-    (_OPENROUTER, _TEXT_WITH_ROLE, ()),
+    (_OPENROUTER, _TEXT_WITH_ROLE + _TEXT_WITHOUT_THOUGHT, ()),
 )
 """Frames, with their deltas of text and of thoughts."""
 

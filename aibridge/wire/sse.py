@@ -52,16 +52,23 @@ class SSEScanner:
         quiet: templates of events that carry no facts; see `aibridge.wire.template`.
         max_event_bytes: limit of one event, without its blank line.
         check_json: whether an event's data must be JSON, empty, or `[DONE]`.
+        hear_first: whether the first event is returned though it is quiet: it says who answers.
     """
 
     def __init__(
-        self, *, quiet: tuple[bytes, ...] = (), max_event_bytes: int = MAX_EVENT_BYTES, check_json: bool = True
+        self,
+        *,
+        quiet: tuple[bytes, ...] = (),
+        max_event_bytes: int = MAX_EVENT_BYTES,
+        check_json: bool = True,
+        hear_first: bool = False,
     ) -> None:
         if max_event_bytes < 1:
             raise ValueError("max_event_bytes must be positive")
         self._quiet = templates_of(quiet)
         self._max_event_bytes = max_event_bytes
         self._check_json = check_json
+        self._hear = hear_first
         self._held = bytearray()
         self._searched = 0  # offset in `_held` before which no blank line begins
         self._mark_possible = True
@@ -164,10 +171,11 @@ class SSEScanner:
         kind, data = parse_block(block)
         if data is None:
             return 0
-        if self._quiet.find(data) < 0:
+        if self._hear or self._quiet.find(data) < 0:
             if self._check_json and data not in (b"", DONE) and not jsontext.is_valid(data):
                 raise CorruptPayload("data of an event is not valid JSON")
             events.append(Event(kind, data, end))
+            self._hear = False
         return 1
 
     def _over_limit(self) -> CorruptFrame:

@@ -49,7 +49,7 @@ def observe(*events, policy=NOTHING):
 
 def scan(stream, *, policy=ALL, quiet=None, cuts=()):
     """Return an observer that saw a stream through a scanner, its signals, and how many events were looked at."""
-    scanner = SSEScanner(quiet=CHAT.quiet(policy) if quiet is None else quiet)
+    scanner = SSEScanner(quiet=CHAT.quiet(policy) if quiet is None else quiet, hear_first=True)
     observer, signals, seen = CHAT.observer(policy), [], 0
     places = [0, *sorted(cuts), len(stream)]
     for begin, end in pairwise(places):
@@ -152,6 +152,14 @@ def test_what_was_whole_before_a_cut_is_told():
         text = (RECORDED / f"{name}.sse").read_bytes()
         cut, _, _ = scan(text[: text.index(b'"content":"!"')])
         assert cut.facts == STREAMS[name][4]
+
+
+@pytest.mark.parametrize("name", ["ollama", "openrouter", "vllm", "openai"])
+def test_who_answers_is_known_from_the_first_event(name):
+    text = (RECORDED / f"{name}.sse").read_bytes()
+    cut, _, seen = scan(text[: text.index(b"\n\ndata:", text.index(b"data:")) + 2], policy=NOTHING)
+    assert seen == 1
+    assert (cut.message_id, cut.response_model) == STREAMS[name][:2]
 
 
 JSON = st.recursive(

@@ -40,6 +40,24 @@ def test_streams_of_servers(name):
     assert [len(seen(stream, policy)) for policy in policies] == looked_at
 
 
+@pytest.mark.parametrize(
+    "delta",
+    [
+        b'{"role":"assistant","content":"4"}',
+        b'{"role":"assistant","content":"4","reasoning":null,"reasoning_details":[]}',
+    ],
+)
+@pytest.mark.parametrize("end", [b"]}", b'],"system_fingerprint":null}', b'],"system_fingerprint":"fp_1"}'])
+def test_text_of_openrouter(delta, end):
+    head = b'"object":"chat.completion.chunk","created":1790000000,'
+    choice = (
+        b'"choices":[{"index":0,"delta":%b,"finish_reason":null,"native_finish_reason":null,"logprobs":null}' % delta
+    )
+    old = b'data: {"id":"gen-1","provider":"P","model":"m",' + head + choice + end + b"\n\n"
+    new = b'data: {"id":"gen-1",' + head + b'"model":"m","provider":"P",' + choice + end + b"\n\n"
+    assert seen(old + new) == []
+
+
 TEXT = (
     b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1790000000,"model":"gpt-x",'
     b'"service_tier":"default","system_fingerprint":"fp_1","choices":[{"index":0,"delta":{"content":"x"},'

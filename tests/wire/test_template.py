@@ -170,3 +170,11 @@ def test_streams_do_not_mix_what_matched_last(wire):
     for key in b"cabbccaab":
         for stream, other in zip(streams, (key, ord("a")), strict=True):
             assert stream.feed_data(b'data: {"%c":"x"}\n\ndata: {"d":"x"}\n\n' % other)[1][0].data == b'{"d":"x"}'
+
+
+def test_the_first_event_can_be_heard(wire):
+    scanner = wire.SSEScanner(quiet=(b'{"a":$}',), hear_first=True)
+    first, second = b'data: {"a":"x"}\n\n', b'data: {"a":"y"}\n\n'
+    scan = scanner.feed_data(b": comment\n\nevent: no data\n\n" + first + second)
+    assert ([event.data for event in scan.events], scan.count) == ([b'{"a":"x"}'], 2)
+    assert scanner.feed_data(first + second)[1:] == ([], 2)
