@@ -228,7 +228,10 @@ VALUES = st.recursive(st.none() | st.booleans() | st.integers() | TEXTS, lambda 
 
 
 @settings(deadline=None, max_examples=80)
-@given(fields=st.dictionaries(TEXTS.map("~{}".format), VALUES, max_size=6), model=st.sampled_from([SONNET_4_5, OPUS_4_7, TEAM]))
+@given(
+    fields=st.dictionaries(TEXTS.map("~{}".format), VALUES, max_size=6),
+    model=st.sampled_from([SONNET_4_5, OPUS_4_7, TEAM]),
+)
 def test_what_no_table_names_stays_byte_for_byte(fields, model):
     raw = json.dumps(fields, separators=(",", ":")).encode()
     assert fitted(model, raw) == (raw, [], ())
