@@ -103,7 +103,7 @@ class AnthropicFace:
                 return json_reply(200, headers, _model_list())
             case Operation.MODEL:
                 return json_reply(200, headers, _model(ask.model))
-            case Operation.ROOT:
+            case _:  # the root
                 return Reply(status=200, headers=headers, pieces=[Piece(b"", events=0, terminal=True)])
 
     def _stream_reply(self, ask: Ask, play: Play, shape: Shape, request_id: str) -> Reply:
