@@ -16,6 +16,7 @@ _REASONING_MEMBERS = {"vllm": "reasoning_content", "llamacpp": "reasoning_conten
                       "openrouter": "reasoning"}  # fmt: skip
 """How compatible servers tell thoughts; OpenAI itself only counts them."""
 _MOST_CHOICES = 128
+_MOST_CHUNKS = 1_000_000
 _AZURE_FILTER = {"hate": {"filtered": False, "severity": "safe"}}
 
 
@@ -28,18 +29,14 @@ class Completion:
         thinking = document.get("reasoning_effort") not in (None, "none")
         self._speech = speak(ask, play, shape, limit=limit, thinking=thinking, answered=_answers_a_tool(document))
         wanted = document.get("n")
-        self._choices = min(max(wanted, 1), _MOST_CHOICES) if isinstance(wanted, int) else 1
+        most = max(1, min(_MOST_CHOICES, _MOST_CHUNKS // (len(self._speech.texts) + 1)))
+        self._choices = min(max(wanted, 1), most) if isinstance(wanted, int) else 1
         self._counts = count(ask, self._speech, times=self._choices)
         self._ask = ask
         self._play = play
         self._thoughts_in = _REASONING_MEMBERS.get(server_of(play), "")
-
-    @property
-    def usage(self) -> dict[str, Any] | None:
-        """The final counts, where the answer tells them."""
-        told = not self._ask.streaming or self._asks_usage or Word.USAGE_EVERY in self._play
-        told = told or Word.USAGE_IN_FINISH in self._play
-        return usage_document(self._counts) if told and Word.NO_USAGE not in self._play else None
+        told = not ask.streaming or self._asks_usage or Word.USAGE_EVERY in play or Word.USAGE_IN_FINISH in play
+        self.usage = usage_document(self._counts) if told and Word.NO_USAGE not in play else None
 
     def document(self) -> dict[str, Any]:
         """Return the answer that is no stream."""
@@ -135,9 +132,10 @@ class Completion:
         chunk = self._head("chat.completion.chunk") | members
         if self.usage is None:
             return chunk
-        every = Word.USAGE_EVERY in self._play
-        usage = usage_document(self._counts._replace(output=so_far, reasoning=min(so_far, self._counts.reasoning)))
-        return chunk | {"usage": usage if every else None} if every or self._asks_usage else chunk
+        if Word.USAGE_EVERY in self._play:
+            counts = self._counts._replace(output=so_far, reasoning=min(so_far, self._counts.reasoning))
+            return chunk | {"usage": usage_document(counts)}
+        return chunk | {"usage": None} if self._asks_usage else chunk
 
 
 def usage_document(counts: Counts) -> dict[str, Any]:
