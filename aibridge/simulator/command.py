@@ -51,7 +51,8 @@ async def serve(options: argparse.Namespace) -> None:
 def _greeting(url: str) -> str:
     return (
         f"simulator at {url} : ANTHROPIC_BASE_URL={url} or OPENAI_BASE_URL={url}/v1 with any key, "
-        f"ANTHROPIC_BEDROCK_BASE_URL={url} with AWS_ACCESS_KEY_ID={TEST_ACCESS_KEY} AWS_SECRET_ACCESS_KEY={TEST_SECRET_KEY}; faults: simulate --help"
+        f"ANTHROPIC_BEDROCK_BASE_URL={url} with AWS_ACCESS_KEY_ID={TEST_ACCESS_KEY} "
+        f"AWS_SECRET_ACCESS_KEY={TEST_SECRET_KEY}; faults: simulate --help"
     )
 
 
