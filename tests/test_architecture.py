@@ -66,9 +66,10 @@ INNER_FLOORS = {
     "simulator/": [
         ["__init__", "faults", "values"],
         ["encodings", "faces", "ledger", "cutter", "delivery", "scripts"],
-        ["aws_errors", "damage", "sigv4"],
-        ["anthropic", "settings"],
-        ["bedrock", "expected"],
+        ["aws_errors", "damage", "openai_speech", "recordings", "sigv4"],
+        ["anthropic", "openai_chat", "openai_errors", "settings"],
+        ["bedrock", "openai", "openai_responses"],
+        ["expected", "openai_faces"],
         ["answers"],
         ["connection"],
         ["server"],
@@ -144,6 +145,7 @@ MAX_FUNCTION_LINES = 60
 LONG_FILES = {
     "aibridge.config": "one model of the whole file, and what reads it; a split would divide the checks from the keys",
     "aibridge.exchange": "the wires of one interception: every way in which one can end is told in this file",
+    "aibridge.simulator.faults": "one closed list of faults, and the grammar of its words",
     "aibridge.telemetry.metrics": "one list of all metrics, each under the arithmetic of its worst case",
     "aibridge.upstream": "connection and pool know each other's state",
 }

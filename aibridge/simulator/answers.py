@@ -3,10 +3,11 @@
 Pure but for ids and the clock it is given. It knows faces and plays, not sockets.
 """
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from email.utils import formatdate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aibridge.simulator.anthropic import AnthropicFace
 from aibridge.simulator.bedrock import BedrockFace
@@ -14,6 +15,9 @@ from aibridge.simulator.damage import compress, rechunk
 from aibridge.simulator.delivery import Delivery
 from aibridge.simulator.faces import Face, Refusal
 from aibridge.simulator.faults import CLEAN, Play, UnknownFault, Word, parse_play
+from aibridge.simulator.openai import OpenAIFace
+from aibridge.simulator.openai_faces import ChatFace, ResponsesFace
+from aibridge.simulator.recordings import recorded_reply
 from aibridge.simulator.settings import Settings
 from aibridge.simulator.values import Api, Ask, Operation, Piece, Received, Reply, Steps
 
@@ -39,6 +43,7 @@ class Answer:
     """The connection is to close when the next request comes."""
     play: Play
     steps: Steps
+    usage: Mapping[str, Any] | None = None
 
 
 def unanswered(before: Answer) -> Answer:
@@ -73,21 +78,30 @@ class Answerer:
         # The order decides: the last face takes every path.
         self._faces: tuple[Face, ...] = (
             BedrockFace(settings.aws, check_credentials=checked),
+            ChatFace(settings.openai_keys, check_credentials=checked),
+            ResponsesFace(settings.openai_keys, check_credentials=checked),
+            OpenAIFace(settings.openai_keys, check_credentials=checked),
             AnthropicFace(settings.anthropic_keys, check_credentials=checked),
         )
         self._queue: list[tuple[Play, int | None]] = []
+        self._recordings: deque[bytes] = deque()
 
     def play(self, play: Play, times: int | None) -> None:
         """Play this on the next so many messages asked for; None: from now on."""
         self._queue.append((play, times))
 
+    def replay(self, recording: bytes) -> None:
+        """Answer one more of the next messages asked for with a recording."""
+        self._recordings.append(recording)
+
     def clear(self) -> None:
         """Forget what was to be played."""
         self._queue.clear()
+        self._recordings.clear()
 
     def answer(self, request: Received, now: float, *, too_large: bool = False) -> Answer:
         """Return the answer. `now` is UTC in seconds since the epoch."""
-        face = next(face for face in self._faces if face.owns(request.path))
+        face = next(face for face in self._faces if face.owns(request))
         request_id = face.new_request_id()
         choice = self._choose(face, request, request_id, now, too_large=too_large)
         reply = replace(choice.reply, headers=(("date", formatdate(now, usegmt=True)), *choice.reply.headers))
@@ -109,6 +123,7 @@ class Answerer:
             stale=Word.STALE in choice.play,
             play=choice.play,
             steps=delivery.steps(),
+            usage=choice.reply.usage,
         )
 
     def _choose(self, face: Face, request: Received, request_id: str, now: float, *, too_large: bool) -> Choice:
@@ -119,12 +134,15 @@ class Answerer:
             face.authenticate(request, now)
             ask = face.read(request)
             play = self._play_for(request, ask)
-            play.check_fits(streaming=ask.streaming, frames=face.api is Api.BEDROCK)
+            play.check_fits(face.scopes, streaming=ask.streaming)
         except Refusal as refusal:
             return Choice(face.refuse(refusal, request_id), ask, CLEAN, REFUSED)
         except UnknownFault as error:
             unknown = Refusal(400, face.status_refusal(400).kind, str(error))
             return Choice(face.refuse(unknown, request_id), ask, CLEAN, REFUSED)
+        if self._recordings and ask.operation is Operation.MESSAGE:
+            reply = _repacked(recorded_reply(self._recordings.popleft(), request_id), play)
+            return Choice(reply, ask, play, str(play))
         return Choice(_reply(face, ask, play, self._settings, request_id), ask, play, str(play))
 
     def _play_for(self, request: Received, ask: Ask) -> Play:
@@ -132,7 +150,7 @@ class Answerer:
         words = request.header(FAULT_HEADER)
         if words is not None:
             return parse_play(words)
-        queued = self._queued() if ask.operation is Operation.MESSAGE else None
+        queued = self._queued() if ask.operation in (Operation.MESSAGE, Operation.COMPACT) else None
         return queued or parse_play(ask.words or "")
 
     def _queued(self) -> Play | None:
@@ -154,13 +172,13 @@ def _reply(face: Face, ask: Ask, play: Play, settings: Settings, request_id: str
     end = play.end
     match end.word if end else None:
         case Word.STATUS if end and end.number:
-            reply = face.refuse(face.status_refusal(end.number), request_id)
+            reply = face.refuse(face.status_refusal(end.number), request_id, play)
             reply = _with_retry_after(reply, end.retry_after)
         case Word.STATUS_HTML if end and end.number:
             page = _GATEWAY_PAGE % (end.number, end.number)
             reply = _with_retry_after(_html(end.number, page), end.retry_after)
         case Word.TOO_LONG:
-            reply = face.refuse(face.too_long(), request_id)
+            reply = face.refuse(face.too_long(), request_id, play)
         case Word.HTML:
             reply = _html(200, _LOGIN_PAGE)
         case Word.BROKEN_JSON:

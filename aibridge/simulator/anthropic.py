@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote
@@ -9,7 +10,7 @@ from urllib.parse import unquote
 from aibridge.simulator.damage import Stream, damage
 from aibridge.simulator.encodings import encode_sse
 from aibridge.simulator.faces import Refusal, json_reply, missing_fields, read_document
-from aibridge.simulator.faults import Play, Word, play_in_model
+from aibridge.simulator.faults import CLEAN, Play, Scope, Word, play_in_model
 from aibridge.simulator.scripts import compose, count_input, endless_events, message_document, message_events
 from aibridge.simulator.values import Api, Ask, Event, Operation, Piece, Received, Reply, Shape
 
@@ -45,14 +46,15 @@ class AnthropicFace:
     """The Messages API. With no keys given, any key is good; `check_credentials` off takes requests without one."""
 
     api = Api.ANTHROPIC
+    scopes = frozenset({Scope.EVENTS})
 
     def __init__(self, keys: Collection[str] = (), *, check_credentials: bool = True) -> None:
         self._keys = frozenset(keys)
         self._check_credentials = check_credentials
 
-    def owns(self, path: str) -> bool:
+    def owns(self, request: Received) -> bool:
         """Say yes to every path: this face also answers what nobody knows."""
-        return path.startswith("/")
+        return request.path.startswith("/")
 
     def new_request_id(self) -> str:
         """Return an id like `req_011C…`."""
@@ -93,14 +95,15 @@ class AnthropicFace:
             case Operation.MESSAGE if ask.streaming:
                 return self._stream_reply(ask, play, shape, request_id)
             case Operation.MESSAGE:
-                return json_reply(200, headers, message_document(compose(self.api, ask, play, shape)))
+                document = message_document(compose(self.api, ask, play, shape))
+                return replace(json_reply(200, headers, document), usage=document["usage"])
             case Operation.COUNT_TOKENS:
                 return json_reply(200, headers, {"input_tokens": count_input(ask)})
             case Operation.MODELS:
                 return json_reply(200, headers, _model_list())
             case Operation.MODEL:
                 return json_reply(200, headers, _model(ask.model))
-            case Operation.ROOT:
+            case _:  # the root
                 return Reply(status=200, headers=headers, pieces=[Piece(b"", events=0, terminal=True)])
 
     def _stream_reply(self, ask: Ask, play: Play, shape: Shape, request_id: str) -> Reply:
@@ -110,7 +113,8 @@ class AnthropicFace:
             pieces: Any = (Piece(encode_sse(event, play)) for event in endless_events(message))
         else:
             pieces = self.stream(message_events(message, play), play, request_id)
-        return Reply(status=200, headers=headers + _headers(request_id), pieces=pieces, streaming=True)
+        usage = message_document(message)["usage"]
+        return Reply(status=200, headers=headers + _headers(request_id), pieces=pieces, streaming=True, usage=usage)
 
     def stream(self, events: list[Event], play: Play, request_id: str) -> list[Piece]:
         """Return the body of a stream, damaged as the play says."""
@@ -119,12 +123,12 @@ class AnthropicFace:
             Stream(
                 events,
                 encode=lambda event: encode_sse(event, play, first=event is first),
-                error_event=lambda kind: error_event(kind, request_id),
+                error_event=lambda kind, _: error_event(kind, request_id),
                 play=play,
             )
         )
 
-    def refuse(self, refusal: Refusal, request_id: str) -> Reply:
+    def refuse(self, refusal: Refusal, request_id: str, play: Play = CLEAN) -> Reply:  # noqa: ARG002 - as all faces
         """Return an Anthropic error object."""
         error = {"type": refusal.kind, "message": refusal.message}
         retry = "true" if refusal.status in _RETRIED or refusal.status >= 500 else "false"  # noqa: PLR2004 - server errors
@@ -143,6 +147,7 @@ class AnthropicFace:
 
 def error_event(kind: str, request_id: str = "") -> Event:
     """Return an error in band, blanks as the provider sends them."""
+    kind = kind or "overloaded_error"
     message = _MESSAGES_OF_KINDS.get(kind, "Internal server error")
     request = f', "request_id": "{request_id}"' if request_id else ""
     data = f'{{"type": "error", "error": {{"details": null, "type": "{kind}", "message": "{message}"}}{request}}}'

@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import uuid
+from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -12,7 +13,7 @@ from aibridge.simulator.aws_errors import ERROR_TYPE_SUFFIX, earned, named_error
 from aibridge.simulator.damage import Stream, damage
 from aibridge.simulator.encodings import encode_chunk
 from aibridge.simulator.faces import Refusal, json_reply, missing_fields, read_document
-from aibridge.simulator.faults import Play, Word, play_in_model
+from aibridge.simulator.faults import CLEAN, Play, Scope, Word, play_in_model
 from aibridge.simulator.scripts import (
     Message,
     compose,
@@ -46,14 +47,15 @@ class BedrockFace:
     """InvokeModel, InvokeModelWithResponseStream and CountTokens. `check_credentials` off takes any request."""
 
     api = Api.BEDROCK
+    scopes = frozenset({Scope.FRAMES, Scope.AWS})
 
     def __init__(self, credentials: Credentials, *, check_credentials: bool = True) -> None:
         self._credentials = credentials
         self._check_credentials = check_credentials
 
-    def owns(self, path: str) -> bool:
+    def owns(self, request: Received) -> bool:
         """Say whether a path is Bedrock's."""
-        return path.startswith("/model/")
+        return request.path.startswith("/model/")
 
     def new_request_id(self) -> str:
         """Return a UUID."""
@@ -92,13 +94,16 @@ class BedrockFace:
             return json_reply(200, (("x-amzn-requestid", request_id),), {"inputTokens": count_input(ask)})
         message = compose(self.api, ask, play, shape)
         if not ask.streaming:
-            return json_reply(200, _count_headers(message, play, request_id), message_document(message))
+            document = message_document(message)
+            reply = json_reply(200, _count_headers(message, play, request_id), document)
+            return replace(reply, usage=document["usage"])
         headers = (
             ("content-type", "application/vnd.amazon.eventstream"),
             ("x-amzn-bedrock-content-type", "application/json"),
             ("x-amzn-requestid", request_id),
         )
-        return Reply(status=200, headers=headers, pieces=self._pieces(message, play, request_id), streaming=True)
+        usage, pieces = message_document(message)["usage"], self._pieces(message, play, request_id)
+        return Reply(status=200, headers=headers, pieces=pieces, streaming=True, usage=usage)
 
     def _pieces(self, message: Message, play: Play, request_id: str) -> Any:
         if Word.ENDLESS in play:
@@ -108,9 +113,9 @@ class BedrockFace:
     def stream(self, events: list[Event], play: Play, request_id: str) -> list[Piece]:
         """Return the body of a stream, damaged as the play says."""
         _ = request_id  # AWS knows no request id in band
-        return damage(Stream(events, encode=encode_chunk, error_event=error_event, play=play))
+        return damage(Stream(events, encode=encode_chunk, error_event=lambda kind, _: error_event(kind), play=play))
 
-    def refuse(self, refusal: Refusal, request_id: str) -> Reply:
+    def refuse(self, refusal: Refusal, request_id: str, play: Play = CLEAN) -> Reply:  # noqa: ARG002 - as all faces
         """Return an AWS error: its type in a header, its message in the body."""
         if refusal.kind == "UnknownOperationException":
             document: dict[str, Any] = {"Output": {"__type": "com.amazon.coral.service#UnknownOperationException"}}

@@ -19,7 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = (
         "A fault is played where its word stands in the header x-sim-fault, or in the model's name behind a plus:\n"
-        "claude-sim+cut@120. Words combine: many:500+slow:20+rst@100. K counts events, left out it is the middle.\n\n"
+        "claude-sim+cut@120, gpt-sim+no_done. Words combine: many:500+slow:20+rst@100. K counts events, left out it is "
+        "the middle.\n\n"
         f"{_words()}\n\n"
         f"Bedrock requests are signed with the key {TEST_ACCESS_KEY} and the secret {TEST_SECRET_KEY}."
     )
@@ -49,8 +50,9 @@ async def serve(options: argparse.Namespace) -> None:
 
 def _greeting(url: str) -> str:
     return (
-        f"simulator at {url} : ANTHROPIC_BASE_URL={url} with any key, ANTHROPIC_BEDROCK_BASE_URL={url} with "
-        f"AWS_ACCESS_KEY_ID={TEST_ACCESS_KEY} AWS_SECRET_ACCESS_KEY={TEST_SECRET_KEY}; faults: simulate --help"
+        f"simulator at {url} : ANTHROPIC_BASE_URL={url} or OPENAI_BASE_URL={url}/v1 with any key, "
+        f"ANTHROPIC_BEDROCK_BASE_URL={url} with AWS_ACCESS_KEY_ID={TEST_ACCESS_KEY} "
+        f"AWS_SECRET_ACCESS_KEY={TEST_SECRET_KEY}; faults: simulate --help"
     )
 
 

@@ -100,6 +100,7 @@ class Exchange:
             received_at=self.received_at,
             first_byte_at=self.first_byte_at,
             ended_at=now,
+            usage=self.answer.usage,
         )
 
 

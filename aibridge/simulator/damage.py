@@ -22,7 +22,6 @@ from aibridge.simulator.encodings import (
 from aibridge.simulator.faults import Fault, Play, Word
 from aibridge.simulator.values import Event, Piece
 
-TERMINAL_EVENT = "message_stop"
 _NOT_JSON = b'{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","te'
 _HUGE_TOTAL = 0x7FFFFFFF
 _SHORT_TOTAL = 15
@@ -35,16 +34,20 @@ _GZIP_WINDOW = 31
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A whole stream, before damage: its events, how its API encodes one and says an error in band."""
+    """A whole stream, before damage: its events, the terminal one last, and how its API encodes one.
+
+    `error_event` says an error of a kind in band, as the event of a place; an empty kind is the API's usual one.
+    """
 
     events: Sequence[Event]
     encode: Callable[[Event], bytes]
-    error_event: Callable[[str], Event]
+    error_event: Callable[[str, int], Event]
     play: Play
 
     def pieces(self, stop: int | None = None) -> list[Piece]:
         """Return the first `stop` events, or all, as whole pieces."""
-        return [Piece(self.encode(e), 1, e.type == TERMINAL_EVENT) for e in self.events[:stop]]
+        last = len(self.events) - 1
+        return [Piece(self.encode(event), 1, place == last) for place, event in enumerate(self.events[:stop])]
 
     def place(self, fault: Fault, *, last: bool = False) -> int:
         """Return the index of the event that a fault breaks: its K, else the middle, else the last."""
@@ -81,8 +84,8 @@ def _truncate(stream: Stream, fault: Fault) -> list[Piece]:
 
 
 def _error_event(stream: Stream, fault: Fault) -> list[Piece]:
-    error = stream.error_event(fault.name or "overloaded_error")
-    return [*stream.pieces(stream.stop(fault)), Piece(stream.encode(error))]
+    before = stream.pieces(stream.stop(fault))
+    return [*before, Piece(stream.encode(stream.error_event(fault.name, len(before))))]
 
 
 def _half_event(stream: Stream, fault: Fault) -> list[Piece]:

@@ -20,20 +20,26 @@ CHUNK_HEADERS = {":event-type": "chunk", ":content-type": "application/json", ":
 
 
 def encode_sse(event: Event, play: Play, *, first: bool = False) -> bytes:
-    """Return one server-sent event as a play wants it. The stream's `first` takes the byte order mark."""
-    lines = [b"event: " + event.type.encode(), b"data: " + event.data, b"", b""]
+    """Return one server-sent event as a play wants it. The stream's `first` takes the byte order mark.
+
+    An event without a type has no `event` line.
+    """
+    blank = b"" if Word.NO_SPACE in play else b" "
+    names = [b"event:" + blank + event.type.encode()] if event.type else []
+    lines = [*names, b"data:" + blank + event.data, b"", b""]
     if Word.COMMENTS in play:
-        lines = [b": a comment", b"", lines[0], b":", *lines[1:]]
-    text = _line_end(play).join(lines)
+        lines = [b": a comment", b"", *names, b":", *lines[len(names) :]]
+    text = line_end(play).join(lines)
     return b"\xef\xbb\xbf" + text if first and Word.BOM in play else text
 
 
 def blank_line_bytes(play: Play) -> int:
     """Return how long an event's blank line is."""
-    return len(_line_end(play))
+    return len(line_end(play))
 
 
-def _line_end(play: Play) -> bytes:
+def line_end(play: Play) -> bytes:
+    """Return what ends a line in a play."""
     if Word.CRLF in play:
         return b"\r\n"
     return b"\r" if Word.CR in play else b"\n"

@@ -6,7 +6,9 @@ from typing import Any
 from aibridge.simulator.encodings import encode_sse
 from aibridge.simulator.faces import read_document
 from aibridge.simulator.faults import CLEAN, Play, parse_play, play_in_model
-from aibridge.simulator.scripts import Message, compose, message_document, message_events
+from aibridge.simulator.openai_chat import Completion, encode_chat
+from aibridge.simulator.openai_responses import ResponsesAnswer, encode_response_event
+from aibridge.simulator.scripts import compose, message_document, message_events
 from aibridge.simulator.values import Api, Ask, Event, Operation, Shape, to_json
 
 
@@ -22,18 +24,35 @@ def expected_sse(
         fault: words that shape the answer (`many:100`); those that end it do not show here.
         shape: as in the simulator's settings.
     """
-    message, play = _message(request_body, Api(api), model, fault, shape)
-    events = message_events(message, play)
-    if Api(api) is Api.BEDROCK:
-        return b"".join(_text_of_chunk(event) for event in events)
-    return b"".join(encode_sse(event, play, first=number == 0) for number, event in enumerate(events))
+    ask, play = _asked(request_body, model, fault)
+    api, shape = Api(api), shape or Shape()
+    encode = encode_sse
+    match api:
+        case Api.CHAT:
+            events, encode = Completion(ask, play, shape).events(), encode_chat
+        case Api.RESPONSES:
+            events, encode = ResponsesAnswer(ask, play, shape).events(), encode_response_event
+        case Api.BEDROCK:
+            events = message_events(compose(api, ask, play, shape), play)
+            return b"".join(_text_of_chunk(event) for event in events)
+        case _:
+            events = message_events(compose(api, ask, play, shape), play)
+    return b"".join(encode(event, play, first=number == 0) for number, event in enumerate(events))
 
 
 def expected_document(
     request_body: bytes, api: Api | str, *, model: str = "", fault: str = "", shape: Shape | None = None
 ) -> dict[str, Any]:
     """Return the answer that is no stream, as a reader of its JSON has it. Arguments as for `expected_sse`."""
-    document = message_document(_message(request_body, Api(api), model, fault, shape)[0])
+    ask, play = _asked(request_body, model, fault)
+    api, shape = Api(api), shape or Shape()
+    match api:
+        case Api.CHAT:
+            document = Completion(ask, play, shape).document()
+        case Api.RESPONSES:
+            document = ResponsesAnswer(ask, play, shape).document()
+        case _:
+            document = message_document(compose(api, ask, play, shape))
     read: dict[str, Any] = json.loads(to_json(document))
     return read
 
@@ -46,9 +65,9 @@ def _text_of_chunk(event: Event) -> bytes:
     return encode_sse(Event(event.type, data), CLEAN)
 
 
-def _message(body: bytes, api: Api, model: str, fault: str, shape: Shape | None) -> tuple[Message, Play]:
+def _asked(body: bytes, model: str, fault: str) -> tuple[Ask, Play]:
     document = read_document(body)
     name, words = play_in_model(model or str(document["model"]))
-    play = parse_play(fault or words or "")
-    ask = Ask(operation=Operation.MESSAGE, model=name, document=document, body=body)
-    return compose(api, ask, play, shape or Shape()), play
+    streaming = document.get("stream") is True
+    ask = Ask(operation=Operation.MESSAGE, model=name, streaming=streaming, document=document, body=body)
+    return ask, parse_play(fault or words or "")

@@ -9,18 +9,23 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from aibridge.errors import AibridgeError
-from aibridge.simulator.faults import Play
+from aibridge.simulator.faults import CLEAN, Play, Scope
 from aibridge.simulator.values import Api, Ask, Piece, Received, Reply, Shape, to_json
 
 
 class Refusal(AibridgeError):
-    """A request that the provider would refuse. `kind` is the provider's own name for why."""
+    """A request that the provider would refuse. `kind` is the provider's own name for why.
 
-    def __init__(self, status: int, kind: str, message: str) -> None:
+    `code` is a second, finer name, and `param` the member of the body that is wrong, where an API tells them.
+    """
+
+    def __init__(self, status: int, kind: str, message: str, code: str | None = None, param: str | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.kind = kind
         self.message = message
+        self.code = code
+        self.param = param
 
 
 class Face(Protocol):
@@ -30,8 +35,12 @@ class Face(Protocol):
     def api(self) -> Api:
         """The API that this face speaks."""
 
-    def owns(self, path: str) -> bool:
-        """Say whether a path is this API's."""
+    @property
+    def scopes(self) -> frozenset[Scope]:
+        """What of the faults its answers can play, beside those of all APIs."""
+
+    def owns(self, request: Received) -> bool:
+        """Say whether a request is for this API."""
 
     def new_request_id(self) -> str:
         """Return an id as the provider makes them."""
@@ -45,8 +54,8 @@ class Face(Protocol):
     def reply(self, ask: Ask, play: Play, shape: Shape, request_id: str) -> Reply:
         """Return the answer, with the damage that the play does to its body."""
 
-    def refuse(self, refusal: Refusal, request_id: str) -> Reply:
-        """Return a refusal in the provider's words."""
+    def refuse(self, refusal: Refusal, request_id: str, play: Play = CLEAN) -> Reply:
+        """Return a refusal in the provider's words; the play may name the server whose words they are."""
 
     def too_long(self) -> Refusal:
         """Return what the provider says to a prompt that its model cannot take."""

@@ -7,6 +7,7 @@ is; a play has at most one of them. Words of `Role.SHAPE` only change how it loo
 """
 
 import re
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 
@@ -89,6 +90,12 @@ class Word(StrEnum):
     UNCOUNTED = "uncounted"
     LATENCY = "latency"
     MISCOUNT = "miscount"
+    NO_DONE = "no_done"
+    NO_SPACE = "no_space"
+    NO_USAGE = "no_usage"
+    USAGE_EVERY = "usage_every"
+    USAGE_IN_FINISH = "usage_in_finish"
+    SERVER = "server"
 
 
 class Role(Enum):
@@ -113,6 +120,10 @@ class Scope(Enum):
     """Answers that are no stream."""
     AWS = auto()
     """Bedrock's answers, streams or not."""
+    CHAT = auto()
+    """Streams of OpenAI's Chat Completions."""
+    OPENAI = auto()
+    """The answers of OpenAI's APIs, streams or not."""
 
 
 class Argument(Enum):
@@ -148,7 +159,8 @@ class Spec:
 
 _END, _SHAPE = Role.END, Role.SHAPE
 _ANY, _STREAM, _EVENTS, _FRAMES, _BODY = Scope.ANY, Scope.STREAM, Scope.EVENTS, Scope.FRAMES, Scope.BODY
-_AWS = Scope.AWS
+_AWS, _CHAT, _OPENAI = Scope.AWS, Scope.CHAT, Scope.OPENAI
+_ONLY_STREAMS = frozenset({_EVENTS, _FRAMES, _CHAT})
 _K, _BYTE = Place.EVENT, Place.BYTE
 _NUMBER, _NUMBER_OPTIONAL = Argument.NUMBER, Argument.NUMBER_OPTIONAL
 _NAME, _NAME_OPTIONAL = Argument.NAME, Argument.NAME_OPTIONAL
@@ -176,7 +188,14 @@ SPECS: dict[Word, Spec] = {
     Word.BAD_INNER_JSON: Spec("U10", _END, _FRAMES, "frame K's bytes are base64 of what is not JSON", place=_K),
     Word.EXCEPTION: Spec("U11", _END, _FRAMES, "an exception frame after K, then a clean end", _NAME, _K),
     Word.ERROR_FRAME: Spec("U12", _END, _FRAMES, "an error frame after K, then a clean end", place=_K),
-    Word.ERROR_EVENT: Spec("U13", _END, _STREAM, "an error in band after K, then a clean end", _NAME_OPTIONAL, _K),
+    Word.ERROR_EVENT: Spec(
+        "U13",
+        _END,
+        _STREAM,
+        "an error in band after K, then a clean end; of Responses also `flat`, `nested`",
+        _NAME_OPTIONAL,
+        _K,
+    ),
     Word.RST: Spec("U14", _END, _ANY, "a TCP reset after K events (or pieces of 64 bytes)", place=_K),
     Word.STALL: Spec("U15", _END, _ANY, "silence after K events (or pieces), until the peer goes", place=_K),
     Word.CLOSE_BEFORE_HEAD: Spec("U16", _END, _ANY, "a TCP close before any byte"),
@@ -209,7 +228,7 @@ SPECS: dict[Word, Spec] = {
     Word.BOM: Spec("U1", _SHAPE, _EVENTS, "a byte order mark first"),
     Word.COMMENTS: Spec("U1", _SHAPE, _EVENTS, "comment lines between and inside events"),
     Word.PADDED: Spec("U1", _SHAPE, _STREAM, "blanks inside the JSON, as seen in the wild"),
-    Word.PINGS: Spec("U1", _SHAPE, _STREAM, "a ping before every delta"),
+    Word.PINGS: Spec("U1", _SHAPE, _STREAM, "a ping before every delta, of OpenAI's APIs a comment"),
     Word.HUGE: Spec("U1", _SHAPE, _ANY, "the first delta has N bytes of text", _NUMBER),
     Word.MANY: Spec("U1", _SHAPE, _ANY, "N deltas", _NUMBER),
     Word.SIZE: Spec("U1", _SHAPE, _ANY, "N characters in every delta", _NUMBER),
@@ -229,6 +248,14 @@ SPECS: dict[Word, Spec] = {
         "U1", _SHAPE, _AWS, "so many ms are what AWS says that it took, half of it to the first", _NUMBER
     ),
     Word.MISCOUNT: Spec("U1", _SHAPE, _AWS, "AWS's metrics count N tokens more than the message", _NUMBER),
+    Word.NO_DONE: Spec("U24", _SHAPE, _CHAT, "everything but `[DONE]`"),
+    Word.NO_SPACE: Spec("U1", _SHAPE, _EVENTS, "no space behind `data:`"),
+    Word.NO_USAGE: Spec("U1", _SHAPE, _OPENAI, "no usage, whatever was asked for"),
+    Word.USAGE_EVERY: Spec("U1", _SHAPE, _CHAT, "usage so far in every chunk"),
+    Word.USAGE_IN_FINISH: Spec("U1", _SHAPE, _CHAT, "usage in the chunk of the finish_reason"),
+    Word.SERVER: Spec(
+        "U13 U18 U19", _SHAPE, _OPENAI, "errors and oddities of azure, llamacpp, ollama, openrouter or vllm", _NAME
+    ),
 }
 
 _GRAMMAR = re.compile(r"(?P<word>[a-z0-9_]+)(?::(?P<rest>[\w.:-]*))?(?:@(?P<at>\d{1,12}))?", re.ASCII)
@@ -281,11 +308,12 @@ class Play:
         """The one fault that decides how the answer ends, or None."""
         return next((fault for fault in self.faults if SPECS[fault.word].role is Role.END), None)
 
-    def check_fits(self, *, streaming: bool, frames: bool) -> None:
-        """Raise `UnknownFault` where a word cannot be played on this kind of answer."""
+    def check_fits(self, scopes: AbstractSet[Scope], *, streaming: bool) -> None:
+        """Raise `UnknownFault` where a word cannot be played on this kind of answer, `scopes` being its API's own."""
+        fitting = scopes | {_ANY, _STREAM} if streaming else scopes - _ONLY_STREAMS | {_ANY, _BODY}
         for fault in self.faults:
             scope = SPECS[fault.word].scope
-            if scope not in _scopes_of(streaming=streaming, frames=frames):
+            if scope not in fitting:
                 raise UnknownFault(f"the fault {fault} does not fit this request: it needs {scope.name.lower()}")
 
 
@@ -341,13 +369,8 @@ _ARGUMENT_TEXT = {
 }
 
 
-def _scopes_of(*, streaming: bool, frames: bool) -> frozenset[Scope]:
-    aws = {Scope.AWS} if frames else set()
-    if not streaming:
-        return frozenset({Scope.ANY, Scope.BODY} | aws)
-    return frozenset({Scope.ANY, Scope.STREAM, Scope.FRAMES if frames else Scope.EVENTS} | aws)
-
-
+SERVERS = frozenset({"azure", "llamacpp", "ollama", "openrouter", "vllm"})
+"""The compatible servers whose errors and oddities are known."""
 _WORDS = frozenset(word.value for word in Word)
 
 
@@ -380,6 +403,8 @@ def _with_argument(word: Word, rest: str, at: int | None) -> Fault:
             return Fault(word, number=_parse_number(word, rest), at=at)
         case Argument.NUMBER_OPTIONAL if rest:
             return Fault(word, number=_parse_number(word, rest), at=at)
+        case Argument.NAME if rest and word is Word.SERVER and rest not in SERVERS:
+            raise UnknownFault(f"unknown server {rest!r}; known are: {', '.join(sorted(SERVERS))}")
         case Argument.NAME if rest:
             return Fault(word, name=rest, at=at)
         case Argument.NAME_OPTIONAL:

@@ -6,13 +6,16 @@ Bounded: when it is full the oldest row goes, and `dropped` counts it. A sink (a
 import asyncio
 import json
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from aibridge.simulator.values import Api, Ending
 
-_SECRET_HEADERS = frozenset({"authorization", "x-api-key", "x-amz-security-token", "cookie", "proxy-authorization"})
+_SECRET_HEADERS = frozenset(
+    {"authorization", "x-api-key", "api-key", "x-amz-security-token", "cookie", "proxy-authorization"}
+)
 _SHOWN_CHARACTERS = 4
 
 
@@ -58,6 +61,8 @@ class Row:
     """The first byte was handed to the socket."""
     ended_at: float
     """The last byte was handed to the socket, or the peer's end was seen."""
+    usage: Mapping[str, Any] | None = None
+    """The token counts of the whole answer as its API tells them, also where it broke off; None where it tells none."""
 
     def to_json(self) -> str:
         """Return the row as one line of JSON."""

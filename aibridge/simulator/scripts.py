@@ -21,14 +21,14 @@ _SENTENCE = (
 )
 _WORDS = tuple(_SENTENCE.split())
 _UNICODE = 'line\u2028paragraph\u2029next\x85line \U0001f469\u200d\U0001f680 \ud83d\ude42 \u0000 \\ " / \u007f \ufeff '
-_THOUGHTS = ("The user asks something.", " I think about it", " for three deltas.")
+THOUGHTS = ("The user asks something.", " I think about it", " for three deltas.")
 _SIGNATURE = "EuYBCkYICxgCKkDsimulated/signature+of+a+thinking+block=="
-_ENDLESS_TEXT = "and so on, without end, "
+ENDLESS_TEXT = "and so on, without end, "
 _ARGUMENT_PARTS = 3
 _DEEPEST_SCHEMA = 8
 _MOST_PROPERTIES = 64
 _SAID = ("system", "tools", "messages")
-_BYTES_PER_TOKEN = 4
+BYTES_PER_TOKEN = 4
 
 
 class Flavour(NamedTuple):
@@ -84,7 +84,7 @@ def compose(api: Api, ask: Ask, play: Play, shape: Shape) -> Message:
     said = to_json([ask.model, *(ask.document.get(key) for key in (*_SAID, "max_tokens"))])
     digest = hashlib.sha256(said).hexdigest()
     limit = ask.document.get("max_tokens")
-    text, cut_short = _text_deltas(play, shape, limit if isinstance(limit, int) else None)
+    text, cut_short = text_deltas(play, shape, limit if isinstance(limit, int) else None)
     tools = () if cut_short else _tool_blocks(api, ask, play, digest)
     blocks = (*_thinking_blocks(ask), *(tools or (_text_block(text),)))
     natural = "max_tokens" if cut_short else "tool_use" if tools else "end_turn"
@@ -102,7 +102,7 @@ def compose(api: Api, ask: Ask, play: Play, shape: Shape) -> Message:
 def count_input(ask: Ask) -> int:
     """Return the number of input tokens of a request: a quarter of its text's bytes."""
     said = [ask.document.get(key) for key in _SAID]
-    return len(to_json(said)) // _BYTES_PER_TOKEN + 1
+    return len(to_json(said)) // BYTES_PER_TOKEN + 1
 
 
 def message_document(message: Message) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def endless_events(message: Message) -> Iterator[Event]:
     yield _start_event(message)
     yield _event("content_block_start", index=0, content_block={"type": "text", "text": ""})
     for number in count():
-        yield _event("content_block_delta", index=0, delta={"type": "text_delta", "text": f"{_ENDLESS_TEXT}{number} "})
+        yield _event("content_block_delta", index=0, delta={"type": "text_delta", "text": f"{ENDLESS_TEXT}{number} "})
 
 
 def _head(message: Message) -> dict[str, Any]:
@@ -216,7 +216,7 @@ def _counts(ask: Ask, output: int) -> Counts:
     return Counts(tokens - read - created, created, read, output)
 
 
-def _text_deltas(play: Play, shape: Shape, max_tokens: int | None) -> tuple[list[str], bool]:
+def text_deltas(play: Play, shape: Shape, max_tokens: int | None) -> tuple[list[str], bool]:
     """Return the text's deltas, and whether `max_tokens` cut them short. A number asked for by a word is kept."""
     wanted = play.number(Word.MANY, shape.deltas)
     allowed = wanted if max_tokens is None or Word.MANY in play else min(wanted, max_tokens)
@@ -245,7 +245,7 @@ def _thinking_blocks(ask: Ask) -> tuple[Block, ...]:
     thinking = ask.document.get("thinking")
     if not isinstance(thinking, dict) or thinking.get("type") not in ("enabled", "adaptive"):
         return ()
-    thoughts = () if thinking.get("display") == "omitted" else _THOUGHTS
+    thoughts = () if thinking.get("display") == "omitted" else THOUGHTS
     deltas = [{"type": "thinking_delta", "thinking": thought} for thought in thoughts]
     signature = {"type": "signature_delta", "signature": _SIGNATURE}
     whole = {"type": "thinking", "thinking": "".join(thoughts), "signature": _SIGNATURE}
@@ -287,14 +287,18 @@ def _has_tool_results(ask: Ask) -> bool:
 
 def _tool_block(tool_id: str, name: str, arguments: Any) -> Block:
     opening = {"type": "tool_use", "id": tool_id, "name": name}
-    text = json.dumps(arguments, ensure_ascii=False)
-    size = len(text) // _ARGUMENT_PARTS + 1
-    parts = ["", *(text[start : start + size] for start in range(0, len(text), size))]
+    parts = ["", *in_parts(json.dumps(arguments, ensure_ascii=False))]
     return Block(
         start={**opening, "input": {}},
         deltas=tuple({"type": "input_json_delta", "partial_json": part} for part in parts),
         whole={**opening, "input": arguments},
     )
+
+
+def in_parts(text: str) -> list[str]:
+    """Return the text of a tool's arguments as models give it, bit by bit."""
+    size = len(text) // _ARGUMENT_PARTS + 1
+    return [text[start : start + size] for start in range(0, len(text), size)]
 
 
 def sample(schema: dict[str, Any], depth: int = 0) -> Any:

@@ -84,6 +84,14 @@ class Simulator:
         """
         self._answerer.play(parse_play(fault), times)
 
+    def replay(self, recording: bytes) -> None:
+        """Answer the next message asked for with these bytes: an SSE body, a JSON body, or a whole HTTP response.
+
+        Calls queue up. Faults of the delivery (`cut`, `rst`, `rechunk`, …) are played on them too; those that change
+        the answer are not.
+        """
+        self._answerer.replay(recording)
+
     def clear(self) -> None:
         """Forget what was to be played."""
         self._answerer.clear()

@@ -14,6 +14,7 @@ class Settings:
     Attributes:
         shape: length and pace of clean answers.
         anthropic_keys: the good keys of the Anthropic face; none takes any key, but a key there must be.
+        openai_keys: the same of the OpenAI faces.
         aws: who may come in at the Bedrock face.
         any_credentials: check none at all, on any face.
         max_body_bytes: longer request bodies are read, dropped and answered with 413.
@@ -22,6 +23,7 @@ class Settings:
 
     shape: Shape = field(default_factory=Shape)
     anthropic_keys: Collection[str] = ()
+    openai_keys: Collection[str] = ()
     aws: Credentials = field(default_factory=Credentials)
     any_credentials: bool = False
     max_body_bytes: int = 64 * 1024 * 1024

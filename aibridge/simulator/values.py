@@ -16,6 +16,12 @@ class Api(StrEnum):
 
     ANTHROPIC = "anthropic"
     BEDROCK = "bedrock"
+    CHAT = "chat"
+    """OpenAI's Chat Completions."""
+    RESPONSES = "responses"
+    """OpenAI's Responses."""
+    OPENAI = "openai"
+    """What OpenAI's APIs have in common: models, and what is kept at the provider."""
 
 
 class Operation(StrEnum):
@@ -25,6 +31,9 @@ class Operation(StrEnum):
     COUNT_TOKENS = "count_tokens"
     MODELS = "models"
     MODEL = "model"
+    COMPACT = "compact"
+    RESOURCE = "resource"
+    """Something kept at the provider: a response, a conversation, their items."""
     ROOT = "root"
 
 
@@ -103,6 +112,8 @@ class Reply:
     headers: tuple[tuple[str, str], ...]
     pieces: Iterable[Piece]
     streaming: bool = False
+    usage: Mapping[str, Any] | None = None
+    """The token counts of the whole answer, as its API tells them; None where it tells none."""
 
 
 class Write(NamedTuple):

@@ -22,6 +22,8 @@ from aibridge.simulator.sigv4 import TEST_ACCESS_KEY, TEST_SECRET_KEY, Credentia
 PATIENCE = 20.0
 """Seconds until a test gives up waiting; nothing waits that long unless it is broken."""
 
+OPENAI_PATHS = {"chat": "/v1/chat/completions", "responses": "/v1/responses"}
+OPENAI_INPUT = {"chat": "messages", "responses": "input"}
 MODEL = "anthropic.claude-sim-v1:0"
 
 
@@ -52,8 +54,9 @@ class Answer:
         """Types and data of the whole server-sent events."""
         text = self.body.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         blocks = [block.split(b"\n") for block in text.split(b"\n\n")[:-1]]
-        fields = [dict(line.split(b": ", 1) for line in block if not line.startswith(b":")) for block in blocks]
-        return [(one[b"event"].decode(), one[b"data"]) for one in fields if one]
+        split = [[line.partition(b":") for line in block if not line.startswith(b":")] for block in blocks]
+        fields = [{name: value.removeprefix(b" ") for name, _, value in lines} for lines in split]
+        return [(one.get(b"event", b"").decode(), one.get(b"data", b"")) for one in fields if one]
 
     @property
     def frames(self):
@@ -209,6 +212,12 @@ def new_request():
             document = {"model": "claude-sim", "stream": streaming, **document}
             headers = [("x-api-key", "sk-test-0123456789"), ("anthropic-version", "2023-06-01")]
             return "/v1/messages", headers + fault_header, json.dumps(document).encode()
+        if api in ("chat", "responses"):
+            del document["max_tokens"]
+            asked = document.pop("messages")
+            document = {"model": "gpt-sim", "stream": streaming, OPENAI_INPUT[api]: asked, **document}
+            headers = [("authorization", "Bearer sk-test-0123456789")]
+            return OPENAI_PATHS[api], headers + fault_header, json.dumps(document).encode()
         verb = "invoke-with-response-stream" if streaming else "invoke"
         target = f"/model/{MODEL}/{verb}"
         body = json.dumps({"anthropic_version": "bedrock-2023-05-31", **document}).encode()

@@ -10,12 +10,14 @@ import pytest
 from aibridge.simulator.expected import expected_document, expected_sse
 from aibridge.simulator.faults import SPECS, Scope, Word
 
-BOTH = ["anthropic", "bedrock"]
-TERMINAL = b"message_stop"
+ALL = ["anthropic", "bedrock", "chat", "responses"]
+LAST = {"anthropic": "message_stop", "bedrock": "message_stop", "chat": "[DONE]", "responses": "response.completed"}
 
 
 def types(answer, api, data_of):
-    if api == "anthropic":
+    if api == "chat":
+        return [json.loads(data)["object"] if data != b"[DONE]" else "[DONE]" for _, data in answer.events]
+    if api != "bedrock":
         return [kind for kind, _ in answer.events]
     return [json.loads(data_of(frame))["type"] for frame in answer.frames]
 
@@ -24,7 +26,7 @@ def has_sent(count, answer):
     return len(answer.chunks) >= count
 
 
-@pytest.mark.parametrize("api", BOTH)
+@pytest.mark.parametrize("api", ALL)
 async def test_u1_clean(simulator, ask, new_request, parse_frame_data, api):
     answer = await ask(simulator, api)
     (row,) = await simulator.ledger.wait_for(1)
@@ -32,14 +34,14 @@ async def test_u1_clean(simulator, ask, new_request, parse_frame_data, api):
     expected = expected_sse(body, api, model="anthropic.claude-sim-v1:0" if api == "bedrock" else "")
     kinds = types(answer, api, parse_frame_data)
     assert (answer.status, answer.complete) == (200, True)
-    if api == "anthropic":
+    if api != "bedrock":
         assert answer.body == expected
     else:
         texts = [b"event: %b\ndata: %b\n\n" % (kind.encode(), parse_frame_data(frame))
                  for kind, frame in zip(kinds, answer.frames, strict=True)]  # fmt: skip
         assert b"".join(texts) == expected
     assert len(answer.chunks) == len(kinds) == row.events, "one HTTP chunk for each event"
-    assert kinds[-1] == "message_stop"
+    assert kinds[-1] == LAST[api]
     assert row.terminal_sent
     assert (row.status, row.ending, row.fault, row.streaming) == (200, "kept_alive", "clean", True)
     assert row.body_sha256 == hashlib.sha256(answer.body).hexdigest()
@@ -47,7 +49,7 @@ async def test_u1_clean(simulator, ask, new_request, parse_frame_data, api):
     assert row.received_at <= row.first_byte_at <= row.ended_at
 
 
-@pytest.mark.parametrize("api", BOTH)
+@pytest.mark.parametrize("api", ALL)
 async def test_u1_without_stream(simulator, ask, new_request, api):
     answer = await ask(simulator, api, streaming=False)
     (row,) = await simulator.ledger.wait_for(1)
@@ -75,7 +77,7 @@ SHAPES = [
 ]
 
 
-@pytest.mark.parametrize("api", BOTH)
+@pytest.mark.parametrize("api", ALL)
 @pytest.mark.parametrize("fault", SHAPES)
 async def test_shapes_lose_nothing(simulator, ask, new_request, parse_frame_data, api, fault):
     answer = await ask(simulator, api, fault)
@@ -86,25 +88,27 @@ async def test_shapes_lose_nothing(simulator, ask, new_request, parse_frame_data
     assert answer.complete or (fault == "close_delimited" and answer.closed)
     assert row.fault == fault
     assert row.terminal_sent
-    assert row.events == expected.count(b"event: ")
-    if api == "anthropic":
+    assert row.events == expected.count(b"data: ")
+    if api != "bedrock":
         assert answer.body == expected
     else:
         assert len(answer.frames) == row.events
         assert json.loads(parse_frame_data(answer.frames[-1]))["type"] == "message_stop"
 
 
-@pytest.mark.parametrize("fault", ["crlf", "cr", "bom", "comments", "crlf+bom+comments+padded"])
-async def test_shapes_of_text(simulator, ask, new_request, fault):
-    answer = await ask(simulator, "anthropic", fault)
-    _, _, body = new_request(simulator, "anthropic", fault)
-    assert answer.body == expected_sse(body, "anthropic", fault=fault)
-    assert [kind for kind, _ in answer.events][-1] == "message_stop"
-    signs = {"crlf": b"}\r\n\r\n", "cr": b"}\r\r", "bom": b"\xef\xbb\xbfevent", "comments": b": a comment"}
+@pytest.mark.parametrize("api", ["anthropic", "chat", "responses"])
+@pytest.mark.parametrize("fault", ["crlf", "cr", "bom", "comments", "no_space", "crlf+bom+comments+padded"])
+async def test_shapes_of_text(simulator, ask, new_request, api, fault):
+    answer = await ask(simulator, api, fault)
+    _, _, body = new_request(simulator, api, fault)
+    assert answer.body == expected_sse(body, api, fault=fault)
+    assert types(answer, api, None)[-1] == LAST[api]
+    bom = b"\xef\xbb\xbf" + (b"data" if api == "chat" else b"event")
+    signs = {"crlf": b"}\r\n\r\n", "cr": b"}\r\r", "bom": bom, "comments": b": a comment", "no_space": b"\ndata:{"}
     assert signs[fault.partition("+")[0]] in answer.body
 
 
-@pytest.mark.parametrize("api", BOTH)
+@pytest.mark.parametrize("api", ALL)
 async def test_interim_answers_come_first(simulator, ask, api):
     answer = await ask(simulator, api, "interim")
     assert answer.raw.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n")
@@ -116,17 +120,17 @@ async def test_one_chunk_is_not_one_event_when_cut_again(simulator, ask):
     assert len(answer.chunks) != row.events == len(answer.frames)
 
 
-@pytest.mark.parametrize("api", BOTH)
+@pytest.mark.parametrize("api", ALL)
 @pytest.mark.parametrize(("fault", "reset"), [("terminal_then_rst", True), ("terminal_then_close", False)])
 async def test_u2_everything_but_the_last_chunk(simulator, ask, parse_frame_data, api, fault, reset):
     answer = await ask(simulator, api, fault)
     (row,) = await simulator.ledger.wait_for(1)
-    assert types(answer, api, parse_frame_data)[-1] == "message_stop"
+    assert types(answer, api, parse_frame_data)[-1] == LAST[api]
     assert (answer.complete, answer.reset, answer.closed) == (False, reset, not reset)
     assert (row.terminal_sent, row.ending) == (True, "reset" if reset else "closed")
 
 
-@pytest.mark.parametrize("api", BOTH)
+@pytest.mark.parametrize("api", ALL)
 @pytest.mark.parametrize("count", [0, 1, 4])
 async def test_u3_truncated(simulator, ask, api, parse_frame_data, count):
     answer = await ask(simulator, api, f"truncate@{count}")
@@ -136,7 +140,7 @@ async def test_u3_truncated(simulator, ask, api, parse_frame_data, count):
     assert (row.terminal_sent, row.ending) == (False, "kept_alive")
 
 
-@pytest.mark.parametrize("api", BOTH)
+@pytest.mark.parametrize("api", ALL)
 @pytest.mark.parametrize("streaming", [True, False])
 @pytest.mark.parametrize(
     "fault", ["cut@0", "cut@1", "cut@120", "cut", "cut@99999", "close_in_body@70", "close_in_body"]
@@ -171,16 +175,19 @@ async def test_u5_half_a_frame(simulator, ask, fault):
 @pytest.mark.parametrize(
     "fault", ["half_event", "half_event@3", "no_blank_line", "no_blank_line@4", "crlf+no_blank_line"]
 )
-async def test_u6_half_an_event(simulator, ask, fault):
-    answer = await ask(simulator, "anthropic", fault)
+@pytest.mark.parametrize("api", ["anthropic", "chat", "responses"])
+async def test_u6_half_an_event(simulator, ask, api, fault):
+    answer = await ask(simulator, api, fault)
     (row,) = await simulator.ledger.wait_for(1)
     assert answer.complete
     assert len(answer.events) == row.events
-    assert "message_stop" not in [kind for kind, _ in answer.events]
+    assert LAST[api] not in types(answer, api, None)
     assert not row.terminal_sent
     if fault == "no_blank_line":
-        assert answer.body.endswith(b'data: {"type":"message_stop"}\n')
+        assert answer.body.endswith({"chat": b"data: [DONE]\n"}.get(api, b"}\n"))
     if fault == "half_event":
+        assert not answer.body.endswith(b"\n")
+    if (fault, api) == ("half_event", "anthropic"):
         assert answer.body.endswith(b'event: message_stop\ndata: {"type":')
 
 
@@ -221,8 +228,9 @@ async def test_u9_lies_with_right_checksums(simulator, ask, fault):
     }[fault]
 
 
-async def test_u10_a_good_event_with_bad_data(simulator, ask):
-    answer = await ask(simulator, "anthropic", "bad_json@3")
+@pytest.mark.parametrize("api", ["anthropic", "chat", "responses"])
+async def test_u10_a_good_event_with_bad_data(simulator, ask, api):
+    answer = await ask(simulator, api, "bad_json@3")
     (row,) = await simulator.ledger.wait_for(1)
     assert (answer.complete, row.terminal_sent) == (True, False)
     with pytest.raises(json.JSONDecodeError):
@@ -269,7 +277,7 @@ async def test_u12_error_frame(simulator, ask):
     assert last.payload == b""
 
 
-@pytest.mark.parametrize("api", BOTH)
+@pytest.mark.parametrize("api", ["anthropic", "bedrock"])
 @pytest.mark.parametrize(
     ("fault", "kind"), [("error_event@2", "overloaded_error"), ("error_event:api_error@2", "api_error")]
 )
@@ -285,7 +293,7 @@ async def test_u13_errors_in_band(simulator, ask, parse_frame_data, api, fault, 
         assert json.loads(data)["request_id"] == row.request_id
 
 
-@pytest.mark.parametrize("api", BOTH)
+@pytest.mark.parametrize("api", ALL)
 @pytest.mark.parametrize("count", [0, 1, 5])
 async def test_u14_reset(simulator, ask, parse_frame_data, api, count):
     answer = await ask(simulator, api, f"rst@{count}")
@@ -309,7 +317,7 @@ async def test_u14_reset_without_a_stream(simulator, ask):
     assert len(answer.body) == 128, "pieces of 64 bytes"
 
 
-@pytest.mark.parametrize("api", BOTH)
+@pytest.mark.parametrize("api", ALL)
 @pytest.mark.parametrize("fault", ["stall@3", "head_only", "no_head"])
 async def test_u15_u17_silence_until_the_peer_goes(simulator, connect, new_request, api, fault):
     async with connect(simulator) as client:
@@ -329,7 +337,7 @@ async def test_u15_u17_silence_until_the_peer_goes(simulator, connect, new_reque
     assert 0 <= row.ended_at - left_at < 5
 
 
-@pytest.mark.parametrize("api", BOTH)
+@pytest.mark.parametrize("api", ALL)
 @pytest.mark.parametrize(("fault", "reset"), [("close_before_head", False), ("rst_before_head", True)])
 async def test_u16_gone_before_the_head(simulator, ask, api, fault, reset):
     answer = await ask(simulator, api, fault)
@@ -382,7 +390,7 @@ async def test_u18_u19_statuses_of_aws(simulator, ask, status, kind):
     assert "retry-after" not in answer.headers
 
 
-@pytest.mark.parametrize("api", BOTH)
+@pytest.mark.parametrize("api", ALL)
 @pytest.mark.parametrize(("fault", "status"), [("status_html:502:3", 502), ("html", 200)])
 async def test_u19_u20_html(simulator, ask, api, fault, status):
     answer = await ask(simulator, api, fault)
@@ -392,14 +400,14 @@ async def test_u19_u20_html(simulator, ask, api, fault, status):
     assert answer.headers.get("retry-after") == ("3" if status == 502 else None)
 
 
-@pytest.mark.parametrize("api", BOTH)
+@pytest.mark.parametrize("api", ALL)
 async def test_u21_short_json(simulator, ask, api):
     answer = await ask(simulator, api, "short_json", streaming=False)
     assert (answer.complete, answer.closed) == (False, True)
     assert len(answer.body) == int(answer.headers["content-length"]) // 2
 
 
-@pytest.mark.parametrize("api", BOTH)
+@pytest.mark.parametrize("api", ALL)
 async def test_u22_malformed_http(simulator, ask, api):
     answer = await ask(simulator, api, "bad_http")
     assert answer.malformed
@@ -409,7 +417,7 @@ async def test_u22_malformed_http(simulator, ask, api):
     assert (answer.closed, len(answer.chunks)) == (True, 3)
 
 
-@pytest.mark.parametrize("api", BOTH)
+@pytest.mark.parametrize("api", ALL)
 async def test_u22_a_head_without_end(simulator, ask, api):
     answer = await ask(simulator, api, "header_flood", enough=lambda answer: len(answer.raw) > 1_000_000)
     assert answer.status == 0
@@ -418,7 +426,7 @@ async def test_u22_a_head_without_end(simulator, ask, api):
     assert (row.status, row.body_bytes) == (0, 0)
 
 
-@pytest.mark.parametrize("api", BOTH)
+@pytest.mark.parametrize("api", ALL)
 async def test_events_without_end(simulator, ask, api):
     answer = await ask(simulator, api, "endless", enough=partial(has_sent, 500))
     assert answer.status == 200
@@ -427,7 +435,7 @@ async def test_events_without_end(simulator, ask, api):
     assert row.events >= 500
 
 
-@pytest.mark.parametrize("api", BOTH)
+@pytest.mark.parametrize("api", ALL)
 @pytest.mark.parametrize("count", [1, 16, 5000])
 async def test_u23_trailing_bytes(simulator, ask, api, count):
     clean = await ask(simulator, api)
@@ -439,7 +447,7 @@ async def test_u23_trailing_bytes(simulator, ask, api, count):
         assert answer.body == clean.body + b"x" * count
 
 
-@pytest.mark.parametrize("api", BOTH)
+@pytest.mark.parametrize("api", ALL)
 async def test_u25_complete_but_no_json(simulator, ask, api):
     answer = await ask(simulator, api, "broken_json", streaming=False)
     (row,) = await simulator.ledger.wait_for(1)
@@ -448,7 +456,7 @@ async def test_u25_complete_but_no_json(simulator, ask, api):
         _ = answer.document
 
 
-@pytest.mark.parametrize("api", BOTH)
+@pytest.mark.parametrize("api", ALL)
 async def test_stale_connections(simulator, connect, new_request, api):
     async with connect(simulator) as client:
         await client.send("POST", *new_request(simulator, api, "stale"))
@@ -463,11 +471,19 @@ async def test_stale_connections(simulator, connect, new_request, api):
     assert second.exchange == 2
 
 
+SCOPES = {
+    "anthropic": {Scope.EVENTS},
+    "bedrock": {Scope.FRAMES, Scope.AWS},
+    "chat": {Scope.EVENTS, Scope.CHAT, Scope.OPENAI},
+    "responses": {Scope.EVENTS, Scope.OPENAI},
+}
+
+
 def misfits():
     """Words without arguments, where they cannot be played."""
-    for api in BOTH:
-        of_api = {Scope.FRAMES, Scope.AWS} if api == "bedrock" else {Scope.EVENTS}
-        whole = {Scope.ANY, Scope.BODY} | of_api - {Scope.FRAMES, Scope.EVENTS}
+    for api in ALL:
+        of_api = SCOPES[api]
+        whole = {Scope.ANY, Scope.BODY} | of_api - {Scope.FRAMES, Scope.EVENTS, Scope.CHAT}
         for streaming, fits in ((True, {Scope.ANY, Scope.STREAM} | of_api), (False, whole)):
             for word, spec in SPECS.items():
                 if spec.scope not in fits and spec.argument is None:
@@ -483,7 +499,7 @@ async def test_where_a_word_does_not_fit_it_is_refused(simulator, ask, api, stre
     assert (row.fault, row.status, row.streaming) == ("refused", 400, streaming)
 
 
-@pytest.mark.parametrize("api", BOTH)
+@pytest.mark.parametrize("api", ALL)
 async def test_unknown_words_are_answered_with_the_list(simulator, ask, api):
     answer = await ask(simulator, api, "explode")
     assert answer.status == 400
