@@ -9,6 +9,7 @@ from aibridge import __version__, jsontext
 from aibridge.assembly import build_provider, header_names, told
 from aibridge.auth import Authenticator, HeaderAuthenticator, KeyAuthenticator, OpenAuthenticator
 from aibridge.breaker import Limits
+from aibridge.carrier import Carrier
 from aibridge.circuits import Circuits
 from aibridge.clientstream import ClientStream
 from aibridge.config import AuthMode, Config, ContentOverrides
@@ -164,6 +165,7 @@ class App:
             on_failure=OnFailure(records.on_failure),
             on_dropped=self.metrics.dropped,
             on_crashed=on_crashed,
+            carrier=Carrier(records.path),
         )
         self.metrics.watch_journal(lambda: recorder.writer.backlog, lambda: recorder.writer.age)
         return recorder

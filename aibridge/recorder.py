@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
 
+from aibridge.carrier import Carrier
 from aibridge.errors import PayloadError, RecordingFailed
 from aibridge.journal import Journal, JournalError
 from aibridge.lifecycle import Cause
@@ -60,6 +61,7 @@ class Recorder:
         on_failure: what happens to a request whose beginning cannot be recorded.
         on_dropped: told how many entries were lost; on any thread.
         on_crashed: told each interception that a dead process left, with its end; on any thread.
+        carrier: as the `Writer` has it.
         writing: further arguments of the `Writer`.
     """
 
@@ -71,6 +73,7 @@ class Recorder:
         on_failure: OnFailure = OnFailure.FAIL_OPEN,
         on_dropped: Callable[[int], None] = _ignore_dropped,
         on_crashed: Callable[[Interception, Outcome], None] = _ignore_crashed,
+        carrier: Carrier | None = None,
         **writing: float,
     ) -> None:
         self._journal = journal
@@ -82,7 +85,7 @@ class Recorder:
         self._late: deque[bytes] = deque()
         self._losing = False
         self._closed = False
-        self.writer = Writer(store, journal, on_dropped=on_dropped, on_crashed=on_crashed, **writing)
+        self.writer = Writer(store, journal, on_dropped=on_dropped, on_crashed=on_crashed, carrier=carrier, **writing)
 
     def opened(self, interception: Interception) -> None:
         """Record that an interception began. Raises `RecordingFailed` where it must be recorded and cannot."""

@@ -44,17 +44,18 @@ Cell = dict[str, Any]
 
 @dataclass
 class Samples:
-    """CPU and memory at the beginning and at the end of the window."""
+    """CPU and memory at the beginning and at the end of the window, of all processes that there are then."""
 
-    subject: list[int]
+    subject: int
     upstream: int
     cpu: list[tuple[int, int, int, int]] = field(default_factory=list)
     memory: list[dict[str, int]] = field(default_factory=list)
 
     def take(self, load: int) -> None:
         """Note where all stand; memory, which takes longer to read, only at the end."""
-        self.cpu.append((cpu_ns(self.subject), cpu_ns([self.upstream]), cpu_ns([load]), machine_ns()))
-        self.memory.append(memory_kb(self.subject) if self.subject and len(self.cpu) == 2 else {})
+        subject = tree(self.subject) if self.subject else []
+        self.cpu.append((cpu_ns(subject), cpu_ns([self.upstream]), cpu_ns([load]), machine_ns()))
+        self.memory.append(memory_kb(subject) if subject and len(self.cpu) == 2 else {})
 
     def spent(self) -> tuple[int, ...]:
         """Nanoseconds of subject, upstream, load generator and the whole machine inside the window."""
@@ -77,9 +78,8 @@ class Bench:
             self._run(
                 SCENARIOS[1], subject, door, Times(0, 0.1, 0.3)
             )  # what is loaded or allocated once does not count
-        pids = tree(door.pid) if door.pid else []
-        idle = memory_kb(pids)
-        samples = Samples(pids, self.upstream.pid)
+        idle = memory_kb(tree(door.pid) if door.pid else [])
+        samples = Samples(door.pid, self.upstream.pid)
         answer = self._run(scenario, subject, door, times(scenario, self.seconds), samples)
         memory = samples.memory[-1] if samples.memory else {}
         return _figures(answer, samples.spent(), self.upstream.stats()) | _memory(scenario, idle, memory)

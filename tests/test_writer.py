@@ -192,7 +192,7 @@ def test_an_entry_that_nobody_understands_takes_no_other_with_it(start, shelf, d
 def test_a_bug_in_the_store_does_not_end_the_writer(start, shelf, dropped):
     writer, journal = start()
     assert writer.flush(10)
-    shelf.faults = [RuntimeError("bug")]
+    shelf.faults = [RuntimeError("bug")] * 2  # of the batch, and of the entry alone
     tell(writer, journal, 1)
     assert writer.flush(10)
     tell(writer, journal, 2)

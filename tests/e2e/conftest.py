@@ -4,8 +4,10 @@ import asyncio
 import io
 import json
 import logging
+import os
 import socket
 import struct
+import sys
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -414,3 +416,44 @@ def ask(new_client, request_body):
             return await client.answer()
 
     return ask_once
+
+
+@pytest.fixture
+def records(tmp_path):
+    return tmp_path / "records.db"  # where the house has them too
+
+
+@pytest.fixture
+def serve(tmp_path, records):
+    """Return a context manager that runs a real gateway: process, port and simulator, and the admin listener's URL."""
+
+    @asynccontextmanager
+    async def serve(**section):
+        file = tmp_path / "process.yaml"
+        port = {"host": "127.0.0.1", "port": 0}
+        async with Simulator(Settings(any_credentials=True)) as simulator:
+            key = {"base_url": simulator.url, "api_key": "any"}
+            aws = {
+                "base_url": simulator.url,
+                "region": "us-east-1",
+                "access_key_id": "AKID",
+                "secret_access_key": "any",
+            }
+            raw = {"listen": port, "admin": port, "records": {"path": str(records), **section}}
+            file.write_text(json.dumps({**raw, "providers": {"anthropic": key, "bedrock": aws}}))
+            command = (sys.executable, "-m", "aibridge", "serve", "--config", str(file))
+            gateway = await asyncio.create_subprocess_exec(
+                *command, stderr=asyncio.subprocess.PIPE, env={**os.environ, "NO_PROXY": "*"}
+            )
+            try:
+                started = {}
+                async with asyncio.timeout(PATIENCE):
+                    while started.get("message") != "aibridge started":
+                        started = json.loads(await gateway.stderr.readline())
+                yield gateway, int(started["data"].rpartition(":")[2]), simulator, started["admin"]
+            finally:
+                if gateway.returncode is None:
+                    gateway.kill()
+                await gateway.communicate()
+
+    return serve

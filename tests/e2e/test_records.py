@@ -2,65 +2,20 @@
 
 import asyncio
 import json
-import os
 import resource
 import signal
 import sqlite3
-import sys
 import urllib.request
-from contextlib import asynccontextmanager, closing
+from contextlib import closing
 
 import pytest
 
 from aibridge.audit import audit
-from aibridge.simulator.server import Simulator
-from aibridge.simulator.settings import Settings
 from aibridge.stores.sqlite import read_interception
 
 BOTH = ("anthropic", "bedrock")
 PATIENCE = 30.0
 VERSION = ("anthropic-version", "2023-06-01")
-
-
-@pytest.fixture
-def records(tmp_path):
-    return tmp_path / "records.db"  # where the house has them too
-
-
-@pytest.fixture
-def serve(tmp_path, records):
-    """Return a context manager that runs a real gateway: process, port and simulator, and the admin listener's URL."""
-
-    @asynccontextmanager
-    async def serve(**section):
-        file = tmp_path / "process.yaml"
-        port = {"host": "127.0.0.1", "port": 0}
-        async with Simulator(Settings(any_credentials=True)) as simulator:
-            key = {"base_url": simulator.url, "api_key": "any"}
-            aws = {
-                "base_url": simulator.url,
-                "region": "us-east-1",
-                "access_key_id": "AKID",
-                "secret_access_key": "any",
-            }
-            raw = {"listen": port, "admin": port, "records": {"path": str(records), **section}}
-            file.write_text(json.dumps({**raw, "providers": {"anthropic": key, "bedrock": aws}}))
-            command = (sys.executable, "-m", "aibridge", "serve", "--config", str(file))
-            gateway = await asyncio.create_subprocess_exec(
-                *command, stderr=asyncio.subprocess.PIPE, env={**os.environ, "NO_PROXY": "*"}
-            )
-            try:
-                started = {}
-                async with asyncio.timeout(PATIENCE):
-                    while started.get("message") != "aibridge started":
-                        started = json.loads(await gateway.stderr.readline())
-                yield gateway, int(started["data"].rpartition(":")[2]), simulator, started["admin"]
-            finally:
-                if gateway.returncode is None:
-                    gateway.kill()
-                await gateway.communicate()
-
-    return serve
 
 
 def kill(process):
