@@ -9,6 +9,7 @@ over what the round before left, these must hold:
 - every other interception has an end: its true one, or `crashed`;
 - the audit finds no difference, and nothing in flight.
 
+With `--carrier` every batch is a child process's to write, also the smallest.
 With `--lock` another process holds the store's lock from the load to some time after the new start.
 """
 
@@ -39,6 +40,12 @@ db = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)
 db.execute("BEGIN IMMEDIATE")
 print("locked", flush=True)
 sys.stdin.read()
+"""
+CARRIED = """
+import sys
+from aibridge import cli, writer
+writer.LARGE_BYTES = 0
+sys.exit(cli.main())
 """
 
 
@@ -209,7 +216,8 @@ class Loop:
         draw = random.Random(seed)
         left = names_in(journal_folder(self.path))
         clients = []
-        gateway = await Program.start("-m", "aibridge", "serve", "--config", str(self._config(url, draw)))
+        program = ("-c", CARRIED) if self.options.carrier else ("-m", "aibridge")
+        gateway = await Program.start(*program, "serve", "--config", str(self._config(url, draw)))
         try:
             started = await gateway.line("aibridge started")
             if self._lock is not None:
@@ -274,6 +282,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--fsync", default="mixed", choices=["always", "interval", "never", "mixed"])
     parser.add_argument("--lock", action="store_true", help="another process holds the store's lock for a while")
+    parser.add_argument("--carrier", action="store_true", help="a child process writes every batch")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         return asyncio.run(Loop(Path(folder), options).run())
