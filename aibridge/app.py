@@ -208,6 +208,7 @@ class App:
                 tee=None if self._dump is None else self._dump.tee,
                 new_dump=None if self._dump is None else functools.partial(self._dump.relayed, provider.name),
                 on_spent=self.metrics.spent,
+                on_progress=None if self.recorder is None else self.recorder.progressed,
                 relays=Relays(provider.name, self.metrics.spent),
                 tracing=self._tracing,
             )

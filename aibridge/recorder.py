@@ -10,6 +10,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from enum import StrEnum
 
 from aibridge.carrier import Carrier
@@ -25,8 +26,9 @@ from aibridge.stores.entries import (
     entry,
     learned_parts,
     opened_parts,
+    progressed_parts,
 )
-from aibridge.values import Attempt, Interception, Learned, Outcome
+from aibridge.values import Attempt, Evidence, Interception, Learned, Outcome
 from aibridge.writer import Writer
 
 _logger = logging.getLogger(__name__)
@@ -104,6 +106,11 @@ class Recorder:
             self._append(content_entry(now, learned_parts(interception, fact, message_id, next(self._numbers), now)))
         except (JournalError, PayloadError) as error:
             self._lose(error)
+
+    def progressed(self, interception: Interception, evidence: Evidence) -> None:
+        """Note what a running interception has seen, should no end ever be told. A note that is lost is no loss."""
+        with suppress(JournalError, PayloadError):
+            self._append(entry(time.time(), progressed_parts(interception, evidence)))
 
     def attempted(self, interception: Interception, attempt: Attempt) -> None:
         """Record an attempt. Of a good one the interception's end follows at once, and is written with it."""

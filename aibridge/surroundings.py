@@ -10,7 +10,7 @@ from aibridge.deadlines import Wheel
 from aibridge.overhead import Relays, Spent
 from aibridge.telemetry.tracing import Tracing
 from aibridge.upstream import Pool, Sink
-from aibridge.values import Interception, Listener, UpstreamRequest
+from aibridge.values import Evidence, Interception, Listener, UpstreamRequest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,8 @@ Tee = Callable[[Interception, int, UpstreamRequest, Sink], Sink]
 class Surroundings:
     """What all exchanges of one provider share.
 
-    `on_trailing` counts bytes behind a terminal event, `on_spent` the gateway's own work. `tracing` is there where
+    `on_trailing` counts bytes behind a terminal event, `on_spent` the gateway's own work. `on_progress` is told now and
+    then what a long answer has seen so far, where there are records. `tracing` is there where
     spans are sent. `refused_for` is asked whether an interception may contact the
     upstream: None, or the seconds to wait. It is None itself where there is no circuit breaker, and `tee` and
     `new_dump` are where nothing is dumped.
@@ -62,6 +63,7 @@ class Surroundings:
     max_response_bytes: int
     on_trailing: Callable[[str, int], None]
     on_spent: Spent
+    on_progress: Callable[[Interception, Evidence], None] | None
     relays: Relays
     tracing: Tracing | None
     refused_for: Callable[[Interception], int | None] | None = None

@@ -13,6 +13,7 @@ from aibridge.lifecycle import Cause
 from aibridge.recorder import MAX_LATE, OnFailure, Recorder
 from aibridge.stores.sqlite import SQLiteStore
 from aibridge.values import (
+    Evidence,
     Usage,
     UsageSource,
 )
@@ -132,6 +133,20 @@ def test_where_it_must_be_recorded_a_beginning_that_is_lost_is_raised(start, ful
     recorder.opened(numbered(2))
     assert recorder.flush()
     assert ids_and_ends(path) == [("2", None)]
+
+
+def test_a_note_that_is_lost_is_no_loss(start, full, dropped, path):
+    full.on = False
+    recorder = start()
+    recorder.opened(INTERCEPTION)
+    full.on = True
+    recorder.progressed(INTERCEPTION, Evidence(events=7))
+    full.on = False
+    recorder.progressed(INTERCEPTION, Evidence(events=8))
+    assert recorder.flush()
+    assert dropped == []
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT events FROM interceptions").fetchall() == [(8,)]
 
 
 def test_an_end_waits_for_room(start, full, dropped, path):

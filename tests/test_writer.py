@@ -12,7 +12,7 @@ from aibridge.journal import Fsync, Journal, names_in
 from aibridge.lifecycle import Cause
 from aibridge.recorder import Recorder
 from aibridge.stores.base import StoreRefused, StoreUnavailable
-from aibridge.stores.entries import attempted_parts, closed_parts, entry, opened_parts, rows_of
+from aibridge.stores.entries import attempted_parts, closed_parts, entry, opened_parts, progressed_parts, rows_of
 from aibridge.stores.sqlite import SQLiteStore
 from aibridge.values import (
     Evidence,
@@ -362,6 +362,39 @@ def test_a_dead_process_s_journal_is_read_to_its_end_and_what_it_left_open_is_en
     ]
     assert [(id_, outcome.cause) for id_, outcome in crashes] == [("left", Cause.CRASHED), ("tried", Cause.CRASHED)]
     assert names_in(folder) == {recorder._journal.name}
+
+
+def progressed(number, events):
+    seen = Evidence(last_event="content_block_delta", events=events, bytes_in=7, http_status=200)
+    return entry(1.5, progressed_parts(numbered(number), seen))
+
+
+def test_of_what_was_left_open_it_is_told_what_was_noted_last(folder, path, record, crashes):
+    tried = entry(2.0, attempted_parts(numbered("tried"), ATTEMPT._replace(evidence=Evidence(events=1))))
+    leave(
+        folder,
+        *(began(number) for number in ("ended", "noted", "tried")),
+        *(progressed(number, events) for events in (8, 9) for number in ("ended", "noted", "tried", "nobody's")),
+        tried,
+        entry(2.0, closed_parts(numbered("ended"), OUTCOME._replace(evidence=Evidence(events=10)))),
+    )
+    assert record().flush()
+    noted = {"events": 9, "last_event": "content_block_delta", "http_status": 200}
+    assert rows(path, "id, cause, events, last_event, http_status") == [
+        {"id": "ended", "cause": "clean", "events": 10, "last_event": None, "http_status": None},
+        {"id": "noted", "cause": "crashed"} | noted,
+        {"id": "tried", "cause": "crashed"} | noted,
+    ]
+    assert {id_: outcome.evidence.events for id_, outcome in crashes} == {"noted": 9, "tried": 9}
+
+
+def test_a_note_changes_no_end_and_is_seen_while_it_runs(path):
+    with closing(SQLiteStore(path)) as store:
+        store.write(rows_of([began(1), progressed(1, 8)], "journal")[0], "journal", 1)
+        assert rows(path, "events, ended_at") == [{"events": 8, "ended_at": None}]
+        store.write(rows_of([entry(2.0, closed_parts(numbered(1), OUTCOME))], "journal")[0], "journal", 2)
+        store.write(rows_of([progressed(1, 9)], "journal")[0], "journal", 3)
+    assert rows(path, "events, ended_at") == [{"events": 0, "ended_at": 2.0}]
 
 
 def test_what_was_in_the_store_already_is_ended_too(folder, path, record):

@@ -34,7 +34,7 @@ Rows = dict[str, list[Row]]
 
 
 class LeftOpen(NamedTuple):
-    """An interception without an end, and what its last attempt that ended had seen."""
+    """An interception without an end, and what is known that it had seen: as noted last, or at an attempt's end."""
 
     interception: Interception
     evidence: Evidence
@@ -101,16 +101,16 @@ class Table(NamedTuple):
     more: tuple[str, ...] = ()
 
 
-_EVIDENCE = (
-    Column("terminal_event_seen", Type.INTEGER, "evidence.terminal_event_seen"),
-    Column("last_event", Type.TEXT, "evidence.last_event"),
-    Column("events", Type.INTEGER, "evidence.events"),
-    Column("bytes_in", Type.INTEGER, "evidence.bytes_in"),
-    Column("bytes_out", Type.INTEGER, "evidence.bytes_out"),
-    Column("http_status", Type.INTEGER, "evidence.http_status"),
-    Column("upstream_request_id", Type.TEXT, "evidence.upstream_request_id"),
-    Column("time_to_first_event", Type.REAL, "evidence.time_to_first_event"),
-    Column("note", Type.TEXT, "evidence.note"),
+EVIDENCE_VALUES = (
+    Column("terminal_event_seen", Type.INTEGER, "terminal_event_seen"),
+    Column("last_event", Type.TEXT, "last_event"),
+    Column("events", Type.INTEGER, "events"),
+    Column("bytes_in", Type.INTEGER, "bytes_in"),
+    Column("bytes_out", Type.INTEGER, "bytes_out"),
+    Column("http_status", Type.INTEGER, "http_status"),
+    Column("upstream_request_id", Type.TEXT, "upstream_request_id"),
+    Column("time_to_first_event", Type.REAL, "time_to_first_event"),
+    Column("note", Type.TEXT, "note"),
 )
 
 _END = (
@@ -118,7 +118,7 @@ _END = (
     Column("termination", Type.TEXT, "termination"),
     Column("cause", Type.TEXT, "cause"),
     Column("error", Type.TEXT, "error"),
-    *_EVIDENCE,
+    *(column._replace(path=f"evidence.{column.path}") for column in EVIDENCE_VALUES),
 )
 
 OPENED_VALUES = (
@@ -193,7 +193,8 @@ INTERCEPTIONS = Table(
     indexes=("started_at", "session_id", "thread_root_id"),
     more=(_OPEN_INDEX,),
 )
-"""One row each. `ended_at` is null while it runs. `error` is null for a completed one.
+"""One row each. `ended_at` is null while it runs, and its evidence then is what was noted last, or null. `error` is
+null for a completed one.
 
 An interception that answers a tool call belongs to a thread: its parent is the one that called the tool, its root the
 first of them. Both are null for a root, and where the parent is not known.
@@ -270,17 +271,18 @@ Only one that began earlier can be its parent, so that threads never close a cir
 another's thread by naming a tool call of theirs.
 """
 
-# Two more names that rows are written under: interceptions whose beginning is in the store already, and such whose
-# beginning and end are written at once.
+# Three more names that rows are written under: interceptions whose beginning is in the store already, such whose
+# beginning and end are written at once, and what those that run have seen: a row is an id, and `EVIDENCE_COLUMNS`.
 ENDS = "ends"
 WHOLE = "whole"
+PROGRESS = "progress"
 
 CORRELATING = [column.name for column in OPENED_VALUES].index("correlating_tool_call_id")
 """Its place in a row of `OPENED_COLUMNS`."""
 
 OPENED_COLUMNS = (*(column.name for column in OPENED_VALUES), _JOURNAL.name)
 CLOSED_COLUMNS = tuple(column.name for column in CLOSED_VALUES)
-EVIDENCE_COLUMNS = tuple(column.name for column in _EVIDENCE)
+EVIDENCE_COLUMNS = tuple(column.name for column in EVIDENCE_VALUES)
 
 
 def create_statements(table: Table) -> list[str]:

@@ -17,9 +17,11 @@ from aibridge.stores.base import (
     CLOSED_VALUES,
     COUNTS_VALUES,
     ENDS,
+    EVIDENCE_VALUES,
     INTERCEPTIONS,
     MODEL_THOUGHTS,
     OPENED_VALUES,
+    PROGRESS,
     TABLES,
     TOKEN_USAGES,
     TOOL_USAGES,
@@ -60,6 +62,7 @@ def _row_of(columns: Sequence[Column]) -> Callable[[Any], tuple[Any, ...]]:
 
 _opened_row = _row_of(OPENED_VALUES)
 _closed_row = _row_of(CLOSED_VALUES)
+_evidence_row = _row_of(EVIDENCE_VALUES)
 _attempt_row = _row_of(ATTEMPT_VALUES)
 _usage_row = _row_of(USAGE_VALUES)
 _counts = _row_of(COUNTS_VALUES)
@@ -74,6 +77,11 @@ Part = str | tuple[Any, ...]
 def opened_parts(interception: Interception) -> tuple[Part, ...]:
     """Return what an entry says of an interception that began."""
     return INTERCEPTIONS.name, _opened_row(interception)
+
+
+def progressed_parts(interception: Interception, evidence: Evidence) -> tuple[Part, ...]:
+    """Return what an entry says of what an interception that runs has seen."""
+    return PROGRESS, (interception.id, *_evidence_row(evidence))
 
 
 def attempted_parts(interception: Interception, attempt: Attempt) -> tuple[Part, ...]:
@@ -147,7 +155,7 @@ def rows_of(entries: Sequence[bytes], journal: str) -> tuple[Rows, float]:
     text = b"[" + b",".join(entries) + b"]"
     # Nobody said it: NULL. Such a quotation mark stands nowhere inside a text, where it would have a backslash.
     read = reload(text.replace(b',""', b",null"))
-    rows: Rows = {name: [] for name in (*(table.name for table in TABLES), ENDS, WHOLE)}
+    rows: Rows = {name: [] for name in (*(table.name for table in TABLES), ENDS, WHOLE, PROGRESS)}
     for _, *parts in read:
         following = iter(parts)
         for name in following:
@@ -157,10 +165,18 @@ def rows_of(entries: Sequence[bytes], journal: str) -> tuple[Rows, float]:
 
 
 def _join(rows: Rows, journal: str) -> None:
-    """Bring each end to its beginning, where that is among the rows; name the journal; write extras as text."""
+    """Bring each end to its beginning, where that is among the rows; name the journal; write extras as text.
+
+    Of what one has seen meanwhile the latest is left, and nothing where its end tells all.
+    """
     for usage in rows[TOKEN_USAGES.name]:
         if usage[-1] is not None:
             usage[-1] = dumps(dict(usage[-1])).decode()
+    if rows[PROGRESS]:
+        latest = {row[0]: row for row in rows[PROGRESS]}
+        for end in rows[ENDS]:
+            latest.pop(end[0], None)
+        rows[PROGRESS] = list(latest.values())
     opened = {}
     for row in rows[INTERCEPTIONS.name]:
         row.append(journal)

@@ -24,6 +24,7 @@ from aibridge.stores.base import (
     MODEL_THOUGHTS,
     OF_INTERCEPTIONS,
     OPENED_COLUMNS,
+    PROGRESS,
     SCHEMA_VERSION,
     TABLES,
     TOKEN_USAGES,
@@ -87,11 +88,19 @@ _INSERTS = {
 }
 """By the names of `Rows`, in the order in which they are run: a table's beginnings before its ends."""
 
+_PROGRESS = (
+    f"UPDATE interceptions SET {', '.join(f'{name} = ?{at}' for at, name in enumerate(EVIDENCE_COLUMNS, 2))}"  # noqa: S608 - our own names
+    " WHERE id = ?1 AND ended_at IS NULL"
+)
+
+# What was noted was noted whole: of the columns this is never NULL.
+_SEEN = "CASE WHEN opened.terminal_event_seen IS NULL THEN attempts.{0} ELSE opened.{0} END AS {0}"
 _LEFT_OPEN = (
-    f"SELECT interceptions.*, {', '.join(f'attempts.{name} AS {name}' for name in EVIDENCE_COLUMNS)}"  # noqa: S608 - our own names
-    f" FROM (SELECT {', '.join(OPENED_COLUMNS)} FROM interceptions WHERE ended_at IS NULL AND journal IS ?)"
-    " AS interceptions LEFT JOIN attempts ON attempts.interception_id = interceptions.id AND attempts.number ="
-    " (SELECT max(number) FROM attempts WHERE interception_id = interceptions.id)"
+    f"SELECT {', '.join(f'opened.{name}' for name in OPENED_COLUMNS)},"  # noqa: S608 - our own names
+    f" {', '.join(map(_SEEN.format, EVIDENCE_COLUMNS))}"
+    " FROM (SELECT * FROM interceptions WHERE ended_at IS NULL AND journal IS ?) AS opened"
+    " LEFT JOIN attempts ON attempts.interception_id = opened.id"
+    " AND attempts.number = (SELECT max(number) FROM attempts WHERE interception_id = opened.id)"
 )
 
 
@@ -133,6 +142,7 @@ class SQLiteStore:
                 with self._transaction():
                     for name, insert in _INSERTS.items():
                         insert.run(self._db, rows.get(name, ()))
+                    self._db.executemany(_PROGRESS, rows.get(PROGRESS, ()))
                     self._find_threads(rows)
                     _INSERTS[JOURNALS.name].run(self._db, [[journal, position]])
             finally:

@@ -428,7 +428,7 @@ def serve(tmp_path, records):
     """Return a context manager that runs a real gateway: process, port and simulator, and the admin listener's URL."""
 
     @asynccontextmanager
-    async def serve(**section):
+    async def serve(timeouts=None, **section):
         file = tmp_path / "process.yaml"
         port = {"host": "127.0.0.1", "port": 0}
         async with Simulator(Settings(any_credentials=True)) as simulator:
@@ -439,7 +439,12 @@ def serve(tmp_path, records):
                 "access_key_id": "AKID",
                 "secret_access_key": "any",
             }
-            raw = {"listen": port, "admin": port, "records": {"path": str(records), **section}}
+            raw = {
+                "listen": port,
+                "admin": port,
+                "records": {"path": str(records), **section},
+                "timeouts": timeouts or {},
+            }
             file.write_text(json.dumps({**raw, "providers": {"anthropic": key, "bedrock": aws}}))
             command = (sys.executable, "-m", "aibridge", "serve", "--config", str(file))
             gateway = await asyncio.create_subprocess_exec(

@@ -52,6 +52,36 @@ async def test_g3_a_killed_process(serve, build_house, new_client, request_body,
         assert result.differences == result.waiting == []
 
 
+async def test_g3_what_a_long_stream_had_seen_is_told_after_a_kill(
+    serve, build_house, new_client, request_body, records
+):
+    async with serve(timeouts={"ping": 1}) as (process, port, *_), new_client(port) as one, new_client(port) as other:
+        streams = dict(zip(BOTH, (one, other), strict=True))
+        for provider, client in streams.items():
+            headers = [("x-sim-fault", "stall@5"), VERSION]
+            await client.ask(f"/{provider}/v1/messages", request_body(provider), headers=headers)
+        noted = 0
+        while noted < len(streams):  # pings come meanwhile, and are none of the upstream's events
+            for client in streams.values():
+                await client.read_some()
+            with closing(sqlite3.connect(records)) as db:
+                noted = db.execute("SELECT count(*) FROM interceptions WHERE events IS NOT NULL").fetchone()[0]
+        await kill(process)
+    async with build_house() as house:
+        assert await asyncio.to_thread(house.app.recorder.flush)
+        with closing(sqlite3.connect(records)) as db:
+            db.row_factory = sqlite3.Row
+            rows = {row["provider"]: row for row in db.execute("SELECT * FROM interceptions")}
+        assert rows.keys() == streams.keys()
+        for row in rows.values():
+            assert (row["termination"], row["cause"]) == ("gateway_error", "crashed")
+            assert (row["events"], row["last_event"], row["http_status"]) == (5, "content_block_delta", 200)
+            assert (row["terminal_event_seen"], row["bytes_in"] > 300, row["bytes_out"] > 300) == (0, True, True)
+            assert 0 < row["time_to_first_event"] < row["duration"]
+            assert row["upstream_request_id"]
+        assert audit(records).differences == []
+
+
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "blocking"])
 @pytest.mark.parametrize("provider", BOTH)
 async def test_g7_where_it_must_be_recorded_and_cannot(build_house, ask, records, provider, stream):
