@@ -13,14 +13,12 @@ class Carried(NamedTuple):
 
     Attributes:
         position: behind what was read; the reader's own where there was nothing.
-        entries: how many were read.
-        at: when the last of them was written, UTC seconds; None where there was none.
+        at: when the last entry was written, UTC seconds; None where there was none.
         lost: bytes that were no good entries.
-        refused: why the store has none of it, nor the position; empty where it has all.
+        refused: why the store has none of the entries, nor the position; empty where it has all.
     """
 
     position: int
-    entries: int = 0
     at: float | None = None
     lost: int = 0
     refused: str = ""
@@ -39,6 +37,7 @@ def carry(store: Store, reader: Reader, extent: Extent, max_bytes: int) -> Carri
 
     Raises:
         StoreUnavailable: nothing is written, and all of it may be offered again.
+        StoreRefused: not even the position can be written.
         OSError, JournalError: the journal cannot be read.
     """
     entries, position, lost = reader.read(extent, max_bytes)
@@ -54,8 +53,8 @@ def carry(store: Store, reader: Reader, extent: Extent, max_bytes: int) -> Carri
     except StoreUnavailable:
         raise
     except Exception as error:  # noqa: BLE001 - refused by the store, or not to be understood
-        return Carried(position, len(entries), refused=reason_of(error))
-    return Carried(position, len(entries), at)
+        return Carried(position, refused=reason_of(error))
+    return Carried(position, at)
 
 
 def reason_of(error: Exception) -> str:
