@@ -258,7 +258,7 @@ class ClientStream:
 
     def _head(self, status: int, headers: Headers) -> bytes:
         lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status]
-        lines += [b"%b: %b" % pair for pair in headers]
+        lines += map(b": ".join, headers)
         if not (self.reusable and self.body_complete):
             self.reusable = False  # the rest of the body would be taken for the next request
             lines.append(b"connection: close")
