@@ -3,6 +3,7 @@
 The names are a closed set: they are metric labels, so a caller cannot invent one. Sessions are whatever callers say.
 """
 
+import functools
 import re
 from collections.abc import Callable
 
@@ -48,7 +49,8 @@ _IN_USER_ID = re.compile(r"_session_(.+)$")
 MAX_SESSION_CHARACTERS = 256
 """Of a session's id: they are UUIDs, mostly."""
 
-_BEGINNINGS = tuple(beginning for beginning, _, _ in _CALLERS)
+_LONGEST = 64
+"""Bytes of a header that are looked at: more than any name above has, so that nothing longer is taken for one."""
 
 CLIENT_NAMES = frozenset(name for _, _, name in _CALLERS) | {CURSOR, UNKNOWN}
 """Every name that `client_name` can give."""
@@ -57,13 +59,21 @@ CLIENT_NAMES = frozenset(name for _, _, name in _CALLERS) | {CURSOR, UNKNOWN}
 def client_name(headers: Headers) -> str:
     """Return the calling program's name, `Unknown` where nothing tells it."""
     values = dict(headers[::-1])  # of repeated ones the first
-    agent = values.get(b"user-agent", b"").strip().lower()
-    originator = values.get(b"originator", b"").strip().lower()
-    if originator or agent.startswith(_BEGINNINGS):
-        for beginning, origin, client in _CALLERS:
-            if agent.startswith(beginning) or (originator and originator == origin):
-                return client
+    agent = values.get(b"user-agent", b"").strip()[:_LONGEST]
+    named = _named(agent, values.get(b"originator", b"").strip()[:_LONGEST])
+    if named is not None:
+        return named
     return CURSOR if values.get(b"x-cursor-client-version", b"").strip() else UNKNOWN
+
+
+@functools.lru_cache(maxsize=256)
+def _named(agent: bytes, originator: bytes) -> str | None:
+    """Return the caller that one of the two headers names; both are cut, so that what is kept in mind is small."""
+    agent, originator = agent.lower(), originator.lower()
+    for beginning, origin, client in _CALLERS:
+        if agent.startswith(beginning) or (originator and originator == origin):
+            return client
+    return None
 
 
 def session_id(client: str, headers: Headers, user_id: Callable[[], str]) -> str:

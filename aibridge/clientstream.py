@@ -56,8 +56,9 @@ class ClientStream:
     """
 
     __slots__ = (
-        "_body_broken", "_chunked", "_keeps_1_0", "_limit", "_line", "_parts", "_size", "_waiter", "body_complete",
-        "ended", "first", "headers", "listener", "lost", "method", "path", "query", "reusable", "started",
+        "_awaits_drain", "_body_broken", "_chunked", "_keeps_1_0", "_limit", "_line", "_parts", "_size", "_waiter",
+        "body_complete", "ended", "first", "headers", "listener", "lost", "method", "path", "query", "reusable",
+        "started",
     )  # fmt: skip
 
     def __init__(
@@ -80,6 +81,7 @@ class ClientStream:
         self._size = 0
         self._limit = sys.maxsize  # told in the same turn of the loop, where the body is wanted
         self._body_broken = False
+        self._awaits_drain = False
         self._waiter: asyncio.Future[None] | None = None
 
     def header(self, name: bytes) -> bytes | None:
@@ -229,11 +231,13 @@ class ClientStream:
     def await_drain(self) -> None:
         """Tell the listener `client_paused` now, where bytes wait, and `client_resumed` when all are gone."""
         if not self.lost:
+            self._awaits_drain = True
             self._line.transport.set_write_buffer_limits(high=0)
 
     def restore_limits(self) -> None:
         """Give the connection its ordinary high-water mark."""
-        if not self.lost:
+        if self._awaits_drain and not self.lost:
+            self._awaits_drain = False
             self._line.transport.set_write_buffer_limits(high=self._line.buffer_bytes)
 
     def connection_lost(self) -> None:
@@ -258,7 +262,7 @@ class ClientStream:
 
     def _head(self, status: int, headers: Headers) -> bytes:
         lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status]
-        lines += [b"%b: %b" % pair for pair in headers]
+        lines += map(b": ".join, headers)
         if not (self.reusable and self.body_complete):
             self.reusable = False  # the rest of the body would be taken for the next request
             lines.append(b"connection: close")

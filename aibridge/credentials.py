@@ -13,6 +13,7 @@ from aibridge.errors import RequestRejected
 from aibridge.values import Headers
 
 _BEARER_WORDS = 2
+_CLIENTS_OWN = frozenset({b"x-api-key", b"authorization"})
 _PARAMETER = re.compile(r"[?&]([^?=&]+)=([^&]+)")
 """Its parts share no character that could begin it anew: a client chooses the text, and each byte is looked at once."""
 _SECRET_NAME = re.compile(
@@ -50,22 +51,18 @@ def client_credential(headers: Headers) -> tuple[bytes, str] | None:
     Raises:
         RequestRejected: `Authorization` is all there is, and holds no bearer token.
     """
-    if api_key := api_key_of(_first_said(headers, b"x-api-key")):
+    # Of each the first that is not blank: behind a blank one there may stand what the client meant.
+    said = dict([pair for pair in headers[::-1] if pair[0] in _CLIENTS_OWN and pair[1].strip()])
+    if not said:
+        return None
+    if api_key := api_key_of(said.get(b"x-api-key")):
         return b"x-api-key", api_key
-    authorization = _first_said(headers, b"authorization")
+    authorization = said.get(b"authorization")
     if authorization is None:
         return None
     if token := bearer_of(authorization):
         return b"authorization", token
     raise RequestRejected("bad_credential", 401, "Authorization should be `Bearer` and one token")
-
-
-def _first_said(headers: Headers, wanted: bytes) -> bytes | None:
-    """Return the first value that is not blank: behind a blank one there may stand what the client meant."""
-    for name, value in headers:
-        if name == wanted and value.strip():
-            return value
-    return None
 
 
 def secrets_of(headers: Headers, target: str = "") -> tuple[str, ...]:
@@ -88,7 +85,7 @@ def secrets_of(headers: Headers, target: str = "") -> tuple[str, ...]:
 
 def worth_hiding(*secrets: str) -> tuple[str, ...]:
     """Return those that are long enough to open something."""
-    return tuple(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET)
+    return tuple([secret for secret in secrets if len(secret) >= _SHORTEST_SECRET])
 
 
 def redact(text: str, secrets: tuple[str, ...]) -> str:

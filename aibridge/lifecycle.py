@@ -17,6 +17,8 @@ from typing import NamedTuple
 class Termination(StrEnum):
     """How an interception or an attempt ended. The word is the metric label and the column's value."""
 
+    __hash__ = str.__hash__  # that of the word it is equal to, and without a call in Python
+
     COMPLETED = "completed"
     """The upstream said its last word and the client's socket has it."""
     UPSTREAM_ERROR = "upstream_error"
@@ -32,6 +34,8 @@ class Cause(StrEnum):
 
     `CRASHED` is in no cell of the table: a process that was killed cannot decide. The next one finds what it left.
     """
+
+    __hash__ = str.__hash__  # as `Termination`
 
     CLEAN = "clean"
     TRUNCATED = "truncated"

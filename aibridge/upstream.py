@@ -302,7 +302,7 @@ class Connection(asyncio.Protocol):
     def _request_head(self, request: UpstreamRequest) -> bytes:
         target = self.through_proxy + request.target
         lines = [f"{request.method} {target} HTTP/1.1".encode("ascii")]
-        lines += [b"%b: %b" % pair for pair in request.headers]
+        lines += map(b": ".join, request.headers)
         return b"\r\n".join(lines) + b"\r\n" + self.proxy_headers + b"\r\n"
 
 

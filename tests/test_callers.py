@@ -48,6 +48,8 @@ def test_by_user_agent(agent, name):
         (((b"originator", b"kilo-code"), (b"user-agent", b"opencode/1")), "Kilo Code"),
         (((b"x-cursor-client-version", b"1"), (b"user-agent", b"junie:1")), "Junie"),
         (((b"user-agent", b"zed/1"), (b"user-agent", b"codex/1")), "Zed"),
+        (((b"user-agent", b"claude-cli/2 " + b"x" * 9000),), "Claude Code"),
+        (((b"originator", b"kilo-code" + b" " * 64 + b"x"),), "Unknown"),
     ],
 )
 def test_by_other_headers_in_the_order_of_the_table(headers, name):

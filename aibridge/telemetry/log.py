@@ -11,7 +11,7 @@ import logging
 import sys
 import time
 import traceback
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from aibridge.errors import AibridgeError
 from aibridge.jsontext import dumps
@@ -22,19 +22,14 @@ from aibridge.values import Attempt, Interception, Learned, Outcome
 LOGGER = "aibridge"
 """The name of the logger above all of ours."""
 
+_INTERCEPTIONS = f"{LOGGER}.interceptions"
+
 MAX_ERROR_BYTES = 1024
 MAX_USER_AGENT_BYTES = 256
 MAX_NAME_BYTES = 256
 _MAX_CHAIN = 8
 _QUOTES_SECRETS = "opentelemetry.util.re"
 """A library's logger that quotes whatever it cannot read of `OTEL_EXPORTER_OTLP_HEADERS`, which hold a key."""
-
-_ENDS = {
-    Termination.COMPLETED: (logging.INFO, "interception ended"),
-    Termination.UPSTREAM_ERROR: (logging.WARNING, "interception failed"),
-    Termination.CLIENT_GONE: (logging.INFO, "client gone"),
-    Termination.GATEWAY_ERROR: (logging.ERROR, "gateway failed"),
-}
 
 # JSON lets these stand in a string as they are; to some readers they end a line, to a terminal they are commands.
 _ESCAPES = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}
@@ -123,7 +118,7 @@ class JSONFormatter(logging.Formatter):
             "message": record.getMessage(),
             "logger": record.name,
         }
-        line.update(getattr(record, "fields", {}))
+        line.update(getattr(record, "fields", ()))
         if record.exc_info:
             line["exception"] = _traceback(record.exc_info[1])
         text = dumps(line).decode()
@@ -166,7 +161,7 @@ class Log:
     """Seconds."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        self._logger = logging.getLogger(f"{LOGGER}.interceptions")
+        self._logger = logging.getLogger(_INTERCEPTIONS)
         self._loop = loop
         self._ended: list[tuple[float, Interception, Outcome]] = []
 
@@ -205,22 +200,39 @@ class Log:
         ended, self._ended = self._ended, []
         logger = self._logger
         for at, interception, outcome in ended:
-            level, message = _ENDS[outcome.termination]
-            if logger.isEnabledFor(level):
-                fields = _identity(interception) | _ending(outcome)
-                logger.handle(_record(at, logger.name, level, message, fields))
+            ending = _ENDS[outcome.termination]
+            if logger.isEnabledFor(ending.level):
+                fields = _identity(interception)
+                fields.update(_ending(outcome))
+                logger.handle(_record(at, ending, fields))
 
 
 _AT_ONCE = frozenset({Termination.UPSTREAM_ERROR, Termination.GATEWAY_ERROR})
 
-_PLAIN = logging.LogRecord("", 0, "", 0, "", (), None).__dict__
+
+class _End(NamedTuple):
+    """What the lines of one termination have in common: `plain` is a record less its time and fields."""
+
+    level: int
+    plain: dict[str, Any]
 
 
-def _record(at: float, name: str, level: int, message: str, fields: dict[str, Any]) -> logging.LogRecord:
+def _end(level: int, message: str) -> _End:
+    return _End(level, logging.LogRecord(_INTERCEPTIONS, level, "", 0, message, (), None).__dict__)
+
+
+_ENDS = {
+    Termination.COMPLETED: _end(logging.INFO, "interception ended"),
+    Termination.UPSTREAM_ERROR: _end(logging.WARNING, "interception failed"),
+    Termination.CLIENT_GONE: _end(logging.INFO, "client gone"),
+    Termination.GATEWAY_ERROR: _end(logging.ERROR, "gateway failed"),
+}
+
+
+def _record(at: float, end: _End, fields: dict[str, Any]) -> logging.LogRecord:
     """Return a record without what no line shows: finding caller, path, thread and process costs more than the line."""
     record = logging.LogRecord.__new__(logging.LogRecord)
-    own = {"name": name, "levelno": level, "levelname": logging.getLevelName(level), "msg": message}
-    record.__dict__.update(_PLAIN, created=at, fields=fields, **own)
+    record.__dict__.update(end.plain, created=at, fields=fields)
     return record
 
 
