@@ -396,7 +396,9 @@ class Exchange:
         body = b"".join(self._body)
         head = self._good_head()
         signal = relay.observer.observe_body(body)
-        relay.observer.observe_metrics(self._provider.metrics_in(head))
+        metrics = self._provider.metrics_in(head)
+        if metrics:
+            relay.observer.observe_metrics(metrics)
         relay.terminal_event_seen = signal is Signal.LAST_WORD
         relay.on(signal, relay.observer.error or "the answer is not the JSON promised")
         if relay.state is State.FINISHED and len(body) > _WRITTEN_AT_ONCE:

@@ -136,13 +136,13 @@ class MessagesObserver:
     @property
     def usage(self) -> Usage:
         """The provider's counts so far."""
-        counts = dict(self._counts)
+        counts = self._counts
         return Usage(
-            input_tokens=counts.pop("input_tokens", None),
-            output_tokens=counts.pop("output_tokens", None),
-            cache_read_input_tokens=counts.pop("cache_read_input_tokens", None),
-            cache_creation_input_tokens=counts.pop("cache_creation_input_tokens", None),
-            extras=tuple(sorted(counts.items())),
+            input_tokens=counts.get("input_tokens"),
+            output_tokens=counts.get("output_tokens"),
+            cache_read_input_tokens=counts.get("cache_read_input_tokens"),
+            cache_creation_input_tokens=counts.get("cache_creation_input_tokens"),
+            extras=tuple(sorted(item for item in counts.items() if item[0] not in _AT_THE_TOP)),
         )
 
     def usage_source(self) -> UsageSource:
