@@ -6,7 +6,7 @@ import logging
 from collections.abc import Coroutine, Mapping, Sequence
 
 from aibridge import __version__, jsontext
-from aibridge.assembly import build_provider, header_names, told
+from aibridge.assembly import build_provider, build_routers, header_names, own_dialects, told
 from aibridge.auth import Authenticator, HeaderAuthenticator, KeyAuthenticator, OpenAuthenticator
 from aibridge.breaker import Limits
 from aibridge.carrier import Carrier
@@ -88,7 +88,11 @@ class App:
         self._signing = [one for one in providers if isinstance(one, BedrockProvider) and one.bearer_token is None]
         self._pools = {provider.name: Pool(_pool_settings(config, provider.name)) for provider in providers}
         self.gateway = Gateway(
-            RouteTable(providers),
+            RouteTable(
+                providers,
+                build_routers(config, {provider.name: provider for provider in providers}),
+                own_dialects(config),
+            ),
             _build_authenticator(config),
             self._surroundings(providers, listener),
             self.metrics,

@@ -1,11 +1,16 @@
 """Providers, made as the configuration says."""
 
 from collections.abc import Mapping
+from urllib.parse import urlencode
 
-from aibridge.config import ActorHeaders, Config, FrontProxy, Secret
+from aibridge.config import ActorHeaders, Config, FrontProxy, RouterTarget, Secret
 from aibridge.config import AnthropicProvider as AnthropicSettings
 from aibridge.config import BedrockProvider as BedrockSettings
+from aibridge.config import CopilotProvider as CopilotSettings
+from aibridge.config import OpenAIProvider as OpenAISettings
+from aibridge.config import RouterPrefix as PrefixSettings
 from aibridge.credentials import hint
+from aibridge.dialects import ChatDialect, Dialect
 from aibridge.headers import ActorHeaderNames
 from aibridge.providers.anthropic import AnthropicProvider
 from aibridge.providers.aws import Finder, Role
@@ -13,7 +18,9 @@ from aibridge.providers.base import Provider
 from aibridge.providers.bedrock import BedrockProvider
 from aibridge.providers.bedrock_features import FeatureTable, Override, Thinking
 from aibridge.providers.bedrock_models import ModelNames, Routing
+from aibridge.providers.openai import OpenAIProvider
 from aibridge.providers.renewal import CredentialSource
+from aibridge.providers.router import Router, Target
 from aibridge.providers.sigv4 import Keys
 from aibridge.telemetry.metrics import Metrics
 from aibridge.upstream import Origin
@@ -24,7 +31,39 @@ def build_provider(name: str, config: Config, metrics: Metrics) -> Provider:
     settings = config.providers[name]
     if isinstance(settings, BedrockSettings):
         return _build_bedrock(name, settings, config, metrics)
+    if isinstance(settings, OpenAISettings):
+        return _build_openai(name, settings, config)
+    if isinstance(settings, CopilotSettings):
+        return _build_copilot(name, settings, config)
     return _build_anthropic(name, settings, config)
+
+
+def build_routers(config: Config, providers: Mapping[str, Provider]) -> list[Router]:
+    """Return the routers that the configuration has, over the providers that were built."""
+
+    def target(said: RouterTarget) -> Target:
+        strip_prefix = isinstance(said, PrefixSettings) and said.strip_prefix
+        return Target(providers[said.provider], said.model or "", strip_prefix)
+
+    return [
+        Router(
+            name=name,
+            models={model: target(said) for model, said in router.models.items()},
+            prefixes={prefix: target(said) for prefix, said in router.prefixes.items()},
+            default=None if router.default is None else target(router.default),
+            byok=router.byok,
+        )
+        for name, router in config.routers.items()
+    ]
+
+
+def own_dialects(config: Config) -> dict[str, dict[str, Dialect]]:
+    """Return, by provider, the dialects that it has otherwise than others."""
+    return {
+        name: {"chat": ChatDialect(repair_done=True)}
+        for name, settings in config.providers.items()
+        if isinstance(settings, OpenAISettings | CopilotSettings) and settings.repair_done
+    }
 
 
 def _build_anthropic(name: str, settings: AnthropicSettings, config: Config) -> Provider:
@@ -34,6 +73,39 @@ def _build_anthropic(name: str, settings: AnthropicSettings, config: Config) -> 
         authority=Origin.of(settings.base_url).authority,
         api_key=told(settings.api_key),
         byok=settings.byok,
+        send_actor_headers=settings.send_actor_headers,
+        max_event_bytes=config.limits.max_event_bytes,
+        actor_header_names=header_names(config.actor_headers),
+    )
+
+
+def _build_openai(name: str, settings: OpenAISettings, config: Config) -> Provider:
+    return OpenAIProvider(
+        name=name,
+        base_url=settings.base_url,
+        authority=Origin.of(settings.base_url).authority,
+        api_key=told(settings.api_key),
+        key_header=settings.api_key_header.encode(),
+        byok=settings.byok,
+        headers=tuple((key.encode(), value.get_secret_value().encode()) for key, value in settings.headers.items()),
+        query=urlencode({key: value.get_secret_value() for key, value in settings.query.items()}),
+        asks_usage=settings.usage == "ask",
+        send_actor_headers=settings.send_actor_headers,
+        max_event_bytes=config.limits.max_event_bytes,
+        actor_header_names=header_names(config.actor_headers),
+    )
+
+
+def _build_copilot(name: str, settings: CopilotSettings, config: Config) -> Provider:
+    return OpenAIProvider(
+        name=name,
+        kind=settings.kind,
+        base_url=settings.base_url,
+        authority=Origin.of(settings.base_url).authority,
+        mount="",
+        api_key=None,
+        byok=True,
+        asks_usage=settings.usage == "ask",
         send_actor_headers=settings.send_actor_headers,
         max_event_bytes=config.limits.max_event_bytes,
         actor_header_names=header_names(config.actor_headers),

@@ -72,6 +72,16 @@ def splice(
     return b"{" + b",".join((*kept, *new)) + b"}"
 
 
+def replaced(body: Body, key: str, value: bytes) -> bytes:
+    """Return the body with another JSON text as a top-level value, every time it stands there; all other bytes stay."""
+    kept, at = [], 0
+    for member in body.members:
+        if member.key == key:
+            kept += [body.raw[at : member.value_start], value]
+            at = member.value_end
+    return b"".join((*kept, body.raw[at:]))
+
+
 def _text_of(raw: bytes, member: Member, replace: Mapping[str, bytes]) -> bytes:
     value = replace.get(member.key)
     if value is None:

@@ -14,7 +14,7 @@ from typing import Protocol
 import httptools
 
 from aibridge.clientstream import ClientStream
-from aibridge.headers import JSON
+from aibridge.headers import JSON, less_upgrade
 
 logger = logging.getLogger(__name__)
 
@@ -308,7 +308,7 @@ class ClientConnection(asyncio.Protocol):
         """Say a request that asks for another protocol as one that does not: nothing else is spoken here.
 
         The parser takes what follows such a head for the other protocol, a body too (curl and Java send one with
-        `Upgrade: h2c`). So a new parser is to be given the head without that header.
+        `Upgrade: h2c`). A new parser is to be given the head without that option; the handler sees `Upgrade` still.
         """
         old, self._parser = self._parser, httptools.HttpRequestParser(self)
         target, headers = self._target, self._headers
@@ -318,7 +318,7 @@ class ClientConnection(asyncio.Protocol):
             self._break()
             return b""
         lines = [b"%b %b HTTP/%b" % (method, target, old.get_http_version().encode())]
-        lines += [b"%b: %b" % pair for pair in headers if pair[0] != b"upgrade"]
+        lines += [b"%b: %b" % pair for pair in less_upgrade(headers)]
         return b"\r\n".join(lines) + b"\r\n\r\n" + rest
 
     def _bound_head(self, size: int) -> None:

@@ -11,15 +11,17 @@ Variables that are read where there is no file:
 | variable | sets |
 |---|---|
 | `ANTHROPIC_API_KEY` | provider `anthropic`; without it `AIBRIDGE_ANTHROPIC_BASE_URL` alone makes one without a key |
+| `OPENAI_API_KEY` | provider `openai`; without it `AIBRIDGE_OPENAI_BASE_URL` alone makes one without a key |
 | the AWS chain's signs (`AWS_SIGNS`), and `AWS_REGION` or `AWS_DEFAULT_REGION` | provider `bedrock` |
-| `AIBRIDGE_ANTHROPIC_BASE_URL`, `AIBRIDGE_BEDROCK_BASE_URL` | their `base_url` |
+| `AIBRIDGE_ANTHROPIC_BASE_URL`, `AIBRIDGE_BEDROCK_BASE_URL`, `AIBRIDGE_OPENAI_BASE_URL` | their `base_url` |
 | `AIBRIDGE_HOST`, `AIBRIDGE_PORT`, `AIBRIDGE_ADMIN_HOST`, `AIBRIDGE_ADMIN_PORT` | `listen`, `admin` |
 | `AIBRIDGE_RECORDS` | `records.path`, or `off` |
 | `AIBRIDGE_AUTH_MODE` | `auth.mode` |
 | `AIBRIDGE_GATEWAY_KEYS` | `auth.keys`: `name:key` or `key`, separated by commas |
 | `AIBRIDGE_LOG_LEVEL`, `AIBRIDGE_DRAIN_DEADLINE`, `AIBRIDGE_CA_FILE` | `log.level`, `drain_deadline`, `tls.ca_file` |
 
-`ANTHROPIC_BASE_URL` is not read: on a machine whose clients use the gateway it points at the gateway itself.
+`ANTHROPIC_BASE_URL` and `OPENAI_BASE_URL` are not read: on a machine whose clients use the gateway they point at the
+gateway itself.
 """
 
 import difflib
@@ -27,6 +29,7 @@ import hashlib
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
+from datetime import date
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
@@ -55,8 +58,11 @@ KIB = 1024
 MIB = 1024 * KIB
 
 ANTHROPIC_BASE_URL = "https://api.anthropic.com"
+OPENAI_BASE_URL = "https://api.openai.com/v1"
+COPILOT_BASE_URL = "https://api.individual.githubcopilot.com"
 
 SIMULATOR_API_KEY = "sk-ant-simulator"
+SIMULATOR_OPENAI_KEY = "sk-simulator"
 SIMULATOR_REGION = "us-east-1"
 SIMULATOR_ACCESS_KEY_ID = "AKIASIMULATOR0000000"
 SIMULATOR_SECRET_ACCESS_KEY = "simulator/secret/key/that/guards/nothing"  # noqa: S105 - published on purpose
@@ -88,6 +94,19 @@ def _clean_secret(secret: SecretStr) -> SecretStr:
     if not (text.isascii() and text.isprintable() and " " not in text):
         raise _error("should be printable ASCII without blanks")
     return SecretStr(text)
+
+
+def _clean_value(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value().strip()
+    if not text:
+        raise _error("should not be empty")
+    if not (text.isascii() and text.isprintable()):
+        raise _error("should be printable ASCII")
+    return SecretStr(text)
+
+
+def _undated(value: object) -> object:
+    return value.isoformat() if isinstance(value, date) else value  # YAML reads a bare 2024-10-21 as a date
 
 
 def _check_url(text: str) -> str:
@@ -129,7 +148,8 @@ def _lower(value: object) -> object:
 
 _FIELD_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 _TAKEN_NAMES = re.compile(
-    "host|cookie|expect|te|trailer|upgrade|user-agent|authorization|x-api-key|x-aibridge-(key|id)|traceparent|tracestate"
+    "host|cookie|expect|te|trailer|upgrade|user-agent|authorization|(x-)?api-key|x-aibridge-(key|id)"
+    "|traceparent|tracestate"
     "|connection|keep-alive|transfer-encoding|forwarded|x-forwarded-(for|host|port|proto)|x-real-ip"
     "|(proxy|content|accept|anthropic|x-amz|x-amzn)-.*|accept"
 )
@@ -143,6 +163,13 @@ def _clean_header_name(text: str) -> str:
     if _TAKEN_NAMES.fullmatch(name):
         raise _error(f"should be another header: {name} has a meaning of its own")
     return name
+
+
+_KEY_HEADERS = frozenset({"authorization", "x-api-key", "api-key"})
+
+
+def _clean_key_header(text: str) -> str:
+    return text.lower() if text.lower() in _KEY_HEADERS else _clean_header_name(text)
 
 
 def _check_distinct(*names: str | None) -> None:
@@ -168,6 +195,9 @@ _Text = Annotated[str, Field(min_length=1)]
 _TagKey = Annotated[str, Field(min_length=1, max_length=128)]
 _TagValue = Annotated[str, Field(max_length=256)]
 _HeaderName = Annotated[str, AfterValidator(_clean_header_name)]
+_KeyHeader = Annotated[str, AfterValidator(_clean_key_header)]
+_Value = Annotated[SecretStr, BeforeValidator(_undated), AfterValidator(_clean_value)]
+"""Goes out beside a key, in a header or in the query, and may be one."""
 _Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_read_network)]
 
 
@@ -339,11 +369,49 @@ class BedrockProvider(_Provider):
         return self
 
 
-Provider = Annotated[AnthropicProvider | BedrockProvider, Field(discriminator="kind")]
+class OpenAIProvider(_Provider):
+    """OpenAI's APIs, at OpenAI or at any server compatible with it."""
 
-_KINDS: dict[str, type[AnthropicProvider | BedrockProvider]] = {
+    kind: Literal["openai"] = "openai"
+    base_url: _BaseURL = OPENAI_BASE_URL
+    """With its `/v1`, where it has one."""
+    api_key: _Secret | None = None
+    api_key_header: _KeyHeader = "authorization"
+    """In which the key goes: there as a bearer token, in any other alone."""
+    byok: bool = True
+    headers: dict[_HeaderName, _Value] = {}
+    query: dict[_Text, _Value] = {}
+    usage: Literal["ask", "leave"] = "ask"
+    """Of streams of Chat Completions: ask for it where the client does not, or leave the request as it is."""
+    repair_done: bool = False
+    """Give a client the `[DONE]` that a server of Chat Completions left out behind a whole answer."""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.base_url == OPENAI_BASE_URL and self.api_key is None and not self.byok:
+            raise _error("api_key is needed where byok is off; a server that asks for none has another base_url")
+        if self.api_key_header in self.headers:
+            raise _error(f"headers: {self.api_key_header} is the place of api_key")
+        return self
+
+
+class CopilotProvider(_Provider):
+    """GitHub Copilot, with each client's own token."""
+
+    kind: Literal["copilot"] = "copilot"
+    base_url: _BaseURL = COPILOT_BASE_URL
+    usage: Literal["ask", "leave"] = "ask"
+    repair_done: bool = False
+
+
+_AnyProvider = AnthropicProvider | BedrockProvider | OpenAIProvider | CopilotProvider
+Provider = Annotated[_AnyProvider, Field(discriminator="kind")]
+
+_KINDS: dict[str, type[_AnyProvider]] = {
     "anthropic": AnthropicProvider,
     "bedrock": BedrockProvider,
+    "openai": OpenAIProvider,
+    "copilot": CopilotProvider,
 }
 _PROVIDER_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
@@ -361,6 +429,54 @@ def _check_providers(providers: dict[str, Provider]) -> dict[str, Provider]:
     if not providers:
         raise _error("at least one is needed")
     return providers
+
+
+class RouterTarget(_Section):
+    """Where a router sends a model's requests: a provider, or a mapping of it and the model's name there."""
+
+    provider: _Text
+    model: _Text | None = None
+
+
+class RouterPrefix(RouterTarget):
+    """The same for all models whose names begin so."""
+
+    strip_prefix: bool = False
+
+    @model_validator(mode="after")
+    def _has_one_name(self) -> Self:
+        if self.strip_prefix and self.model is not None:
+            raise _error("strip_prefix is of no use with model")
+        return self
+
+
+def _as_target(value: object) -> object:
+    return {"provider": value} if isinstance(value, str) else value
+
+
+class Router(_Section):
+    """A name in paths that stands for several providers: the request's model says which. The longest prefix wins."""
+
+    models: dict[_Text, Annotated[RouterTarget, BeforeValidator(_as_target)]] = {}
+    prefixes: dict[_Text, Annotated[RouterPrefix, BeforeValidator(_as_target)]] = {}
+    default: Annotated[RouterTarget, BeforeValidator(_as_target)] | None = None
+    """For all other models, and for requests that name none."""
+    byok: bool = False
+    """Let a client's own credential go on to the provider that is chosen."""
+
+    @model_validator(mode="after")
+    def _leads_somewhere(self) -> Self:
+        if not (self.models or self.prefixes or self.default):
+            raise _error("one of models, prefixes and default is needed")
+        return self
+
+    def targets(self) -> Iterator[tuple[str, RouterTarget]]:
+        """Yield all targets, each with its key."""
+        for section, targets in (("models", self.models), ("prefixes", self.prefixes)):
+            for name, target in targets.items():
+                yield f"{section}.{name}", target
+        if self.default is not None:
+            yield "default", self.default
 
 
 HASHED = "sha256:"
@@ -566,6 +682,7 @@ class Settings(_Section):
     listen: Listen = Listen()
     admin: Admin = Admin()
     providers: Annotated[dict[_ProviderName, Provider], AfterValidator(_check_providers)]
+    routers: dict[_ProviderName, Router] = {}
     auth: Auth = Auth()
     actor_headers: ActorHeaders = ActorHeaders()
     limits: Limits = Limits()
@@ -588,6 +705,27 @@ class Settings(_Section):
         if hashed and self.records.content.hash_key is None:
             raise _error("records.content.hash_key is needed where something is hashed")
         return self
+
+    @model_validator(mode="after")
+    def _routers_lead_to_providers(self) -> Self:
+        wrong = [
+            f"routers.{name}.{key}: {text}"
+            for name, router in self.routers.items()
+            for key, target in router.targets()
+            if (text := self._mistake_in(target.provider))
+        ]
+        wrong += [f"routers.{name}: a provider has that name" for name in self.routers if name in self.providers]
+        if wrong:
+            raise _error("\n".join(wrong))
+        return self
+
+    def _mistake_in(self, target: str) -> str:
+        provider = self.providers.get(target)
+        if provider is None:
+            return f"no provider is named {target!r}"
+        if isinstance(provider, CopilotProvider):
+            return f"{target} is of kind copilot, which has paths of its own"
+        return ""
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Self:
@@ -629,24 +767,27 @@ class Config(Settings):
 
     def with_simulator(self, base_url: str) -> Self:
         """Return the same configuration, its providers at the simulator's address."""
+        url = base_url.rstrip("/")
         providers = {
-            name: provider.model_copy(update={"base_url": base_url.rstrip("/")})
+            name: provider.model_copy(update={"base_url": url + ("/v1" if provider.kind == "openai" else "")})
             for name, provider in self.providers.items()
         }
         return self.model_copy(update={"providers": providers})
 
     def known_models(self) -> frozenset[str]:
         """Return the model names that the configuration spells out, of both sides."""
-        return frozenset(_known_models(self.providers.values()))
+        return frozenset(self._known_models())
 
-
-def _known_models(providers: Any) -> Iterator[str]:
-    for provider in providers:
-        if isinstance(provider, BedrockProvider):
-            yield from provider.model_map
-            yield from provider.model_map.values()
-            if provider.default_model:
-                yield provider.default_model
+    def _known_models(self) -> Iterator[str]:
+        for provider in self.providers.values():
+            if isinstance(provider, BedrockProvider):
+                yield from provider.model_map
+                yield from provider.model_map.values()
+                if provider.default_model:
+                    yield provider.default_model
+        for router in self.routers.values():
+            yield from router.models
+            yield from (target.model for _, target in router.targets() if target.model)
 
 
 def describe(config: Config) -> dict[str, Any]:
@@ -813,19 +954,21 @@ _ENVIRONMENT_KEYS = {
     "AIBRIDGE_CA_FILE": "tls.ca_file",
     "AIBRIDGE_ANTHROPIC_BASE_URL": "providers.anthropic.base_url",
     "AIBRIDGE_BEDROCK_BASE_URL": "providers.bedrock.base_url",
+    "AIBRIDGE_OPENAI_BASE_URL": "providers.openai.base_url",
 }
 _VARIABLE_OF = {key: variable for variable, key in _ENVIRONMENT_KEYS.items()} | {
     "providers.anthropic.api_key": "ANTHROPIC_API_KEY",
+    "providers.openai.api_key": "OPENAI_API_KEY",
     "providers.bedrock.bearer_token": "AWS_BEARER_TOKEN_BEDROCK",
     "providers.bedrock.region": "AWS_REGION",
 }
-_PROVIDER_VARIABLES = frozenset({"AIBRIDGE_ANTHROPIC_BASE_URL", "AIBRIDGE_BEDROCK_BASE_URL"})
+_PROVIDER_VARIABLES = frozenset(name for name, key in _ENVIRONMENT_KEYS.items() if key.startswith("providers."))
 
 
 def from_environment(environ: Mapping[str, str] | None = None) -> Config:
     """Build a configuration without a file. The module's docstring lists the variables.
 
-    With no credential and no `AIBRIDGE_ANTHROPIC_BASE_URL` the configuration is `simulated`. Records go to
+    With no credential, and no base URL of Anthropic or OpenAI, the configuration is `simulated`. Records go to
     `aibridge/aibridge.db` under `XDG_STATE_HOME` (`~/.local/state`), or to the working directory where there is no
     home; simulated ones to a file of their own beside it, so that they never mix with true ones.
 
@@ -882,10 +1025,11 @@ def _is_service_link(variable: str, value: str) -> bool:
 def _environment_providers(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     providers: dict[str, Any] = {}
     notes: list[str] = []
-    if key := environ.get("ANTHROPIC_API_KEY"):
-        providers["anthropic"] = {"kind": "anthropic", "api_key": key}
-    elif environ.get("AIBRIDGE_ANTHROPIC_BASE_URL"):  # clients bring their own keys
-        providers["anthropic"] = {"kind": "anthropic"}
+    for name in ("anthropic", "openai"):
+        if key := environ.get(f"{name.upper()}_API_KEY"):
+            providers[name] = {"kind": name, "api_key": key}
+        elif environ.get(f"AIBRIDGE_{name.upper()}_BASE_URL"):  # clients bring their own keys
+            providers[name] = {"kind": name}
     aws = next((sign for sign in AWS_SIGNS if environ.get(sign)), None)
     region = _region(environ)
     if aws and region:
@@ -896,8 +1040,6 @@ def _environment_providers(environ: Mapping[str, str]) -> tuple[dict[str, Any], 
         notes.append(f"{aws} is set but no AWS_REGION: there is no provider bedrock")
     elif environ.get("AIBRIDGE_BEDROCK_BASE_URL"):
         notes.append("AIBRIDGE_BEDROCK_BASE_URL is not used: the environment holds no AWS credential to sign with")
-    if environ.get("OPENAI_API_KEY"):
-        notes.append("OPENAI_API_KEY is set, but there is no OpenAI provider yet: it is not used")
     for name, provider in providers.items():
         if url := environ.get(f"AIBRIDGE_{name.upper()}_BASE_URL"):
             provider["base_url"] = url
@@ -915,6 +1057,7 @@ def _simulated_providers() -> dict[str, Any]:
             "access_key_id": SIMULATOR_ACCESS_KEY_ID,
             "secret_access_key": SIMULATOR_SECRET_ACCESS_KEY,
         },
+        "openai": {"kind": "openai", "base_url": nowhere, "api_key": SIMULATOR_OPENAI_KEY},
     }
 
 
@@ -1014,7 +1157,7 @@ def _keys_beside(location: list[str | int]) -> list[str]:
     for step in location[:-1]:
         if isinstance(here, type) and issubclass(here, BaseModel):
             here = here.model_fields[str(step)].annotation
-        elif here == AnthropicProvider | BedrockProvider:
+        elif here == _AnyProvider:
             here = _KINDS[str(step)]
         else:  # dict[str, X], tuple[X, ...]
             arguments = get_args(here)

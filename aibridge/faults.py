@@ -16,6 +16,7 @@ class ErrorKind(Enum):
     AUTHENTICATION = auto()
     PERMISSION = auto()
     NOT_FOUND = auto()
+    MODEL_NOT_FOUND = auto()
     TOO_LARGE = auto()
     RATE_LIMIT = auto()
     API = auto()

@@ -8,6 +8,7 @@ on nothing is raised: the exchange tells how it ended.
 
 import asyncio
 import contextlib
+import dataclasses
 import time
 from collections.abc import Awaitable, Coroutine, Mapping
 from dataclasses import dataclass
@@ -17,15 +18,15 @@ from aibridge.auth import Authenticator
 from aibridge.callers import client_name
 from aibridge.clientstream import ClientStream
 from aibridge.content import Keep
-from aibridge.dialects import DIALECTS, Dialect, Telling
+from aibridge.dialects import Dialect, Telling
 from aibridge.errors import RecordingFailed, RequestRejected
 from aibridge.exchange import Exchange
-from aibridge.faults import kind_of_status
+from aibridge.faults import ErrorKind, kind_of_status
 from aibridge.headers import JSON, RETRY_SOON
 from aibridge.ids import uuid7
 from aibridge.passthrough import Passthrough
-from aibridge.providers.base import Provider, Reading
-from aibridge.routing import Action, Route, RouteTable
+from aibridge.providers.base import Answer, Provider, Reading
+from aibridge.routing import Action, OpenRoute, Route, RouteTable
 from aibridge.surroundings import Surroundings
 from aibridge.values import Actor, ClientRequest, Headers, Interception
 
@@ -34,12 +35,16 @@ _FINAL_STATUSES = frozenset({401, 403, 501})
 agents ask so, without their key, whether somebody is there."""
 
 
+_KINDS = {"unknown_model": ErrorKind.MODEL_NOT_FOUND}
+"""Of the reasons that some API has a word for of its own; of the others the status tells."""
+
+_NO_UPGRADE: Headers = ((b"connection", b"upgrade"), (b"upgrade", b"HTTP/1.1"))
+"""With a 426 a server says what it speaks instead (RFC 9110, section 15.5.22)."""
+_UPGRADE_REQUIRED = 426
+
+
 _FAREWELL = 1.0
 """Seconds for the last words of what a drain has ended."""
-
-
-_UNTIL_KNOWN = DIALECTS["messages"]
-"""The API in whose shape a request is refused before its route tells which API it speaks."""
 
 
 class Counters(Protocol):
@@ -95,19 +100,19 @@ class Gateway:
 
     def handle(self, client: ClientStream) -> Coroutine[None, None, None] | None:
         """Answer one request. Returns what is left to do where something must be waited for."""
-        dialect = _UNTIL_KNOWN
+        dialect = None
         try:
             if self.draining:
                 raise _draining()
-            route = self._routes.resolve(client.method, client.path)
+            route = self._routes.resolve(client.method, client.path, upgrade=b"upgrade" in client.first)
             dialect = route.dialect
             began = time.perf_counter()
             actor, headers = self._authenticator.authenticate(client)
-            self._counters.spent("auth", route.provider.name, time.perf_counter() - began)
+            self._counters.spent("auth", route.name, time.perf_counter() - began)
             if client.body_complete and route.action is Action.INTERCEPT:
                 return self._intercept(route, actor, self._request(client, headers), client)
         except RequestRejected as rejection:
-            self._answer_refused(client, rejection, dialect)
+            self._answer_refused(client, rejection, dialect or self._routes.dialect_of(client.path))
             return None
         return self._handle_later(route, actor, headers, client)
 
@@ -120,10 +125,11 @@ class Gateway:
             exchange.drain()
         await self._wait_until_idle(_FAREWELL)
 
-    def refuse(self, rejection: RequestRejected, dialect: Dialect = _UNTIL_KNOWN) -> bytes:
-        """Count a refused request, and return the answer's body."""
+    def refuse(self, rejection: RequestRejected, dialect: Dialect | None = None) -> bytes:
+        """Count a refused request, and return the answer's body; without a dialect none is known yet."""
         self._counters.rejected(rejection.reason)
-        return dialect.error_body(Telling(kind_of_status(rejection.status), rejection.message, ""))
+        kind = _KINDS.get(rejection.reason) or kind_of_status(rejection.status)
+        return (dialect or self._routes.dialect_of("")).error_body(Telling(kind, rejection.message, ""))
 
     @property
     def live(self) -> int:
@@ -137,7 +143,9 @@ class Gateway:
                     self._idle.clear()
                     await self._idle.wait()
 
-    async def _handle_later(self, route: Route, actor: Actor, headers: Headers, client: ClientStream) -> None:
+    async def _handle_later(
+        self, route: Route | OpenRoute, actor: Actor, headers: Headers, client: ClientStream
+    ) -> None:
         """Answer a request whose body has not come yet, or that is relayed only."""
         self._waiting += 1
         try:
@@ -178,14 +186,18 @@ class Gateway:
         body = client.body(self._bounds.max_request_bytes)
         return ClientRequest(method=client.method, path=client.path, query=client.query, headers=headers, body=body)
 
-    async def _pass_through(self, route: Route, request: ClientRequest, client: ClientStream) -> None:
+    async def _pass_through(self, route: Route | OpenRoute, request: ClientRequest, client: ClientStream) -> None:
+        if isinstance(route, OpenRoute):
+            answer = route.router.answer(request.method, route.path)
+            if answer is not None:
+                self._answer(route, request, answer, client)
+                return
+            route, request, _ = self._routes.decide(route, request)
         provider = route.provider
         around = self._around[provider.name]
         answer = provider.answer(request, route.path)
         if answer is not None:
-            self._counters.passed_through(provider.name, route.pattern, request.method)
-            if not client.lost:
-                client.respond(answer.status, answer.headers, answer.body)
+            self._answer(route, request, answer, client)
             return
         outgoing = await provider.prepare_passthrough(request, route.path)
         self._counters.passed_through(provider.name, route.pattern, request.method)
@@ -198,17 +210,24 @@ class Gateway:
         with around.tracing.passthrough(request, route.path, outgoing) as span:
             span.status = await relayed.run(span.request, around.deadlines)
 
+    def _answer(self, route: Route | OpenRoute, request: ClientRequest, answer: Answer, client: ClientStream) -> None:
+        """Answer a request that needs no upstream."""
+        self._counters.passed_through(route.name, route.pattern, request.method)
+        if not client.lost:
+            client.respond(answer.status, answer.headers, answer.body)
+
     def _intercept(
-        self, route: Route, actor: Actor, request: ClientRequest, client: ClientStream
+        self, route: Route | OpenRoute, actor: Actor, request: ClientRequest, client: ClientStream
     ) -> Coroutine[None, None, None] | None:
-        provider = route.provider
         began = time.perf_counter()
-        reading = provider.read(request, route.dialect)
+        request_bytes = len(request.body)
+        route, request, reading = self._learn(route, request)
+        provider = route.provider
         around = self._around[provider.name]
         policy = around.content.of(actor.id)
         prompt = policy.prompt(reading.prompt()) if policy.prompts is not Keep.OFF else None
         self._counters.spent("read", provider.name, time.perf_counter() - began)
-        interception = _open(route, actor, request, reading)
+        interception = _open(route, actor, request, reading, request_bytes)
         unrecorded: RecordingFailed | None = None
         seconds = None
         try:
@@ -237,6 +256,14 @@ class Gateway:
             return self._send_later(missing, exchange, provider, request, reading, interception)
         self._send(exchange, provider, request, reading, interception)
         return None
+
+    def _learn(self, route: Route | OpenRoute, request: ClientRequest) -> tuple[Route, ClientRequest, Reading]:
+        """Choose the provider where that is open, and let it read the request. `Reading.model` is the client's name."""
+        if isinstance(route, Route):
+            return route, request, route.provider.read(request, route.dialect)
+        decided, request, model = self._routes.decide(route, request)
+        reading = decided.provider.read(request, decided.dialect)
+        return decided, request, dataclasses.replace(reading, model=model)
 
     async def _send_later(
         self,
@@ -283,7 +310,7 @@ def _draining() -> RequestRejected:
     return RequestRejected("draining", 503, "the gateway is shutting down; try again")
 
 
-def _open(route: Route, actor: Actor, request: ClientRequest, reading: Reading) -> Interception:
+def _open(route: Route, actor: Actor, request: ClientRequest, reading: Reading, request_bytes: int) -> Interception:
     now = time.time()
     traceparent = request.header(b"traceparent")
     return Interception(
@@ -302,7 +329,7 @@ def _open(route: Route, actor: Actor, request: ClientRequest, reading: Reading) 
         streaming=reading.streaming,
         client=client_name(request.headers),
         user_agent=(request.header(b"user-agent") or b"").decode("latin-1"),
-        request_bytes=len(request.body),
+        request_bytes=request_bytes,
         traceparent=(traceparent or b"").decode("latin-1"),
         session_id=reading.session_id,
         correlating_tool_call_id=reading.correlating_tool_call_id,
@@ -320,4 +347,6 @@ def _refusal_headers(rejection: RequestRejected) -> Headers:
         return (*JSON, (b"x-should-retry", b"false"))
     if rejection.reason == "draining":
         return JSON + RETRY_SOON
+    if rejection.status == _UPGRADE_REQUIRED:
+        return JSON + _NO_UPGRADE
     return JSON

@@ -3,6 +3,7 @@
 Source: RFC 9110 section 7.6.1 (hop-by-hop), and what each side must not say for another.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from aibridge.values import Headers
@@ -12,7 +13,8 @@ HOP_BY_HOP = frozenset({
     b"trailer", b"transfer-encoding", b"upgrade",
 })  # fmt: skip
 
-CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
+CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key"})
+"""Where the APIs' clients put a key of theirs; the last is Azure's."""
 
 _TRANSPORT = frozenset({b"host", b"accept-encoding", b"content-length", b"content-encoding", b"expect", b"cookie"})
 
@@ -73,6 +75,15 @@ def to_client(headers: Headers) -> Headers:
 def without(headers: Headers, names: frozenset[bytes]) -> Headers:
     """Return the headers less those of these names."""
     return tuple([pair for pair in headers if pair[0] not in names])
+
+
+def less_upgrade(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+    """Yield headers in whose `Connection` no parser can find `upgrade`; the others stay."""
+    for name, value in headers:
+        if name == b"connection":
+            yield name, b",".join(option for option in value.split(b",") if b"upgrade" not in option.lower())
+        else:
+            yield name, value
 
 
 def _less(headers: Headers, dropped: frozenset[bytes]) -> Headers:

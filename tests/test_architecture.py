@@ -55,8 +55,8 @@ INNER_FLOORS = {
     ],
     "providers/": [
         ["__init__", "base", "reading", "sigv4", "bedrock_errors", "bedrock_lessons", "bedrock_models"],
-        ["renewal", "bedrock_features"],
-        ["aws", "anthropic", "bedrock"],
+        ["renewal", "bedrock_features", "usage_lessons"],
+        ["aws", "anthropic", "bedrock", "openai", "router"],
     ],
     "stores/": [["__init__", "base"], ["entries", "ledger"], ["carrying", "sqlite"]],
     "telemetry/": [

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aibridge.body import read_body, splice, without
+from aibridge.body import read_body, replaced, splice, without
 from aibridge.errors import RequestRejected
 
 
@@ -149,3 +149,16 @@ def test_splice_puts_a_value_in_the_place_of_another():
     raw = b'{ "a" : 1 ,"b":{"c":[ ]}, "d":3}'
     result = splice(read_body(raw), drop=frozenset({"d"}), replace={"b": b"2", "none": b"5"}, add={"e": b"4"})
     assert result == b'{"a" : 1,"b":2,"e":4}'
+
+
+@pytest.mark.parametrize(
+    ("raw", "result"),
+    [
+        (b'{"model":"a"}', b'{"model":"b"}'),
+        (b' { "x" : [ 1 ] , "model" :  "a" , "y":2 }\n', b' { "x" : [ 1 ] , "model" :  "b" , "y":2 }\n'),
+        (b'{"model":1,"m":0,"mod\\u0065l":"a"}', b'{"model":"b","m":0,"mod\\u0065l":"b"}'),
+        (b'{"m":{"model":"a"}}', b'{"m":{"model":"a"}}'),
+    ],
+)
+def test_replaced_leaves_all_other_bytes(raw, result):
+    assert replaced(read_body(raw), "model", b'"b"') == result

@@ -129,7 +129,7 @@ def test_all_mistakes_are_told_at_once_each_with_its_key(mistakes):
         "listen.port: should be less than or equal to 65535",
         "providers.bedrock.regoin: unknown key; did you mean 'region'?",
         "providers.Upper: a provider's name holds only lower-case letters, digits and single hyphens",
-        "providers.other.kind: should be one of anthropic, bedrock",
+        "providers.other.kind: should be one of anthropic, bedrock, openai, copilot",
         "limits.max_frame_bytes: should be less than or equal to 25165824",
         "timeouts.idle: should be greater than 0",
         "log.level: should be 'debug', 'info', 'warning' or 'error'",
@@ -176,7 +176,18 @@ def test_a_mistake_is_named(mistakes, text, line):
         ),
         ("anthropic: {circuit_breaker: {failures: 0}}", "anthropic.circuit_breaker.failures: should be greater than 0"),
         ("anthropic: {circuit_breaker: {timeout: 0}}", "anthropic.circuit_breaker.timeout: should be greater than 0"),
-        ("a: {}", "providers.a.kind: should be one of anthropic, bedrock"),
+        ("a: {}", "providers.a.kind: should be one of anthropic, bedrock, openai, copilot"),
+        ("openai: {byok: false}", "providers.openai: api_key is needed where byok is off; a server that asks for none"),
+        ("openai: {region: x}", "providers.openai.region: unknown key here; it belongs to kind 'bedrock'"),
+        ("openai: {usage: always}", "providers.openai.usage: should be 'ask' or 'leave'"),
+        ("openai: {api_key_header: 'a b'}", "providers.openai.api_key_header: should be the name of a header"),
+        ("openai: {api_key_header: cookie}", "should be another header: cookie has a meaning of its own"),
+        ("openai: {headers: {Authorization: x}}", "should be another header: authorization has a meaning of its own"),
+        ("openai: {headers: {x-title: ' '}}", "providers.openai.headers.x-title: should not be empty"),
+        ('openai: {headers: {x-title: "a\\nb"}}', "providers.openai.headers.x-title: should be printable ASCII"),
+        ("openai: {headers: {x-k: a}, api_key_header: X-K}", "providers.openai: headers: x-k is the place of api_key"),
+        ("openai: {query: {api-version: [1]}}", "providers.openai.query.api-version: should be a valid string"),
+        ("copilot: {api_key: x}", "providers.copilot.api_key: unknown key here; it belongs to kind 'anthropic'"),
         ("a: text", "providers.a"),
         ("bedrock: {}", "providers.bedrock: region is needed (or AWS_REGION in the environment, or base_url)"),
         ("bedrock: {region: r, access_key_id: a}", "access_key_id and secret_access_key are given together"),
@@ -398,11 +409,15 @@ def test_retention(load, mistakes, days, fine):
 def test_nothing_at_all_is_simulated():
     built = config.from_environment({"HOME": "/home/me"})
     assert built.simulated
-    assert list(built.providers) == ["anthropic", "bedrock"]
+    assert list(built.providers) == ["anthropic", "bedrock", "openai"]
     assert built.listen.host == "127.0.0.1"
     assert built.records.path == Path("/home/me/.local/state/aibridge/simulated.db")
     simulated = built.with_simulator("http://127.0.0.1:4711/")
-    assert {provider.base_url for provider in simulated.providers.values()} == {"http://127.0.0.1:4711"}
+    assert {name: provider.base_url for name, provider in simulated.providers.items()} == {
+        "anthropic": "http://127.0.0.1:4711",
+        "bedrock": "http://127.0.0.1:4711",
+        "openai": "http://127.0.0.1:4711/v1",
+    }
     assert simulated.simulated
 
 
@@ -455,11 +470,15 @@ def test_a_region_alone_is_no_credential():
     assert config.from_environment({"AWS_REGION": "eu-central-1"}).simulated
 
 
-def test_an_openai_key_is_noted():
-    built = config.from_environment({"OPENAI_API_KEY": SECRET})
-    assert built.simulated
-    assert "not used" in built.notes[0]
-    assert SECRET not in built.notes[0]
+def test_an_openai_key():
+    built = config.from_environment({"OPENAI_API_KEY": SECRET, "OPENAI_BASE_URL": "http://127.0.0.1:8080/x/v1"})
+    assert list(built.providers) == ["openai"]
+    assert built.providers["openai"].api_key.get_secret_value() == SECRET
+    assert built.providers["openai"].base_url == "https://api.openai.com/v1"
+    assert not built.simulated
+    built = config.from_environment({"AIBRIDGE_OPENAI_BASE_URL": "http://a/v1/", "ANTHROPIC_API_KEY": SECRET})
+    assert list(built.providers) == ["anthropic", "openai"]
+    assert (built.providers["openai"].base_url, built.providers["openai"].api_key) == ("http://a/v1", None)
 
 
 def test_every_variable(tmp_path):
@@ -508,12 +527,14 @@ def test_mistakes_name_the_variable():
                 "AIBRIDGE_LOG_LEVEL": "loud",
                 "AIBRIDGE_GATEWAY_KEYS": f"a b:{SECRET}",
                 "ANTHROPIC_API_KEY": f"ä{SECRET}",
+                "OPENAI_API_KEY": f"ä{SECRET}",
             }
         )
     lines = str(caught.value).splitlines()
     assert [line.partition(":")[0] for line in lines] == [
         "AIBRIDGE_PORT",
         "ANTHROPIC_API_KEY",
+        "OPENAI_API_KEY",
         "AIBRIDGE_GATEWAY_KEYS",
         "AIBRIDGE_LOG_LEVEL",
     ]
@@ -716,3 +737,110 @@ def test_mistakes_in_what_models_take_are_named(mistakes, text, line):
 def test_a_dump_is_noted_since_it_holds_prompts(load):
     loaded = load(MINIMAL + "auth: {keys: [{name: a, key: b}]}\ndump: {path: /var/tmp/dump}")
     assert loaded.notes == ("requests and answers are written down in /var/tmp/dump, prompts too",)
+
+
+# --- OpenAI's APIs, and routers -------------------------------------------------------------------------------------
+
+
+def test_azure_and_others(load):
+    loaded = load(f"""
+        providers:
+          azure:
+            kind: openai
+            base_url: https://x.openai.azure.com/openai/deployments/gpt/
+            api_key: {SECRET}
+            api_key_header: API-Key
+            query: {{api-version: 2024-10-21}}
+          openrouter:
+            kind: openai
+            base_url: https://openrouter.ai/api/v1
+            headers: {{HTTP-Referer: https://example.com, X-Title: My App}}
+          local: {{kind: openai, base_url: "http://127.0.0.1:11434/v1", byok: false, usage: leave, repair_done: true}}
+          copilot: {{}}
+        auth: {{mode: open}}
+    """)
+    azure = loaded.providers["azure"]
+    assert azure.base_url == "https://x.openai.azure.com/openai/deployments/gpt"
+    assert azure.api_key_header == "api-key"
+    assert azure.query["api-version"].get_secret_value() == "2024-10-21", "YAML reads a bare one as a date"
+    headers = loaded.providers["openrouter"].headers
+    assert {name: value.get_secret_value() for name, value in headers.items()} == {
+        "http-referer": "https://example.com",
+        "x-title": "My App",
+    }
+    assert loaded.providers["copilot"].base_url == "https://api.individual.githubcopilot.com"
+
+
+def test_what_goes_beside_a_key_may_be_one_and_is_not_shown(load):
+    loaded = load(
+        f"providers: {{openai: {{headers: {{cf-aig-authorization: Bearer {SECRET}}}, query: {{k: {SECRET}}}}}}}"
+    )
+    assert SECRET not in repr(loaded) + json.dumps(config.describe(loaded))
+
+
+TWO = "providers: {openai: {}, copilot: {}, local: {kind: openai, base_url: 'http://l', byok: false}}\n"
+
+
+def test_a_router(load):
+    loaded = load(
+        TWO
+        + """
+routers:
+  all:
+    models:
+      gpt-x: openai
+      fast: {provider: local, model: 'qwen3:8b'}
+    prefixes:
+      local/: {provider: local, strip_prefix: true}
+      claude-: {provider: local, model: llama}
+    default: openai
+auth: {mode: open}
+"""
+    )
+    router = loaded.routers["all"]
+    assert router.models["gpt-x"].provider == router.default.provider == "openai"
+    assert (router.models["fast"].provider, router.models["fast"].model) == ("local", "qwen3:8b")
+    assert router.prefixes["local/"].strip_prefix
+    assert not router.byok
+    assert loaded.known_models() == {"gpt-x", "fast", "qwen3:8b", "llama"}
+
+
+@pytest.mark.parametrize(
+    ("routers", "lines"),
+    [
+        ("{a: {}}", ["routers.a: one of models, prefixes and default is needed"]),
+        ("{A: {default: openai}}", ["routers.A: a provider's name holds only lower-case letters, digits and single"]),
+        ("{openai: {default: local}}", ["routers.openai: a provider has that name"]),
+        ("{a: {default: nobody}}", ["routers.a.default: no provider is named 'nobody'"]),
+        (
+            "{a: {models: {x: b, y: {provider: c}}, prefixes: {p: copilot}, default: a}}",
+            [
+                "routers.a.models.x: no provider is named 'b'",
+                "routers.a.models.y: no provider is named 'c'",
+                "routers.a.prefixes.p: copilot is of kind copilot, which has paths of its own",
+                "routers.a.default: no provider is named 'a'",
+            ],
+        ),
+        (
+            "{a: {models: {x: {modle: b}}}}",
+            ["routers.a.models.x.provider: is needed", "unknown key; did you mean 'model'"],
+        ),
+        ("{a: {prefixes: {x: {provider: openai, strip_prefx: true}}}}", ["did you mean 'strip_prefix'?"]),
+        (
+            "{a: {models: {x: {provider: openai, strip_prefix: true}}}}",
+            ["routers.a.models.x.strip_prefix: unknown key"],
+        ),
+        (
+            "{a: {prefixes: {x: {provider: openai, model: m, strip_prefix: true}}}}",
+            ["routers.a.prefixes.x: strip_prefix is of no use with model"],
+        ),
+        ("{a: {defualt: openai}}", ["routers.a.defualt: unknown key; did you mean 'default'?"]),
+        ("{a: {models: [openai]}}", ["routers.a.models: should be a valid dictionary"]),
+        ("{a: {models: {'': openai}}}", ["routers.a.models.: "]),
+    ],
+)
+def test_a_router_is_checked(mistakes, routers, lines):
+    found = mistakes(f"{TWO}routers: {routers}\n")
+    assert len(found) == len(lines)
+    for line, part in zip(found, lines, strict=True):
+        assert part in line

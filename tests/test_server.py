@@ -16,6 +16,7 @@ import uvloop
 from aibridge.clientconnection import ClientConnection
 from aibridge.clientstream import ClientStream
 from aibridge.errors import RequestRejected
+from aibridge.headers import less_upgrade
 from aibridge.server import Server
 
 PATIENCE = 20.0
@@ -783,8 +784,8 @@ async def test_requests_are_the_same_however_they_are_cut(step):
 
     async def handler(stream):
         body = await read_body(stream, 100)
-        assert stream.header(b"upgrade") is None
-        seen.append((stream.path, body))
+        assert b"upgrade" not in (stream.header(b"connection") or b"").lower()
+        seen.append((stream.path, body, stream.header(b"upgrade")))
         stream.respond(200, (), b"ok")
 
     async with serving(handler) as (server, client):
@@ -795,7 +796,29 @@ async def test_requests_are_the_same_however_they_are_cut(step):
             await asyncio.sleep(0)
         for _ in range(5):
             await client.read_until(OK)
-    assert seen == [("/h2c", b"abc"), ("/get", b""), ("/ws", b""), ("/h2c", b"abc"), ("/last", b"")]
+    assert seen == [
+        ("/h2c", b"abc", b"h2c"),
+        ("/get", b"", None),
+        ("/ws", b"", b"websocket"),
+        ("/h2c", b"abc", b"h2c"),
+        ("/last", b"", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("connection", "left"),
+    [
+        (b"Upgrade", b""),
+        (b"keep-alive, Upgrade", b"keep-alive"),
+        (b"UPGRADE,close", b"close"),
+        (b"upgrade , http2-settings", b" http2-settings"),
+        (b"x-upgrade", b""),
+        (b"close", b"close"),
+    ],
+)
+def test_no_parser_finds_an_upgrade_again(connection, left):
+    headers = [(b"upgrade", b"websocket"), (b"connection", connection), (b"host", b"upgrade")]
+    assert list(less_upgrade(headers)) == [(b"upgrade", b"websocket"), (b"connection", left), (b"host", b"upgrade")]
 
 
 @pytest.mark.parametrize("request_", [GET, WEBSOCKET], ids=["plain", "upgrade"])

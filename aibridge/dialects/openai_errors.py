@@ -14,6 +14,7 @@ _TYPES_AND_CODES = {
     ErrorKind.AUTHENTICATION: ("authentication_error", "invalid_api_key"),
     ErrorKind.PERMISSION: ("permission_error", "insufficient_permissions"),
     ErrorKind.NOT_FOUND: ("invalid_request_error", "not_found"),
+    ErrorKind.MODEL_NOT_FOUND: ("invalid_request_error", "model_not_found"),
     ErrorKind.TOO_LARGE: ("invalid_request_error", "request_too_large"),
     ErrorKind.RATE_LIMIT: ("rate_limit_error", "rate_limit_exceeded"),
     ErrorKind.API: ("server_error", "server_error"),

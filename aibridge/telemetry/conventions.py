@@ -42,8 +42,14 @@ class Semconv(StrEnum):
         return self in {Semconv.NEXT, Semconv.BOTH}
 
 
-PROVIDER_NAMES = {"anthropic": "anthropic", "bedrock": "aws.bedrock"}
-"""`gen_ai.provider.name` by the kind of a provider."""
+PROVIDER_NAMES = {
+    "anthropic": "anthropic",
+    "bedrock": "aws.bedrock",
+    "openai": "openai",
+    "copilot": "github.copilot",
+}
+"""`gen_ai.provider.name` by the kind of a provider. Of a server compatible with OpenAI's the kind is all that is known;
+the conventions have no word for Copilot."""
 
 OPERATION_NAMES = {"messages": "chat", "chat": "chat", "responses": "chat"}
 """`gen_ai.operation.name` by dialect."""
