@@ -73,7 +73,7 @@ def secrets_of(headers: Headers, target: str = "") -> tuple[str, ...]:
         target: its path and query: of the latter, what is called as a secret is.
     """
     found = [
-        bearer_of(value) if name == b"authorization" else value.decode("latin-1")
+        bearer_of(value) or ("" if name == b"authorization" else value.decode("latin-1"))
         for name, value in headers
         if is_secret_name(name)
     ]

@@ -131,8 +131,13 @@ def keys_of(model, prefix=""):
     for name, field in model.model_fields.items():
         key = f"{prefix}{name}"
         if key == "providers":
-            for kind in (config.AnthropicProvider, config.BedrockProvider):
+            for kind in config._KINDS.values():
                 yield from keys_of(kind, f"providers.{kind.model_fields['kind'].default}.")
+        elif key == "routers":
+            yield key, shown(field.default)
+            yield from keys_of(config.Router, "routers.all.")
+            yield from keys_of(config.RouterTarget, "routers.all.models[].")
+            yield from keys_of(config.RouterPrefix, "routers.all.prefixes[].")
         elif key == "auth.keys":
             yield key, shown(field.default)
             yield from keys_of(config.GatewayKey, "auth.keys[].")

@@ -230,6 +230,26 @@ async def test_an_error_comes_back_byte_for_byte_with_its_limits(build, new_clie
         assert outcome.evidence.upstream_request_id == "req_5"
 
 
+async def test_no_secret_of_the_configuration_is_told_whatever_an_upstream_repeats(build, new_client):
+    secrets = ("sk-beside-0123456789", "sk-query-0123456789", KEY)
+    error = json.dumps({"error": {"message": f"I got {' and '.join(secrets)}"}}).encode()
+    beside = {"headers": {"Helicone-Auth": f"Bearer {secrets[0]}"}, "query": {"key": secrets[1]}}
+    echo = reply(error, status="401 Unauthorized", headers=(f"x-echo: {secrets[0]}", f"x-echo: {secrets[1]}"))
+    async with build(echo, openai=beside) as (house, main, *_):
+        answer = await ask(house, new_client, "/openai/v1/chat/completions", chat())
+        relayed = await ask(house, new_client, "/openai/v1/models", method="GET")
+        await house.outcomes.wait(ended=1)
+        _, target, headers, _ = main.asked[0]
+        assert (target, headers["helicone-auth"]) == (
+            f"/base/v1/chat/completions?key={secrets[1]}",
+            f"Bearer {secrets[0]}",
+        )
+        said = [answer, relayed, house.outcomes.ended, house.log.getvalue(), house.spans.get_finished_spans()]
+        assert (answer.status, relayed.status) == (401, 401)
+        for secret in secrets:
+            assert secret not in repr(said)
+
+
 # routers
 
 ROUTERS = {
@@ -267,8 +287,9 @@ async def test_one_base_url_serves_several_upstreams(build, new_client):
 
 async def test_messages_are_routed_too(build, new_client, request_body):
     async with build(routers=ROUTERS) as (house, *_):
-        answer = await ask(house, new_client, "/all/v1/messages", request_body())
-        assert answer.last_event == "message_stop"
+        version = [("anthropic-version", "2023-06-01")]
+        answer = await ask(house, new_client, "/all/v1/messages", request_body(), headers=version)
+        assert answer.events[-1] == "message_stop"
         await house.outcomes.wait(ended=1)
         assert house.outcomes.ended[0][0].provider == "anthropic"
 
