@@ -16,7 +16,7 @@ from aibridge.dialects.chat_asking import read_prompt, read_tool_call_id
 from aibridge.dialects.chat_calls import Calls
 from aibridge.dialects.chat_quiet import quiet_templates
 from aibridge.dialects.chat_usage import read_usage, usage_in
-from aibridge.dialects.counts import is_count
+from aibridge.dialects.counts import is_count, seconds_of
 from aibridge.dialects.openai_errors import error_body
 from aibridge.errors import PayloadError
 from aibridge.lifecycle import Signal
@@ -32,12 +32,11 @@ _DONE = b"[DONE]"
 class ChatObserver:
     """Learns ids, usage, the stop reason, errors, tool calls and thoughts from one answer."""
 
-    invocation_latency: float | None = None
     first_byte_latency: float | None = None
 
     __slots__ = (
-        "_begun", "_calls", "_final", "_repair_done", "_stopped", "error", "facts", "message_id", "response_model",
-        "stop_reason", "usage",
+        "_begun", "_calls", "_final", "_repair_done", "_stopped", "error", "facts", "invocation_latency", "message_id",
+        "response_model", "stop_reason", "usage",
     )  # fmt: skip
 
     def __init__(self, policy: ContentPolicy = NOTHING, *, repair_done: bool = False) -> None:
@@ -51,6 +50,7 @@ class ChatObserver:
         self.stop_reason = ""
         self.error = ""
         self.usage = Usage()
+        self.invocation_latency: float | None = None
         self._final = False
         self._begun = {0}  # every answer has the first choice, though its events may be quiet
         self._stopped: set[int] = set()
@@ -99,7 +99,8 @@ class ChatObserver:
         return Signal.LAST_WORD
 
     def observe_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Learn nothing: no server of this API tells any beside the answer."""
+        """Learn how long OpenAI says that it took; see `Observer`."""
+        self.invocation_latency = seconds_of(metrics.get("invocationLatency"))
 
     def usage_source(self) -> UsageSource:
         """Say where the counts come from; see `Observer`. Counts from before the end may be less than the whole."""

@@ -1,4 +1,4 @@
-"""Counts in a usage object: which values and which names are taken from an upstream."""
+"""Counts of usage and of time: which values and which names are taken from an upstream."""
 
 import re
 from typing import Any, TypeGuard
@@ -20,3 +20,8 @@ def counts_in(fields: Any) -> dict[str, int]:
     if not isinstance(fields, dict):
         return {}
     return {name: value for name, value in fields.items() if is_count(value) and COUNT_NAME.fullmatch(name)}
+
+
+def seconds_of(milliseconds: Any) -> float | None:
+    """Return a time that an upstream tells in whole milliseconds; None of another value."""
+    return milliseconds / 1000 if is_count(milliseconds) else None

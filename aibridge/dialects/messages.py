@@ -12,7 +12,7 @@ from aibridge.content import NOTHING, ContentPolicy, Keep
 from aibridge.dialects.asking import read_prompt, read_tool_call_id, read_user_id
 from aibridge.dialects.base import Telling, fields_of, words_of
 from aibridge.dialects.blocks import Blocks
-from aibridge.dialects.counts import COUNT_NAME, MOST_COUNTS, is_count
+from aibridge.dialects.counts import COUNT_NAME, MOST_COUNTS, is_count, seconds_of
 from aibridge.errors import PayloadError
 from aibridge.faults import ErrorKind
 from aibridge.lifecycle import Signal
@@ -131,8 +131,8 @@ class MessagesObserver:
             if said.get(name, count) != count:
                 said[f"message_{name}"] = said[name]
             said[name] = count
-        self.invocation_latency = _seconds_of(metrics.get("invocationLatency"))
-        self.first_byte_latency = _seconds_of(metrics.get("firstByteLatency"))
+        self.invocation_latency = seconds_of(metrics.get("invocationLatency"))
+        self.first_byte_latency = seconds_of(metrics.get("firstByteLatency"))
 
     @property
     def usage(self) -> Usage:
@@ -239,10 +239,6 @@ def _is_whole_input(told: dict[str, int], said: dict[str, int]) -> bool:
     cached = said.get("cache_read_input_tokens", 0) + said.get("cache_creation_input_tokens", 0)
     split = "cache_read_input_tokens" in told or "cache_creation_input_tokens" in told
     return cached > 0 and not split and told.get("input_tokens") == said.get("input_tokens", 0) + cached
-
-
-def _seconds_of(milliseconds: Any) -> float | None:
-    return milliseconds / 1000 if is_count(milliseconds) else None
 
 
 def _flat_counts(usage: dict[str, Any]) -> list[tuple[str, int]]:

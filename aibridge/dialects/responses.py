@@ -12,6 +12,7 @@ from aibridge import jsontext
 from aibridge.body import Body
 from aibridge.content import NOTHING, ContentPolicy, Keep
 from aibridge.dialects.base import Telling
+from aibridge.dialects.counts import seconds_of
 from aibridge.dialects.openai_errors import error_body
 from aibridge.dialects.responses_asking import read_prompt, read_prompt_cache_key, read_tool_call_id
 from aibridge.dialects.responses_items import Items
@@ -103,7 +104,8 @@ class ResponsesObserver:
         return self._end(response, "response.failed" if failed else "")
 
     def observe_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Nothing is told beside an answer of this API."""
+        """Learn how long OpenAI says that it took; see `Observer`."""
+        self.invocation_latency = seconds_of(metrics.get("invocationLatency"))
 
     def usage_source(self) -> UsageSource:
         """Say where the counts come from; see `Observer`."""

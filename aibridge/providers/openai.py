@@ -136,7 +136,7 @@ class OpenAIProvider:
     def metrics_in(self, head: ResponseHead) -> Mapping[str, Any]:
         """Return the milliseconds that OpenAI says it took; see `Provider`."""
         taken = head.header(b"openai-processing-ms")
-        return {"openai-processing-ms": int(taken)} if taken.isdigit() and len(taken) <= _MOST_DIGITS else {}
+        return {"invocationLatency": int(taken)} if taken.isdigit() and len(taken) <= _MOST_DIGITS else {}
 
     def upstream_request_id(self, head: ResponseHead) -> str:
         """Return OpenAI's request id; compatible servers mostly send one under the same name."""

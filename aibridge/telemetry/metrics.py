@@ -1,10 +1,11 @@
 """Prometheus metrics: names, labels, and above each metric its worst case. A door to prometheus_client.
 
 Series are summed up with these bounds: P providers (as configured, say 3), M models (those that the configuration
-names, `max_models` others, and `other`: say 211; 10 in use), R routes and H methods that are intercepted (1 each: only
-POST /v1/messages is), C clients (15: `callers.CLIENT_NAMES`; say 5 in use), X causes (24; say 6 in use). A cause has
-one termination, and a termination one status, so that those two labels multiply nothing. Worst cases are what hostile
-clients could reach, in use is what to expect; `metrics.max_models` is the bound to lower.
+names, `max_models` others, and `other`: say 211; 10 in use), R routes that are intercepted at a provider (at most 3:
+of OpenAI's APIs two and `compact`, of Copilot's three), H methods (1: POST), C clients (15: `callers.CLIENT_NAMES`;
+say 5 in use), X causes (24; say 6 in use). A cause has one termination, and a termination one status, so that those two
+labels multiply nothing. Worst cases are what hostile clients could reach, in use is what to expect;
+`metrics.max_models` is the bound to lower.
 
 Where the product is large the metric has a bound of its own: past `_MANY` series what is new there shares one series
 for all clients, actors or tools, so that the worst case is that bound and the product without them. So it is no worse
@@ -145,11 +146,11 @@ class Metrics:
 
     def _define(self, who: tuple[str, ...]) -> None:
         many = Bound(_MANY, frozenset({"client", "actor"}))
-        # P x M x R = 3 x 211 x 1 = 633; in use 30.
+        # P x M x R = 3 x 211 x 3 = 1,899; in use 30, since a client keeps to one route.
         self.started = CounterFamily(
             "aibridge_interceptions_started", "Interceptions accepted.", ("provider", "model", "route")
         )
-        # _MANY + P x M x R x H x X = 10,000 + 3 x 211 x 1 x 1 x 24 = 25,192, by a client that tries everything; in use
+        # _MANY + P x M x R x H x X = 10,000 + 3 x 211 x 3 x 1 x 24 = 55,576, by a client that tries everything; in use
         # 3 x 10 x 1 x 1 x 5 x 6 = 900, fewer since a client keeps to its provider.
         self.total = CounterFamily(
             "aibridge_interceptions",
@@ -157,7 +158,7 @@ class Metrics:
             ("provider", "model", "status", "route", "method", "termination", "cause", *who),
             many,
         )
-        # P x M x R = 633; in use 30.
+        # P x M x R = 1,899; in use 30.
         self.inflight = GaugeFamily(
             "aibridge_interceptions_inflight",
             "Interceptions accepted and not ended.",
@@ -231,7 +232,7 @@ class Metrics:
 
     def _define_circuits(self) -> None:
         labels = ("provider", "endpoint", "model")
-        # P x R x M = 3 x 1 x 211 = 633; in use as many as have ever tripped. `endpoint` is what the predecessor's
+        # P x R x M = 3 x 3 x 211 = 1,899; in use as many as have ever tripped. `endpoint` is what the predecessor's
         # dashboards call the route.
         self.circuit_state = GaugeFamily(
             "aibridge_circuit_breaker_state",
@@ -261,11 +262,11 @@ class Metrics:
             "aibridge_dumps_lost", "Files of the API dump that could not be written, or not whole.", ()
         )
         self.dumps_lost.child()
-        # The reasons of `RequestRejected`, a closed set: 20.
+        # The reasons of `RequestRejected`, a closed set: 22.
         self.rejections = CounterFamily(
             "aibridge_rejections", "Requests refused before they became an interception.", ("reason",)
         )
-        # P x 4 patterns, each with its one method = 3 x 4 = 12. Patterns, never concrete paths.
+        # P, routers too, x 15 patterns with their methods at most = 3 x 15 = 45. Patterns, never concrete paths.
         self.passthrough = CounterFamily(
             "aibridge_passthrough", "Requests relayed and not intercepted.", ("provider", "route", "method")
         )

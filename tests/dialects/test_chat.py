@@ -449,8 +449,9 @@ def test_a_ping_is_a_comment():
     assert scan_ == (CHAT.ping, [], 0)
 
 
-def test_nothing_is_learned_from_metrics():
+@pytest.mark.parametrize(("metrics", "seconds"), [({"invocationLatency": 1250}, 1.25), ({"inputTokenCount": 5}, None)])
+def test_the_time_alone_is_learned_from_metrics(metrics, seconds):
     observer, _ = observe(STOPPED[0])
-    observer.observe_metrics({"inputTokenCount": 5})
+    observer.observe_metrics(metrics)
     assert (observer.usage, observer.usage_source()) == (Usage(), NONE)
-    assert (observer.invocation_latency, observer.first_byte_latency) == (None, None)
+    assert (observer.invocation_latency, observer.first_byte_latency) == (seconds, None)

@@ -182,6 +182,22 @@ async def test_copilot_takes_the_clients_token_alone(build, new_client):
         assert (interception.route, interception.credential.kind) == ("/chat/completions", "byok")
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/openai/v1/chat/completions", WHOLE),
+        ("/openai/v1/responses", b'{"id":"resp_1","object":"response","status":"completed","output":[]}'),
+    ],
+)
+async def test_the_time_that_openai_says_it_took_is_kept(build, new_client, path, body):
+    async with build(reply(body, headers=("openai-processing-ms: 250",))) as (house, *_):
+        answer = await ask(house, new_client, path, chat())
+        assert (answer.body, answer.headers["openai-processing-ms"]) == (body, "250")
+        await house.outcomes.wait(ended=1)
+        _, outcome = house.outcomes.ended[0]
+        assert (outcome.cause, outcome.evidence.invocation_latency) == ("clean", 0.25)
+
+
 async def test_usage_is_asked_for_recorded_and_kept_from_the_client(build, new_client):
     async with build(stream(CHUNK, LAST, USAGE, DONE)) as (house, main, _, _):
         answer = await ask(house, new_client, "/openai/v1/chat/completions", chat(stream=True))

@@ -30,7 +30,7 @@ async def test_version(environment):
 
 async def test_without_any_credentials_it_simulates_and_says_so(environment):
     async with serving("--demo", environment=environment) as (process, started):
-        assert started["providers"] == ["anthropic", "bedrock"]
+        assert started["providers"] == ["anthropic", "bedrock", "openai"]
         shown = ""
         while "termination" not in shown:
             shown += (await process.stdout.readline()).decode()

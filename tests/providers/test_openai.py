@@ -339,7 +339,7 @@ def test_answers_come_back_as_they_are(provider):
     status, said = built.error_answer(head, body)
     assert (status, said is body) == (429, True)
     assert built.passthrough_answer(head, body) == (429, kept, body)
-    assert built.metrics_in(head) == {"openai-processing-ms": 12}
+    assert built.metrics_in(head) == {"invocationLatency": 12}
     assert built.upstream_request_id(ResponseHead(200, ())) == ""
 
 
