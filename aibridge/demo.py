@@ -31,7 +31,8 @@ def show_record(port: int, config: Config, interception_id: str) -> None:
         if value not in (None, ""):
             print(f"  {name:<22} {value}")
     address = f"http://{_host(config)}:{port}"
-    print(f"\nThe gateway goes on serving: ANTHROPIC_BASE_URL={address}/anthropic or /bedrock", flush=True)
+    print(f"\nThe gateway goes on serving: ANTHROPIC_BASE_URL={address}/anthropic or /bedrock,")
+    print(f"OPENAI_BASE_URL={address}/openai/v1", flush=True)
 
 
 def _host(config: Config) -> str:
