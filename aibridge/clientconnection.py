@@ -67,6 +67,7 @@ class ClientConnection(asyncio.Protocol):
         "_parser", "_progress", "_queue", "_server", "_target", "_timer", "_unsent", "buffer_bytes", "idle_since",
         "paused", "stream", "transport",
     )  # fmt: skip
+    __deletable__ = ("_parser",)  # asked for where this is compiled
 
     transport: asyncio.Transport
 
@@ -139,12 +140,13 @@ class ClientConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Tell that it has drained; go on where that was waited for."""
         self.paused = False
-        if self.stream is None:
+        stream = self.stream
+        if stream is None:
             return
-        if self.stream.ended:
+        if stream.ended:
             self._release()
-        elif self.stream.listener is not None:
-            self.stream.listener.client_resumed()
+        elif stream.listener is not None:
+            stream.listener.client_resumed()
 
     # httptools
 

@@ -60,8 +60,8 @@ class Exchange:
     __slots__ = (
         "_around", "_attempt", "_attempt_at", "_body", "_body_ended", "_client", "_connecting", "_connection",
         "_dialect", "_head", "_heard_at", "_interception", "_late", "_mended", "_noted_at", "_noted_bytes", "_on_end",
-        "_origin", "_paused_at", "_policy", "_provider", "_relay", "_request", "_retry_after", "_said_at", "_sent_at",
-        "_sent_to", "_started", "_unsent", "_whole",
+        "_origin", "_over", "_paused_at", "_policy", "_provider", "_relay", "_request", "_retry_after", "_said_at",
+        "_sent_at", "_sent_to", "_started", "_told", "_unsent", "_whole",
     )  # fmt: skip
 
     def __init__(
@@ -93,6 +93,8 @@ class Exchange:
         self._whole: tuple[int, Headers, bytes] | None = None
         self._late = False
         self._mended = False
+        self._told = False
+        self._over = False
         self._retry_after = RETRY_SOON
         now = around.loop.time()
         self._sent_at = self._heard_at = self._said_at = self._noted_at = now
@@ -139,8 +141,9 @@ class Exchange:
     def fail(self, error: BaseException) -> None:
         """End: an exception of ours. The client learns nothing of it but the id to ask for."""
         logger.error("interception %s failed", self._interception.id, exc_info=error)
-        # The text of an error that is not ours may hold anything, secrets too: only its kind goes on the record.
-        self._end(Signal.BUG, str(error) if isinstance(error, AibridgeError) else type(error).__name__)
+        self._end(Signal.BUG, _words(error))
+        if not self._over:
+            self._give_up(_words(error))
 
     # what the client does
 
@@ -150,18 +153,25 @@ class Exchange:
 
     def client_paused(self) -> None:
         """The client's buffer is full: take no more from the upstream."""
-        self._pause()
-        if self._connection is not None and self._relay.state is State.STREAMING:
-            self._connection.pause_reading()
+        try:
+            self._pause()
+            if self._connection is not None and self._relay.state is State.STREAMING:
+                self._connection.pause_reading()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and is told as ours
+            self.fail(error)
 
     def client_resumed(self) -> None:
         """The client's buffer has drained: go on, or hand over the last words that waited for it."""
         self._paused_at = None
-        if self._relay.state is State.FINISHED:
-            self._deliver()
-        elif self._connection is not None and self._relay.state is State.STREAMING:
-            self._heard_at = self._around.loop.time()
-            self._connection.resume_reading()
+        connection = self._connection
+        try:
+            if self._relay.state is State.FINISHED:
+                self._deliver()
+            elif connection is not None and self._relay.state is State.STREAMING:
+                self._heard_at = self._around.loop.time()
+                connection.resume_reading()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and is told as ours
+            self.fail(error)
 
     # what the upstream does
 
@@ -174,13 +184,14 @@ class Exchange:
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the body: through the relay to the client's transport, in this one call."""
-        relay = self._relay
-        now = self._around.loop.time()
-        self._heard_at = now
-        if relay.state is not State.STREAMING:
-            self._gather(data)
-            return
         try:
+            relay = self._relay
+            now = self._around.loop.time()
+            self._heard_at = now
+            state = relay.state
+            if state is not State.STREAMING:
+                self._gather(data)
+                return
             text = relay.feed_data(data, now)
             if relay.observer.facts:
                 self._tell_facts()
@@ -203,24 +214,27 @@ class Exchange:
                 self._take_body()
             elif self._relay.state is State.REFUSED:
                 self._refuse()
+            if self._connection is not None and self._relay.state is State.FINISHED:
+                # All came; only the client is late. The connection need not wait for it.
+                connection, self._connection = self._connection, None
+                connection.release()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and is told as ours
             self.fail(error)
-        if self._connection is not None and self._relay.state is State.FINISHED:
-            # All came; only the client is late. The connection need not wait for it.
-            connection, self._connection = self._connection, None
-            connection.release()
 
     def upstream_failed(self, signal: Signal, error: str) -> None:
         """The answer ended before its time."""
         connection, self._connection = self._connection, None
-        if connection is not None and signal in CLOSINGS and self._was_stale(connection):
-            self._relay.on(signal, error)
-            self._tell_attempt(self._relay.evidence(self._started))
-            secrets, self._relay = self._relay.secrets, self._new_relay()
-            self._relay.secrets = secrets
-            self._connect()
-        else:
-            self._end(signal, error)
+        try:
+            if connection is not None and signal in CLOSINGS and self._was_stale(connection):
+                self._relay.on(signal, error)
+                self._tell_attempt(self._relay.evidence(self._started))
+                secrets, self._relay = self._relay.secrets, self._new_relay()
+                self._relay.secrets = secrets
+                self._connect()
+            else:
+                self._end(signal, error)
+        except Exception as failure:  # noqa: BLE001 - whatever it is, it is ours, and is told as ours
+            self.fail(failure)
 
     def _was_stale(self, connection: Connection) -> bool:
         """Whether the upstream closed a kept connection while our request was on its way to it.
@@ -235,15 +249,17 @@ class Exchange:
 
     def check(self, now: float) -> float | None:
         """Act on what is due; see `Timed`."""
-        if now - self._noted_at >= PROGRESS_EVERY_S:
-            self._note_progress(now)
-        deadlines = self._around.deadlines
-        latest = now + deadlines.shortest
-        due, act = self._next_deadline()
-        if now < due:
-            return min(due, latest)
-        act()
-        return None if self._relay.state is State.ENDED else latest
+        latest = now + self._around.deadlines.shortest
+        try:
+            if now - self._noted_at >= PROGRESS_EVERY_S:
+                self._note_progress(now)
+            due, act = self._next_deadline()
+            if now < due:
+                return min(due, latest)
+            act()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and is told as ours
+            self.fail(error)
+        return None if self._over else latest
 
     def _note_progress(self, now: float) -> None:
         """Note what the answer has seen, where that is more than the last time: a crash would leave nothing else."""
@@ -304,26 +320,23 @@ class Exchange:
         self._connecting = None
         if connecting.cancelled():
             return
-        error = connecting.exception()
-        if error is None and self._relay.state is State.ENDED:
-            self._around.pool.put(connecting.result())
-        elif error is None:
-            self._around.on_spent("connect", self._interception.provider, time.perf_counter() - self._attempt_at)
-            self._send_guarded(connecting.result())
-        elif isinstance(error, UpstreamFailure):
-            self._end(Signal.UNREACHABLE, str(error))
-        else:
+        failure = connecting.exception()
+        try:
+            if failure is None and self._relay.state is State.ENDED:
+                self._around.pool.put(connecting.result())
+            elif failure is None:
+                self._around.on_spent("connect", self._interception.provider, time.perf_counter() - self._attempt_at)
+                self._send_on(connecting.result())
+            elif isinstance(failure, UpstreamFailure):
+                self._end(Signal.UNREACHABLE, str(failure))
+            else:
+                self.fail(failure)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and is told as ours
             self.fail(error)
 
     def _begin(self, connection: Connection) -> None:
         self._new_attempt()
         self._send_on(connection)
-
-    def _send_guarded(self, connection: Connection) -> None:
-        try:
-            self._send_on(connection)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and is told as ours
-            self.fail(error)
 
     def _send_on(self, connection: Connection) -> None:
         request = self._sent_request()
@@ -459,10 +472,16 @@ class Exchange:
     def _end(self, signal: Signal, error: str) -> None:
         """Take a fact that may end the interception."""
         relay = self._relay
-        if relay.cause is None:
+        before = relay.cause
+        if before is not None:
+            return
+        try:
             relay.fail(signal, error)
             if relay.cause is not None:
                 self._conclude()
+        except Exception as failure:
+            logger.exception("the end of interception %s failed", self._interception.id)
+            self._give_up(_words(failure))
 
     def _finish(self, before: bytes) -> None:
         """The relay has its last words: hand them over, at once or when the client has taken what was before them."""
@@ -492,15 +511,33 @@ class Exchange:
         evidence = relay.evidence(self._started)
         self._tell_facts()
         self._tell_attempt(evidence)
-        self._around.listener.closed(self._interception, self._outcome(evidence))
+        outcome = self._outcome(evidence)
+        self._told = True
+        self._around.listener.closed(self._interception, outcome)
         say()
         if relay.trailing_bytes:
             self._around.on_trailing(self._interception.provider, relay.trailing_bytes)
         self._client.restore_limits()
         self._settle()
+        self._leave()
+
+    def _leave(self) -> None:
+        self._over = True
         self._around.wheel.remove(self)
         self._client.listener = None
         self._on_end(self)
+
+    def _give_up(self, error: str) -> None:
+        """End where even the telling of an end has failed: tell the plainest outcome, if none is told, and cut."""
+        if not self._told:
+            self._told = True
+            duration = time.perf_counter() - self._started
+            outcome = self._relay.give_up(error, ended_at=self._interception.started_at + duration, duration=duration)
+            self._around.listener.closed(self._interception, outcome)
+        self._leave()
+        if not self._client.ended:
+            self._client.abort()
+        self._settle()
 
     def _last_words(self) -> Callable[[], None]:
         """Return what says the end to the client, and count its bytes.
@@ -570,6 +607,11 @@ class Exchange:
         return self._relay.outcome(
             ended_at=self._interception.started_at + duration, duration=duration, evidence=evidence
         )
+
+
+def _words(error: BaseException) -> str:
+    """Return what of an error goes on the record: of one that is not ours its kind alone, its text may hold secrets."""
+    return str(error) if isinstance(error, AibridgeError) else type(error).__name__
 
 
 def _say_nothing() -> None:

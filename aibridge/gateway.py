@@ -228,27 +228,20 @@ class Gateway:
         prompt = policy.prompt(reading.prompt()) if policy.prompts is not Keep.OFF else None
         self._counters.spent("read", provider.name, time.perf_counter() - began)
         interception = _open(route, actor, request, reading, request_bytes)
-        unrecorded: RecordingFailed | None = None
-        seconds = None
-        try:
-            around.listener.opened(interception)
-        except RecordingFailed as error:
-            unrecorded = error
-        else:
-            if prompt is not None:
-                around.listener.learned(interception, prompt, "")
-            if around.refused_for is not None:
-                seconds = around.refused_for(interception)
         exchange = Exchange(interception, provider, route.dialect, client, around, time.perf_counter(), self._ended)
         self._live.add(exchange)
-        if unrecorded is not None:
-            exchange.refuse_unrecorded(unrecorded)
-            return None
-        if seconds is not None:
-            exchange.refuse(seconds)
-            return None
         try:
+            around.listener.opened(interception)
+            if prompt is not None:
+                around.listener.learned(interception, prompt, "")
+            seconds = None if around.refused_for is None else around.refused_for(interception)
+            if seconds is not None:
+                exchange.refuse(seconds)
+                return None
             missing = provider.missing(reading)
+        except RecordingFailed as reason:
+            exchange.refuse_unrecorded(reason)
+            return None
         except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and is told as ours
             exchange.fail(error)
             return None
@@ -339,7 +332,7 @@ def _open(route: Route, actor: Actor, request: ClientRequest, reading: Reading, 
 
 def _tracestate(request: ClientRequest) -> str:
     """Return the client's list, which may come in parts; it means nothing without a `traceparent`."""
-    return b",".join(value for name, value in request.headers if name == b"tracestate").decode("latin-1")
+    return b",".join([value for name, value in request.headers if name == b"tracestate"]).decode("latin-1")
 
 
 def _refusal_headers(rejection: RequestRejected) -> Headers:

@@ -89,5 +89,5 @@ def less_upgrade(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes
 def _less(headers: Headers, dropped: frozenset[bytes]) -> Headers:
     for name, value in headers:
         if name == b"connection" and value.lower() not in _USUAL_CONNECTION:
-            dropped = dropped.union(token.strip().lower() for token in value.split(b","))
+            dropped = dropped.union([token.strip().lower() for token in value.split(b",")])
     return tuple([pair for pair in headers if pair[0] not in dropped and not pair[0].startswith(OURS)])

@@ -22,7 +22,7 @@ FOUR_DIGITS = b"0" * 4
 """What is left of that, at least, in every fourth byte of a text."""
 DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
 BRACKETS_AND_QUOTES = b'"[]{}'
-NEITHER_BRACKET_NOR_QUOTE = bytes(byte for byte in range(256) if byte not in BRACKETS_AND_QUOTES)
+NEITHER_BRACKET_NOR_QUOTE = bytes([byte for byte in range(256) if byte not in BRACKETS_AND_QUOTES])
 
 
 class Member(NamedTuple):

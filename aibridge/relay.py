@@ -13,7 +13,7 @@ from aibridge.credentials import redact, redact_bytes
 from aibridge.dialects import Dialect, Observer, Telling, words_of
 from aibridge.errors import CorruptFrame, CorruptPayload, TruncatedEvent, TruncatedFrame, WireError
 from aibridge.faults import FAULT_OF, kind_of_exception, kind_of_status
-from aibridge.lifecycle import TERMINATION_OF, Cause, Signal, State, health_of, step
+from aibridge.lifecycle import TERMINATION_OF, Cause, Health, Signal, State, health_of, step
 from aibridge.values import (
     Attempt,
     Event,
@@ -119,7 +119,8 @@ class Relay:
 
     def fail(self, signal: Signal, error: str = "") -> None:
         """Take a fact that ends the answer, and keep an error event of ours as `last_words` where a stream is open."""
-        if self.cause is not None:
+        before = self.cause
+        if before is not None:
             return
         streaming = self.state in _OPEN
         held, self.last_words = self.last_words, b""
@@ -160,7 +161,7 @@ class Relay:
         """
         told: list[tuple[ToolUse | Thought, str]] = []
         for fact in self.observer.facts:
-            parts = (redact(part, self.secrets) for part in fact)
+            parts = [redact(part, self.secrets) for part in fact]
             kept = ToolUse(*parts) if isinstance(fact, ToolUse) else Thought(*parts)
             told.append((kept, redact(self.observer.message_id, self.secrets)))
         self.observer.facts.clear()
@@ -200,6 +201,33 @@ class Relay:
             message_id=redact(observer.message_id, self.secrets),
             response_model=redact(observer.response_model, self.secrets),
             stop_reason=redact(observer.stop_reason, self.secrets),
+        )
+
+    def give_up(self, error: str, *, ended_at: float, duration: float) -> Outcome:
+        """End as `internal`, whatever was decided, and return the plainest outcome.
+
+        For an owner whom the telling of the end has failed: nothing is asked here that may have been what failed.
+        """
+        self.state, self.cause, self.error = State.ENDED, Cause.INTERNAL, error
+        return Outcome(
+            termination=TERMINATION_OF[Cause.INTERNAL],
+            cause=Cause.INTERNAL,
+            error=error,
+            ended_at=ended_at,
+            duration=duration,
+            evidence=Evidence(
+                terminal_event_seen=self.terminal_event_seen,
+                events=self.events,
+                bytes_in=self.bytes_in,
+                bytes_out=self.bytes_out,
+                http_status=self.http_status,
+            ),
+            health=Health.NEITHER,
+            usage=Usage(),
+            usage_source=UsageSource.NONE,
+            message_id="",
+            response_model="",
+            stop_reason="",
         )
 
     def _usage(self) -> Usage:

@@ -77,6 +77,16 @@ class Origin(NamedTuple):
         return host if self.port == default else f"{host}:{self.port}"
 
 
+class Keeper(Protocol):
+    """Who keeps connections that nobody uses: the pool."""
+
+    def put(self, connection: "Connection") -> None:
+        """Keep a connection whose answer came whole."""
+
+    def forget(self, connection: "Connection") -> None:
+        """Let go of a connection that is lost."""
+
+
 class Connection(asyncio.Protocol):
     """One HTTP/1.1 connection to an upstream. One request at a time."""
 
@@ -85,8 +95,9 @@ class Connection(asyncio.Protocol):
         "_sends_no_body", "_silent", "_sink", "_told_head", "_transport", "_unasked", "counted", "idle_since", "lost",
         "origin", "proxy_headers", "requests", "secrets", "through_proxy",
     )  # fmt: skip
+    __deletable__ = ("_parser",)  # asked for where this is compiled
 
-    def __init__(self, pool: "Pool", origin: Origin) -> None:
+    def __init__(self, pool: Keeper, origin: Origin) -> None:
         self._pool = pool
         self.origin = origin
         self.through_proxy = ""
@@ -128,7 +139,8 @@ class Connection(asyncio.Protocol):
 
     def send(self, request: UpstreamRequest, sink: Sink) -> None:
         """Send a request; its answer goes to `sink`, also where the connection was lost just now: then that is told."""
-        if self._transport is None:
+        transport = self._transport
+        if transport is None:
             raise UpstreamFailure("the connection is not open")
         self._sink = sink
         self._silent = True
@@ -139,10 +151,10 @@ class Connection(asyncio.Protocol):
             return
         head = self._request_head(request)
         if len(request.body) > MAX_HEAD_BYTES:
-            self._transport.write(head)  # joined, a large body would be copied once more
-            self._transport.write(request.body)
+            transport.write(head)  # joined, a large body would be copied once more
+            transport.write(request.body)
         else:
-            self._transport.write(head + request.body)
+            transport.write(head + request.body)
 
     def pause_reading(self) -> None:
         """Take no more from the upstream until `resume_reading`."""
@@ -292,12 +304,13 @@ class Connection(asyncio.Protocol):
 
     def _ends_with_connection(self) -> bool:
         """Whether the body has neither a length nor chunks, so that the connection's end is its end."""
-        if self._head is None or not self._told_head:
+        head = self._head
+        if head is None or not self._told_head:
             return False
-        coding = b",".join(value for name, value in self._head.headers if name == b"transfer-encoding")
+        coding = b",".join([value for name, value in head.headers if name == b"transfer-encoding"])
         if coding:
             return coding.rpartition(b",")[2].strip().lower() != b"chunked"
-        return all(name != b"content-length" for name, _ in self._head.headers)
+        return all(name != b"content-length" for name, _ in head.headers)
 
     def _request_head(self, request: UpstreamRequest) -> bytes:
         target = self.through_proxy + request.target
@@ -477,11 +490,12 @@ class Pool:
 
     def _tls_context(self) -> ssl.SSLContext:
         if self._tls is None:
-            self._tls = ssl.create_default_context(cafile=self._settings.ca_file)
-            self._tls.set_alpn_protocols(["http/1.1"])
+            tls = ssl.create_default_context(cafile=self._settings.ca_file)
+            tls.set_alpn_protocols(["http/1.1"])
             if not self._settings.verify:
-                self._tls.check_hostname = False
-                self._tls.verify_mode = ssl.CERT_NONE
+                tls.check_hostname = False
+                tls.verify_mode = ssl.CERT_NONE
+            self._tls = tls
         return self._tls
 
     def _proxy_for(self, origin: Origin) -> str | None:

@@ -3,13 +3,14 @@
 import time
 
 import pytest
+from record_kit import INTERCEPTION, OUTCOME
 
 from aibridge.content import NOTHING, ContentPolicy, Keep
 from aibridge.dialects import DIALECTS
 from aibridge.lifecycle import Signal, State
 from aibridge.overhead import EVERY, Relays, TimedBooks, TimedRelay
 from aibridge.relay import Relay
-from aibridge.values import Evidence, ToolUse
+from aibridge.values import Attempt, Evidence, ToolUse, UserPrompt
 from aibridge.wire import SSEScanner
 
 DIALECT = DIALECTS["messages"]
@@ -22,10 +23,6 @@ TOOL = (
     b'event: content_block_stop\ndata: {"type":"content_block_stop","index":0}\n\n'
 )
 STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
-
-
-class Interception:
-    provider = "p"
 
 
 class Slow:
@@ -44,13 +41,14 @@ class Slow:
 def test_the_books_are_told_and_timed():
     books, spent = Slow(), []
     timed = TimedBooks(books, lambda *told: spent.append(told))
-    one = Interception()
-    timed.opened(one)
-    timed.learned(one, "fact", "msg")
-    timed.attempted(one, "attempt")
-    timed.closed(one, "outcome")
-    assert books.heard == [(one,), (one, "fact", "msg"), (one, "attempt"), (one, "outcome")]
-    assert [(step, provider) for step, provider, _ in spent] == [("record", "p")] * 3
+    attempt, fact = Attempt(1, "", 1.0, 1.0, OUTCOME.termination, OUTCOME.cause, "", Evidence()), UserPrompt("hi")
+    timed.opened(INTERCEPTION)
+    timed.learned(INTERCEPTION, fact, "msg")
+    timed.attempted(INTERCEPTION, attempt)
+    timed.closed(INTERCEPTION, OUTCOME)
+    told = [(), (fact, "msg"), (attempt,), (OUTCOME,)]
+    assert books.heard == [(INTERCEPTION, *one) for one in told]
+    assert [(step, provider) for step, provider, _ in spent] == [("record", INTERCEPTION.provider)] * 3
     assert all(0.002 <= seconds < 10 for *_, seconds in spent)
 
 
@@ -60,7 +58,7 @@ def test_what_the_books_refuse_is_refused():
             raise RuntimeError("full")
 
     with pytest.raises(RuntimeError, match="full"):
-        TimedBooks(Refusing(), lambda *_: None).opened(Interception())
+        TimedBooks(Refusing(), lambda *_: None).opened(INTERCEPTION)
 
 
 def stream_through(relay):

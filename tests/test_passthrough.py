@@ -201,20 +201,20 @@ async def test_for_a_client_that_has_left_nothing_is_asked():
         assert far.accepted == 0
 
 
-async def test_a_client_that_leaves_while_connecting_leaves_the_connection_to_others(monkeypatch):
+async def test_a_client_that_leaves_while_connecting_leaves_the_connection_to_others():
     async with upstream() as (far, request, pool):
         client = Client()
-        real = pool.connect
 
-        async def connect(origin):
-            connection = await real(origin)
-            client.leave()
-            return connection
+        class LeavingMeanwhile:
+            take, put = pool.take, pool.put
 
-        monkeypatch.setattr(pool, "connect", connect)
-        await relay(client, pool, request)
+            async def connect(self, origin):
+                connection = await pool.connect(origin)
+                client.leave()
+                return connection
+
+        await relay(client, LeavingMeanwhile(), request)
         assert (client.said, far.requests) == ([], [])
-        monkeypatch.undo()
         await relay(Client(), pool, request)
         assert far.accepted == 1
 

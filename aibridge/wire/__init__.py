@@ -1,16 +1,12 @@
 """Bytes to frames to events, and back. This file is the switch between the compiled wire and the pure one; no other is.
 
 The pure modules in this folder are the definition; `aibridge._speedups` is their compiled twin, with the same names and
-the same answers. AIBRIDGE_SPEEDUPS decides: 1 must be compiled, 0 must not, unset takes what is there.
+the same answers. AIBRIDGE_SPEEDUPS decides (see `aibridge.compiled`).
 """
 
-import os
+from aibridge.compiled import ANSWER
 
-_answer = os.environ.get("AIBRIDGE_SPEEDUPS", "")
-if _answer not in {"", "0", "1"}:
-    raise ImportError(f"AIBRIDGE_SPEEDUPS must be 1, 0 or unset, not {_answer!r}")
-
-_compiled = _answer != "0"
+_compiled = ANSWER != "0"
 if _compiled:
     try:
         from aibridge._speedups import (
@@ -24,7 +20,7 @@ if _compiled:
             scan_object,
         )
     except ImportError as error:
-        if _answer == "1":
+        if ANSWER == "1":
             raise ImportError(
                 "AIBRIDGE_SPEEDUPS=1, but the compiled wire is not there "
                 f"({error}); install a wheel built for this platform, or build one with a C compiler: "

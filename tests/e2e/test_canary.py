@@ -26,6 +26,7 @@ from aibridge import cli, config
 from aibridge.journal import journal_folder
 from aibridge.simulator.encodings import build_frame, chunk_payload
 from aibridge.telemetry import log
+from aibridge.values import UpstreamRequest
 
 PATIENCE = 30.0
 WORD = "KANARI"
@@ -656,7 +657,8 @@ async def test_no_object_shows_a_secret_and_no_book_tells_one(
             await upstream.wait_for_hanging(len(hanging))
             shown = shown_objects()
             await traffic.everything(LET_IN[mode])
-            monkeypatch.setattr("aibridge.upstream.Connection.send", fail_with_secrets)
+            monkeypatch.setattr("aibridge.telemetry.tracing.Tracing.carry", fail_with_secrets)  # an interception
+            monkeypatch.setattr("aibridge.upstream.Connection.send", fail_with_secrets)  # what is relayed only
             for provider in PROVIDERS:
                 await traffic.ask(provider, "completed", headers)
             await traffic.ask("anthropic", "completed", headers, path="/v1/messages/count_tokens")
@@ -718,9 +720,10 @@ async def test_what_is_learned_of_an_answer_holds_no_secret(build_house, new_cli
     assert found_in(kept=kept, metrics=metrics, log=lines, outcomes=outcomes, spans=spans) == {}
 
 
-def fail_with_secrets(_connection, request, sink):
+def fail_with_secrets(_, *given):
     """Fail as a library does that tells what it was given."""
-    raise Broken(f"{request!r} {sink!r} {request.headers}") from ValueError(f"{request.target} {request.headers}")
+    (request,) = (one for one in given if isinstance(one, UpstreamRequest))
+    raise Broken(f"{given!r} {request.headers}") from ValueError(f"{request.target} {request.headers}")
 
 
 def contents_of_records(house):

@@ -67,13 +67,13 @@ def fail(*_args, **_kwargs):
 
 
 @pytest.mark.parametrize("provider", BOTH)
-async def test_g2_fails_in_mid_stream(house, new_client, request_body, monkeypatch, provider):
+async def test_g2_fails_in_mid_stream(house, new_client, request_body, provider):
     async with new_client(house.port) as client:
         headers = [("x-sim-fault", "stall@5"), VERSION]
         await client.ask(f"/{provider}/v1/messages", request_body(provider), headers=headers)
         await client.read_until(b"event: content_block_delta")
         (exchange,) = house.app.gateway._live
-        monkeypatch.setattr("aibridge.relay.Relay.feed_eof", fail)
+        exchange._relay._decoder = type("Decoder", (), {"feed_eof": fail, "taken": 0})()
         exchange.body_ended()
         answer = await client.answer()
         assert answer.events[-1] == "error"
@@ -88,7 +88,7 @@ async def test_g2_fails_in_mid_stream(house, new_client, request_body, monkeypat
 @pytest.mark.parametrize("provider", BOTH)
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "blocking"])
 async def test_g2_fails_before_the_head(house, ask, monkeypatch, provider, stream):
-    monkeypatch.setattr("aibridge.upstream.Connection.send", fail)
+    monkeypatch.setattr("aibridge.telemetry.tracing.Tracing.carry", fail)
     answer = await ask(house, provider, stream=stream)
     assert answer.status == 500
     error = json.loads(answer.body)
@@ -96,6 +96,80 @@ async def test_g2_fails_before_the_head(house, ask, monkeypatch, provider, strea
     assert error["request_id"] == books.interception.id
     assert "secret" not in answer.body.decode()
     books.check("gateway_error", "internal", health="neither", error="Broken")
+
+
+OBSERVER = "aibridge.dialects.messages.MessagesObserver"
+FAILING = [
+    ("observe", None, "an event"),
+    ("observe_body", None, "a whole answer"),
+    ("usage_source", None, "the outcome, where all is well"),
+    ("usage_source", "truncate@4", "the outcome, at the end of the body"),
+    ("usage_source", "rst@4", "the outcome, where the upstream is lost"),
+    ("usage_source", "stall@5", "the outcome, at a deadline"),
+    ("error_event", "truncate@4", "the words for the client"),
+    ("error_event", "stall@5", "the words for the client, at a deadline"),
+]
+"""What of an observer fails, while what happens upstream: an outcome has to be told all the same, once."""
+
+
+@pytest.mark.parametrize(("method", "fault", "where"), FAILING, ids=[where for *_, where in FAILING])
+async def test_g2_whatever_fails_there_is_one_outcome(build_house, ask, monkeypatch, method, fault, where):
+    monkeypatch.setattr(f"{OBSERVER}.{method}", fail)
+    async with build_house(timeouts={"idle": 0.3}) as house:
+        answer = await ask(house, "anthropic", fault, stream=where != "a whole answer")
+        assert "message_stop" not in answer.body.decode()
+        (await house.books()).check("gateway_error", "internal", health="neither", error="Broken")
+        assert house.app.gateway.live == 0
+        assert len(house.outcomes.ended) == 1
+
+
+async def test_g2_the_outcome_fails_where_nothing_was_said_yet(house, new_client, request_body, monkeypatch):
+    monkeypatch.setattr(f"{OBSERVER}.usage_source", fail)
+    async with new_client(house.port) as client:
+        await client.ask("/anthropic/v1/messages", request_body(), headers=[("x-sim-fault", "status:529"), VERSION])
+        assert await client.read_some() == b""
+    (await house.books()).check("gateway_error", "internal", health="neither", error="Broken")
+
+
+async def test_g2_the_outcome_fails_where_the_client_leaves(house, new_client, request_body, monkeypatch):
+    monkeypatch.setattr(f"{OBSERVER}.usage_source", fail)
+    async with new_client(house.port) as client:
+        await client.ask("/anthropic/v1/messages", request_body(), headers=[("x-sim-fault", "stall@5"), VERSION])
+        await client.read_until(b"event: content_block_delta")
+    (await house.books()).check("gateway_error", "internal", health="neither", error="Broken")
+    assert house.app.gateway.live == 0
+
+
+async def test_g2_one_that_cannot_be_ended_keeps_no_other_from_its_end(
+    build_house, new_client, request_body, monkeypatch
+):
+    async with build_house(timeouts={"idle": PATIENCE}) as house:
+        async with new_client(house.port) as one, new_client(house.port) as other:
+            for client in (one, other):
+                await client.ask(
+                    "/anthropic/v1/messages", request_body(), headers=[("x-sim-fault", "stall@5"), VERSION]
+                )
+                await client.read_until(b"event: content_block_delta")
+            monkeypatch.setattr(f"{OBSERVER}.error_event", fail)
+            await house.app.gateway.drain(0.05)
+        await house.books(ended=2)
+        assert {outcome.cause.value for _, outcome in house.outcomes.ended} == {"internal"}
+        assert house.app.gateway.live == 0
+
+
+async def test_g2_fails_behind_the_outcome(house, ask, monkeypatch):
+    """What was told stays told, and is told once."""
+    monkeypatch.setattr("aibridge.exchange.Linger", fail)
+    await ask(house, "anthropic", "terminal_then_close")
+    (await house.books()).check("completed", "clean", health="success")
+    assert house.app.gateway.live == 0
+
+
+async def test_g2_a_circuit_that_fails(house, ask, monkeypatch):
+    for around in house.app.gateway._around.values():
+        object.__setattr__(around, "refused_for", fail)
+    assert (await ask(house, "anthropic")).status == 500
+    (await house.books()).check("gateway_error", "internal", health="neither", error="Broken")
 
 
 async def test_g2_a_broken_listener_hurts_nobody(house, ask, monkeypatch):
