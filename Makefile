@@ -1,9 +1,9 @@
 # Every recipe is what CI runs. `make` alone prints the targets; `make ci` is the whole of CI.
 PYTHON ?= python3
 PYTEST := .venv/bin/python -m pytest
-SPEEDUPS := $(filter-out %.c,$(wildcard _speedups/*))
+SPEEDUPS := $(filter-out %.c,$(wildcard _speedups/*)) $(shell find aibridge -name '*.py')
 COMPILE := .venv/bin/python setup.py --quiet build_ext --build-lib .
-COMPILED := .venv/bin/python -c 'import aibridge._speedups' 2>/dev/null
+COMPILED := AIBRIDGE_SPEEDUPS=1 .venv/bin/python -c 'import aibridge.wire' 2>/dev/null
 # Whether the compiler that setuptools would take is here, and Python's headers.
 CAN_COMPILE := echo '\#include <Python.h>' | $$(.venv/bin/python -c 'import os, sysconfig as s; print(os.environ.get("CC") or s.get_config_var("CC"), "-I" + s.get_path("include"))') -fsyntax-only -x c - 2>/dev/null
 
@@ -19,12 +19,12 @@ dev: .venv/dev  ## set up .venv: aibridge, editable and compiled where possible,
 run: dev  ## start the gateway; without credentials on the simulator, with one stream and its record to see
 	@exec .venv/bin/aibridge serve --demo
 
-test: dev  ## test both wires, the compiled one where it could be built
+test: dev  ## test twice: compiled, where that could be built, and pure
 	@$(COMPILED) || ! $(CAN_COMPILE) || AIBRIDGE_SPEEDUPS=1 $(COMPILE)
-	@if $(COMPILED); then AIBRIDGE_SPEEDUPS=1 $(PYTEST); else echo "aibridge: no compiled wire here: only the pure one is tested"; fi
+	@if $(COMPILED); then AIBRIDGE_SPEEDUPS=1 $(PYTEST); else echo "aibridge: nothing compiled here: only pure Python is tested"; fi
 	@$(MAKE) --no-print-directory test-pure
 
-test-pure: dev  ## test the pure wire alone
+test-pure: .venv/tools  ## test pure Python alone: wire and modules
 	AIBRIDGE_SPEEDUPS=0 $(PYTEST) -m "not compiled"
 
 lint: dev  ## check the style
@@ -62,7 +62,7 @@ ci: lint types fuzz check-dist bench-smoke test  ## all of CI; the tests come la
 
 clean:  ## remove what the targets above made
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
-	rm -f aibridge/_speedups*.so _speedups/speedups.c
+	rm -rf aibridge/_speedups*.so aibridge/_compiled _speedups/speedups.c
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/venv:

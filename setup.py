@@ -1,7 +1,7 @@
 """Builds what is compiled, with three answers in AIBRIDGE_SPEEDUPS: 1 must, 0 must not, unset if possible.
 
-Two things are compiled: `aibridge._speedups`, the wire's twin, by Cython; and some typed modules, from their own source,
-by mypyc. The latter go to `aibridge/_compiled/`, where Python does not look by itself: `aibridge/compiled.py`
+Two things are compiled: `aibridge._speedups`, the wire's twin, by Cython; and some typed modules, from their own
+source, by mypyc. The latter go to `aibridge/_compiled/`, where Python does not look by itself: `aibridge/compiled.py`
 does, and the digests beside them tell it of which sources they were made.
 """
 
@@ -23,13 +23,15 @@ if ANSWER not in {"", "0", "1"}:
 DEBUG = os.environ.get("AIBRIDGE_DEBUG") == "1"
 
 TYPED = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["aibridge"]["compiled"]
-MYPY = ["--config-file=", "--no-site-packages", "--ignore-missing-imports", "--no-warn-unused-configs"]
+MYPY = ["--config-file=", "--no-site-packages", "--ignore-missing-imports"]
 """No library's types are believed: where they are installed and where they are not, the same code comes out."""
 OPTIMIZE = "0" if DEBUG else "2"
 
 
 class Build(build_ext):
     """Build the wire, then the typed modules; where they cannot be had, say so in one line and go on."""
+
+    failed = False
 
     def build_extension(self, ext):
         try:
@@ -38,11 +40,11 @@ class Build(build_ext):
             if ANSWER == "1":
                 raise
             say_pure("wire and modules", error)
-            ext._failed = True
+            self.failed = True
 
     def build_extensions(self):
         super().build_extensions()
-        if any(hasattr(ext, "_failed") for ext in self.extensions):
+        if self.failed:
             return
         try:
             self.build_typed()
@@ -52,18 +54,24 @@ class Build(build_ext):
             say_pure("modules", error)
 
     def build_typed(self):
+        from mypy.version import __version__ as mypy
         from mypyc.build import mypycify
 
         folder = Path(self.build_lib, "aibridge/_compiled")
         folder.mkdir(parents=True, exist_ok=True)
         digests = (folder / f"digests{EXTENSION_SUFFIXES[0]}").with_suffix(".json")
+        told = {
+            "modules": TYPED,
+            "digests": {path: digest_of(path) for path in sources_of(TYPED)},
+            "compiler": [mypy, MYPY, OPTIMIZE],
+        }
+        if digests.exists() and json.loads(digests.read_text()) == told:
+            return
         digests.unlink(missing_ok=True)  # written last: without it nothing of the folder is used
-        sources = sources_of(TYPED)
-        told = {"modules": TYPED, "digests": {path: digest_of(path) for path in sources}}
         paths = [str(path_of(module)) for module in TYPED]
         group = mypycify([*MYPY, *paths], group_name="aibridge", target_dir="build/mypyc", opt_level=OPTIMIZE)
         for ext in group:
-            ext._links_to_dynamic = ext._needs_stub = False
+            ext._needs_stub = False  # noqa: SLF001 - setuptools sets it on the extensions that it was given
             super().build_extension(ext)
         digests.write_text(json.dumps(told, indent=1))
 
@@ -85,7 +93,7 @@ def path_of(module):
 
 
 def sources_of(modules):
-    """Return the files that modules are made of: their own, and all of ours that these import, whose types they trust."""
+    """Return the files that modules are made of: their own, and all of ours that these import: their types count."""
     found, names = set(), list(modules)
     while names:
         path = path_of(names.pop())

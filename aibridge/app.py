@@ -12,6 +12,7 @@ from aibridge.breaker import Limits
 from aibridge.carrier import Carrier
 from aibridge.circuits import Circuits
 from aibridge.clientstream import ClientStream
+from aibridge.compiled import MODULES
 from aibridge.config import AuthMode, Config, ContentOverrides
 from aibridge.content import ContentPolicy, ContentRules, Keep
 from aibridge.deadlines import Wheel
@@ -71,6 +72,7 @@ class App:
             actor_label=config.metrics.actor_label,
             version=__version__,
             wire=IMPLEMENTATION,
+            modules=MODULES,
         )
         self.dump_files = self._build_dump_files()
         limits_of = _circuit_limits(config)
@@ -255,6 +257,7 @@ class App:
             "status": "ok" if ready else "draining",
             "version": __version__,
             "wire": IMPLEMENTATION,
+            "modules": MODULES,
             "live": self.gateway.live,
         }
         client.respond(status, JSON, jsontext.dumps(health))

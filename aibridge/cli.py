@@ -20,6 +20,7 @@ import uvloop
 from aibridge import __version__, config, jsontext, reports
 from aibridge.app import App
 from aibridge.audit import audit, report
+from aibridge.compiled import MODULES
 from aibridge.config import Config
 from aibridge.demo import show_one_stream, show_record
 from aibridge.errors import AibridgeError
@@ -88,7 +89,7 @@ def _add(
 
 
 def _version(_: argparse.Namespace) -> int:
-    print(f"aibridge {__version__}, {IMPLEMENTATION} wire, Python {sys.version.split()[0]}")
+    print(f"aibridge {__version__}, {IMPLEMENTATION} wire, {MODULES} modules, Python {sys.version.split()[0]}")
     return 0
 
 
@@ -192,6 +193,7 @@ def _start_fields(loaded: Config, app: App) -> dict[str, Any]:
     return {
         "version": __version__,
         "wire": IMPLEMENTATION,
+        "modules": MODULES,
         "data": f"http://{shown}:{app.port}",
         "admin": f"http://{loaded.admin.host}:{app.admin_port}",
         "providers": sorted(loaded.providers),

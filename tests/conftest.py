@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from aibridge.compiled import MODULES
 from aibridge.wire import IMPLEMENTATION
 
 sys.path.insert(0, str(Path(__file__).parent))  # the kits stand there; the tests are no package
 
 
 def pytest_report_header() -> str:
-    return f"aibridge: {IMPLEMENTATION} wire"
+    return f"aibridge: {IMPLEMENTATION} wire, {MODULES} modules"
 
 
 @pytest.fixture

@@ -62,29 +62,32 @@ class Narrowing:
             case ast.If():
                 self.test(node.test, state)
                 return merged(self.block(node.body, state.copy()), self.block(node.orelse, state.copy()))
-            case ast.While():
-                self.test(node.test, state)
-                return merged(self.block([*node.body, *node.orelse], state.copy()), state)
-            case ast.For() | ast.AsyncFor():
-                self.expression(node.iter, state)
+            case ast.While() | ast.For() | ast.AsyncFor():
+                if isinstance(node, ast.While):
+                    self.test(node.test, state)
+                else:
+                    self.expression(node.iter, state)
                 return merged(self.block([*node.body, *node.orelse], state.copy()), state)
             case ast.With() | ast.AsyncWith():
                 for item in node.items:
                     self.expression(item.context_expr, state)
                 return self.block(node.body, state)
             case ast.Try():
-                behind = self.block(node.body, state)
-                before = merged(behind, state)
-                ends = [self.block(handler.body, before.copy()) for handler in node.handlers]
-                behind = behind if behind is None else self.block(node.orelse, behind)
-                for end in ends:
-                    behind = merged(behind, end)
-                last = self.block(node.finalbody, before if behind is None else behind)
-                return None if behind is None else last
+                return self.attempt(node, state)
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
                 return state
         self.expression(node, state)
         return None if isinstance(node, ast.Return | ast.Raise | ast.Continue | ast.Break) else state
+
+    def attempt(self, node, state):
+        behind = self.block(node.body, state)
+        before = merged(behind, state)
+        ends = [self.block(handler.body, before.copy()) for handler in node.handlers]
+        behind = behind if behind is None else self.block(node.orelse, behind)
+        for end in ends:
+            behind = merged(behind, end)
+        last = self.block(node.finalbody, before if behind is None else behind)
+        return None if behind is None else last
 
     def test(self, node, state):
         """Take a condition: what it compares by identity, asks the type of, or takes as true or false, is narrowed."""
@@ -119,37 +122,39 @@ class Narrowing:
                     self.expression(branch, inside)
                 state.update({path: inside[path] for path in state})
             case ast.Assign() | ast.AnnAssign() | ast.AugAssign():
-                if node.value is not None:
-                    self.expression(node.value, state)
-                for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
-                    self.expression(target, state)
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                for part in filter(None, [node.value, *targets]):
+                    self.expression(part, state)
             case ast.Attribute(ctx=ast.Store()):
                 self.narrow(node, state)
             case ast.Attribute():
-                self.expression(node.value, state)
-                line, called = state.get(ast.unparse(node), (0, ""))
-                if called:
-                    text = ast.unparse(node)
-                    self.complaints.append(f"line {node.lineno}: {text} was narrowed in line {line}, before {called}()")
+                self.read(node, state)
             case _:
                 for child in ast.iter_child_nodes(node):
                     self.expression(child, state)
         if isinstance(node, ast.Await | ast.Call):
-            called = "await" if isinstance(node, ast.Await) else ast.unparse(node.func)
-            if called not in HARMLESS:
-                state.update({path: (line, since or called) for path, (line, since) in state.items()})
+            self.call("await" if isinstance(node, ast.Await) else ast.unparse(node.func), state)
+
+    def read(self, node, state):
+        self.expression(node.value, state)
+        text = ast.unparse(node)
+        line, called = state.get(text, (0, ""))
+        if called:
+            self.complaints.append(f"line {node.lineno}: {text} was narrowed in line {line}, before {called}()")
+
+    def call(self, name, state):
+        if name not in HARMLESS:
+            state.update({path: (line, since or name) for path, (line, since) in state.items()})
 
 
 def merged(one, other):
     if one is None or other is None:
         return other if one is None else one
-    return {
-        path: max(one.get(path, (0, "")), other.get(path, (0, "")), key=lambda seen: seen[1]) for path in one | other
-    }
+    return one | {path: seen for path, seen in other.items() if seen[1] or path not in one}
 
 
 def narrowed_over_calls(source, unions):
-    """An attribute that is narrowed keeps its type over a call, for mypyc: read it into a local before, or test again."""
+    """An attribute that is narrowed keeps its type over a call: read it into a local variable before."""
     walk = Narrowing(unions)
     for function in functions_of(source):
         walk.block(function.body, {})
@@ -157,7 +162,7 @@ def narrowed_over_calls(source, unions):
 
 
 def errors_of_two_types(source, _):
-    """Two `except … as error` of two types share one variable of the first type, for mypyc."""
+    """Two `except … as error` of two types share one variable, of the first type."""
     for function in functions_of(source):
         seen = {}
         for node in ast.walk(function):

@@ -114,6 +114,7 @@ class Metrics:
         actor_label: whether interceptions, prompts and tokens are told apart by actor.
         version: of the program, for `aibridge_build_info`.
         wire: which implementation decodes, `compiled` or `pure`.
+        modules: which typed modules run, the same two words.
     """
 
     def __init__(
@@ -124,6 +125,7 @@ class Metrics:
         actor_label: bool = False,
         version: str = "",
         wire: str = "",
+        modules: str = "",
     ) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
         self._lock = threading.Lock()
@@ -142,7 +144,7 @@ class Metrics:
         for family in vars(self).values():
             if isinstance(family, Family):
                 self.registry.register(family)
-        self.build_info.child(version, wire).value = 1
+        self.build_info.child(version, wire, modules).value = 1
 
     def _define(self, who: tuple[str, ...]) -> None:
         many = Bound(_MANY, frozenset({"client", "actor"}))
@@ -295,8 +297,8 @@ class Metrics:
         # 1.
         self.build_info = GaugeFamily(
             "aibridge_build_info",
-            "Which program runs, and which wire it uses; always 1.",
-            ("version", "wire"),
+            "Which program runs, with which wire and modules; always 1.",
+            ("version", "wire", "modules"),
         )
 
     def opened(self, interception: Interception) -> None:

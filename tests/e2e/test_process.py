@@ -9,6 +9,9 @@ import urllib.request
 import pytest
 from process_kit import ENVIRONMENT, PATIENCE, line_with, run, serving
 
+from aibridge.compiled import MODULES
+from aibridge.wire import IMPLEMENTATION
+
 
 @pytest.fixture
 def environment(tmp_path):
@@ -25,7 +28,7 @@ async def test_version(environment):
     status, out, _ = await run("version", environment=environment)
     assert status == 0
     assert out.startswith("aibridge 0.")
-    assert "wire" in out
+    assert f"{IMPLEMENTATION} wire, {MODULES} modules" in out
 
 
 async def test_without_any_credentials_it_simulates_and_says_so(environment):

@@ -17,7 +17,7 @@ LABELS = {"provider": "anthropic", "model": "claude-sonnet-4-5", "route": "/v1/m
 
 @pytest.fixture
 def metrics():
-    return Metrics(version="1.2.3", wire="pure")
+    return Metrics(version="1.2.3", wire="pure", modules="compiled")
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def test_counters_of_their_own(metrics, value):
     assert value("aibridge_passthrough_total", **labels, method="other") == 1
     assert value("aibridge_trailing_bytes_total", provider="anthropic") == 17
     assert value("aibridge_records_dropped_total") == 3
-    assert value("aibridge_build_info", version="1.2.3", wire="pure") == 1
+    assert value("aibridge_build_info", version="1.2.3", wire="pure", modules="compiled") == 1
 
 
 def test_circuits(metrics, value):
@@ -359,7 +359,7 @@ def test_rendered_text(metrics, make_interception, make_outcome):
     text = body.decode()
     assert content_type.startswith("text/plain")
     assert "# TYPE aibridge_interceptions_total counter" in text
-    assert 'aibridge_build_info{version="1.2.3",wire="pure"} 1.0' in text
+    assert 'aibridge_build_info{modules="compiled",version="1.2.3",wire="pure"} 1.0' in text
     assert "process_resident_memory_bytes" in text
     assert "python_info" in text
     assert "_created" not in text
