@@ -48,7 +48,11 @@ class Build(build_ext):
             return
         try:
             self.build_typed()
-        except (Exception, SystemExit) as error:  # as above; mypyc exits where mypy finds a mistake
+        except SystemExit:  # mypyc's way to end, once it has said what is wrong
+            if ANSWER == "1":
+                raise
+            say_pure("modules", "mypyc refuses them")
+        except Exception as error:  # as above
             if ANSWER == "1":
                 raise
             say_pure("modules", error)
