@@ -81,7 +81,7 @@ def less_upgrade(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes
     """Yield headers in whose `Connection` no parser can find `upgrade`; the others stay."""
     for name, value in headers:
         if name == b"connection":
-            yield name, b",".join(option for option in value.split(b",") if b"upgrade" not in option.lower())
+            yield name, b",".join([option for option in value.split(b",") if b"upgrade" not in option.lower()])
         else:
             yield name, value
 

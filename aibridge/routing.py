@@ -75,7 +75,7 @@ def _rules(action: Action, dialect: str, methods: str, *patterns: str) -> Iterat
         path = re.escape(pattern)
         for part, expression in _PARTS.items():
             path = path.replace(re.escape(part), expression)
-        yield from (_Rule(method, re.compile(path), pattern, action, dialect) for method in methods.split())
+        yield from [_Rule(method, re.compile(path), pattern, action, dialect) for method in methods.split()]
 
 
 _MESSAGES = (
