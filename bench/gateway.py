@@ -1,21 +1,17 @@
 """The whole house against a scripted upstream: CPU per request and per event, added latency, memory per live stream.
 
 `python bench/gateway.py` measures every subject that is installed, in interleaved rounds, and prints tables.
-`python bench/gateway.py --render` writes the tables of the committed results into bench/README.md.
+`python bench/gateway.py --render` writes the tables and plots of the committed results into bench/README.md.
 """
 
 import argparse
 import contextlib
 import datetime as dt
-import importlib.metadata
 import json
-import os
-import platform
-import resource
 import signal
-import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,13 +19,16 @@ from typing import Any
 import programs
 import report
 import traffic
-from processes import accounting_error, cpu_ns, machine_ns, memory_kb, tree
+from doors import HERE, Address, Door, Route, Subject
+from machine import describe_machine, raise_file_limit, versions
+from peers import peer_versions
+from processes import accounting_error, machine_ns, memory_kb, tree, tree_cpu_ns
 from scenarios import SCENARIOS, Scenario, Times, marks, script, smaller, times
-from subjects import KEY, SUBJECTS, Door, Subject, nginx_binary
+from subjects import SUBJECTS
 
-HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "results" / "gateway.json"
-FILES_WANTED = 16_384
+RESULTS = HERE / "results"
+ACCOUNT_TOLERANCE = 0.05
+WARM_UP = next(one for one in SCENARIOS if one.name == "json")
 METHOD = (
     "one upstream and one load generator in C on loopback; one process (worker) of each subject; "
     "subjects interleaved in every round, the order reversed every other round; "
@@ -44,7 +43,7 @@ Cell = dict[str, Any]
 
 @dataclass
 class Samples:
-    """CPU and memory at the beginning and at the end of the window, of all processes that there are then."""
+    """CPU and memory at the beginning and at the end of the window."""
 
     subject: int
     upstream: int
@@ -53,9 +52,9 @@ class Samples:
 
     def take(self, load: int) -> None:
         """Note where all stand; memory, which takes longer to read, only at the end."""
-        subject = tree(self.subject) if self.subject else []
-        self.cpu.append((cpu_ns(subject), cpu_ns([self.upstream]), cpu_ns([load]), machine_ns()))
-        self.memory.append(memory_kb(subject) if subject and len(self.cpu) == 2 else {})
+        self.cpu.append((tree_cpu_ns(self.subject), tree_cpu_ns(self.upstream), tree_cpu_ns(load), machine_ns()))
+        if self.subject and len(self.cpu) == 2:
+            self.memory.append(memory_kb(tree(self.subject)))
 
     def spent(self) -> tuple[int, ...]:
         """Nanoseconds of subject, upstream, load generator and the whole machine inside the window."""
@@ -72,13 +71,18 @@ class Bench:
     upstream: programs.Upstream
     seconds: float
 
+    def address(self, scenario: Scenario, subject: Subject) -> Address:
+        """Where a subject finds the upstream: the load generator itself speaks no TLS."""
+        if scenario.tls and subject.name != report.NOTHING and self.upstream.secured:
+            return self.upstream.secured
+        return self.upstream.plain
+
     def cell(self, scenario: Scenario, subject: Subject, door: Door) -> Cell:
         """Measure one scenario on one running subject."""
-        if scenario.shape == "memory":
-            self._run(
-                SCENARIOS[1], subject, door, Times(0, 0.1, 0.3)
-            )  # what is loaded or allocated once does not count
-        idle = memory_kb(tree(door.pid) if door.pid else [])
+        idle: dict[str, int] = {}
+        if scenario.shape == "idle" and door.pid:
+            self._run(WARM_UP, subject, door, Times(0, 0.1, 0.3))  # what is loaded or allocated once does not count
+            idle = memory_kb(tree(door.pid))
         samples = Samples(door.pid, self.upstream.pid)
         answer = self._run(scenario, subject, door, times(scenario, self.seconds), samples)
         memory = samples.memory[-1] if samples.memory else {}
@@ -87,25 +91,25 @@ class Bench:
     def _run(
         self, scenario: Scenario, subject: Subject, door: Door, plan: Times, samples: Samples | None = None
     ) -> Cell:
+        route = subject.routes()[scenario.api]
         self.upstream.play(script(scenario, self.seconds), scenario.period, together=scenario.together)
         self.upstream.stats()
-        request = _request(scenario, subject, door.port)
-        wanted = marks(scenario, self.seconds, decodes=subject.decodes)
-        load = programs.Load(door.port, request, scenario, plan, wanted)
+        wanted = marks(scenario, self.seconds, speaks=route.speaks, exact=route.exact)
+        load = programs.Load(door.port, _request(scenario, route, door.port), scenario, plan, wanted)
         return programs.run(load, self.directory, samples.take if samples else lambda _: None)
 
 
-def _request(scenario: Scenario, subject: Subject, port: int) -> bytes:
-    path = subject.bedrock_path if scenario.bedrock else subject.messages_path
-    as_bedrock = scenario.bedrock and not subject.decodes
-    body = traffic.request_body(scenario.body, stream=scenario.shape != "json", bedrock=as_bedrock)
-    return traffic.request(port, path, body, {"x-api-key": KEY})
+def _request(scenario: Scenario, route: Route, port: int) -> bytes:
+    stream = scenario.shape != "json"
+    body = traffic.request_body(route.speaks, scenario.body, stream=stream, model=route.model)
+    path = route.stream_path if stream and route.stream_path else route.path
+    return traffic.request(port, path, body, dict(route.headers))
 
 
 def _figures(answer: Cell, spent: tuple[int, ...], upstream: Cell) -> Cell:
     requests, events, seconds = answer["requests"], answer["events"], answer["seconds"] or 1
     subject, played, loaded, machine = spent
-    latencies = ((name, q) for name in ("first_byte", "first_event", "gap") for q in ("p50", "p99"))
+    latencies = ((name, q) for name in ("first_byte", "first_event", "gap", "late") for q in ("p50", "p99"))
     return {
         "seconds": seconds,
         "requests": requests,
@@ -128,7 +132,7 @@ def _figures(answer: Cell, spent: tuple[int, ...], upstream: Cell) -> Cell:
 
 
 def _memory(scenario: Scenario, idle: dict[str, int], live: dict[str, int]) -> Cell:
-    if scenario.shape != "memory" or not live:
+    if not idle or not live:
         return {}
     per_stream = {f"{kind}_kb_per_stream": (live[kind] - idle[kind]) / scenario.connections for kind in live}
     return per_stream | {"idle_rss_mb": idle["rss"] / 1024, "live_rss_mb": live["rss"] / 1024}
@@ -137,98 +141,74 @@ def _memory(scenario: Scenario, idle: dict[str, int], live: dict[str, int]) -> C
 # ---- rounds
 
 
-def _round(bench: Bench, number: int, subjects: list[Subject], scenarios: list[Scenario]) -> list[Cell]:
+def takes(subject: Subject, scenario: Scenario) -> bool:
+    """Whether a subject is measured in a scenario at all."""
+    if subject.only and scenario.name not in subject.only:
+        return False
+    held = scenario.connections if scenario.held else 0
+    return scenario.api in subject.routes() and held <= subject.holds and (subject.tls or not scenario.tls)
+
+
+def _round(bench: Bench, number: int, subjects: list[Subject], scenarios: list[Scenario]) -> Iterator[Cell]:
+    """Measure all; each subject is started once a round and upstream, and for idle streams anew."""
     order = subjects if number % 2 == 0 else subjects[::-1]
-    cells = []
     with contextlib.ExitStack() as children:
-        doors = {subject.name: _start(children, bench, subject) for subject in order}
+        doors: dict[tuple[str, Address], Door] = {}
         for scenario in scenarios:
             for subject in order:
+                if not takes(subject, scenario):
+                    continue
+                address = bench.address(scenario, subject)
                 with contextlib.ExitStack() as own:
-                    door = _start(own, bench, subject) if scenario.shape == "memory" else doors[subject.name]
+                    if scenario.shape == "idle":
+                        door = _start(own, subject, address)
+                    elif (subject.name, address) in doors:
+                        door = doors[subject.name, address]
+                    else:
+                        door = doors[subject.name, address] = _start(children, subject, address)
                     figures = bench.cell(scenario, subject, door)
-                cells.append({"round": number, "scenario": scenario.name, "subject": subject.name} | figures)
-                _tell(cells[-1])
-    return cells
+                cell = {"round": number, "scenario": scenario.name, "subject": subject.name} | figures
+                _tell(cell)
+                yield cell
 
 
-def _start(children: contextlib.ExitStack, bench: Bench, subject: Subject) -> Door:
+def _start(children: contextlib.ExitStack, subject: Subject, upstream: Address) -> Door:
     directory = Path(children.enter_context(tempfile.TemporaryDirectory(prefix="aibridge-bench-")))
-    return children.enter_context(subject.start(bench.upstream.port, directory))
+    return children.enter_context(subject.start(upstream, directory))
 
 
 def _tell(cell: Cell) -> None:
     figures = f"{cell['requests']:8} requests {cell['events']:9} events {cell['cores'] or 0:6.2f} cores"
     trouble = f"  FAILED {cell['failed']}: {cell['failure']}" if cell["failed"] else ""
-    print(f"round {cell['round']}  {cell['scenario']:<17} {cell['subject']:<9} {figures}{trouble}", file=sys.stderr)
+    print(f"round {cell['round']}  {cell['scenario']:<18} {cell['subject']:<19} {figures}{trouble}", file=sys.stderr)
 
 
 def measure(options: argparse.Namespace, subjects: list[Subject], scenarios: list[Scenario]) -> Cell:
     """Run all rounds; returns what the results file holds."""
+    error = accounting_error()
+    if abs(error) > ACCOUNT_TOLERANCE:
+        raise RuntimeError(f"the account of CPU is wrong by {error:+.1%} against a known amount: nothing here would be true")
     with tempfile.TemporaryDirectory(prefix="aibridge-bench-") as name:
         directory = Path(name)
-        programs.compile_all(directory)
-        with programs.upstream(directory) as upstream:
+        tls = programs.compile_all(directory)
+        if not tls:
+            print("bench: without TLS: OpenSSL's headers, or its command, are not installed", file=sys.stderr)
+        scenarios = [one for one in scenarios if tls or not one.tls]
+        with programs.upstream(directory, tls=tls) as upstream:
             bench = Bench(directory, upstream, options.seconds)
             cells = [cell for number in range(options.rounds) for cell in _round(bench, number, subjects, scenarios)]
     return {
         "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "machine": _machine(),
-        "versions": _versions(),
+        "machine": describe_machine(),
+        "versions": versions() | peer_versions([one.name for one in subjects]),
         "method": METHOD,
         "rounds": options.rounds,
         "seconds": options.seconds,
-        "accounting_error": accounting_error(),
+        "accounting_error": error,
         "subjects": {subject.name: subject.says for subject in subjects},
         "scenarios": {scenario.name: {"says": scenario.sentence(), "shape": scenario.shape} for scenario in scenarios},
         "cells": cells,
     }
-
-
-# ---- the machine
-
-
-def _machine() -> Cell:
-    return {
-        "cores": os.cpu_count(),
-        "cpu": _fact("/proc/cpuinfo", "model name") or platform.machine(),
-        "memory_mb": int((_fact("/proc/meminfo", "MemTotal") or "0").split()[0]) // 1024,
-        "kernel": platform.release(),
-        "system": platform.system(),
-    }
-
-
-def _fact(path: str, name: str) -> str:
-    pairs = (line.partition(":") for line in Path(path).read_text().splitlines())
-    return next((value.strip() for key, _, value in pairs if key.strip() == name), "")
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in ("aibridge", "aiohttp", "uvloop", "httptools"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
-    if binary := nginx_binary():
-        versions["nginx"] = _output([binary, "-v"]).rpartition("/")[2]
-    versions["commit"] = _output(["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"])
-    return {name: version for name, version in versions.items() if version}
-
-
-def _output(command: list[str]) -> str:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return (done.stdout or done.stderr).strip()
-
-
-def raise_file_limit(wanted: int = FILES_WANTED) -> int:
-    """As many open files as we may have, for us and our children."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if soft < allowed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    return max(soft, allowed)
 
 
 # ---- the command
@@ -236,60 +216,61 @@ def raise_file_limit(wanted: int = FILES_WANTED) -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--set", choices=("core", "peers", "all"), default="all", help="of subjects and scenarios")
     parser.add_argument("--subjects", metavar="NAME,...", help="of " + ", ".join(one.name for one in SUBJECTS))
     parser.add_argument("--scenarios", metavar="NAME,...", help="of " + ", ".join(one.name for one in SCENARIOS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0, help="the window of each cell")
     parser.add_argument("--quick", action="store_true", help="a smoke test: one round, short windows, fewer streams")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the results here too")
-    parser.add_argument(
-        "--render",
-        metavar="FILE",
-        type=Path,
-        nargs="?",
-        const=RESULTS,
-        help="write these results into README.md, and end",
-    )
+    parser.add_argument("--render", action="store_true", help="write the committed results into README.md, and end")
     options = parser.parse_args()
     if options.quick:
         options.rounds, options.seconds = 1, 0.5
     return options
 
 
-def _chosen(known: list[str], wanted: str | None) -> list[str]:
-    names = wanted.split(",") if wanted else known
+def _chosen(known: list[str], wanted: str | None, otherwise: list[str]) -> list[str]:
+    if wanted is None:
+        return otherwise
+    names = wanted.split(",")
     if unknown := set(names) - set(known):
         sys.exit(f"bench: unknown {', '.join(sorted(unknown))}; known are {', '.join(known)}")
     return [name for name in known if name in names]
 
 
-def _subjects(wanted: str | None) -> list[Subject]:
-    """The subjects that were named, or else all that can run here; what cannot is said, with the reason."""
-    names = _chosen([one.name for one in SUBJECTS], wanted)
+def _subjects(options: argparse.Namespace) -> list[Subject]:
+    """The subjects that were named, or else all of the set that can run here; what cannot is said, with the reason."""
+    of_set = [one.name for one in SUBJECTS if options.set in {"all", *one.sets}]
+    names = _chosen([one.name for one in SUBJECTS], options.subjects, of_set)
     chosen = [one for one in SUBJECTS if one.name in names]
     missing = {one.name: reason for one in chosen if (reason := one.missing())}
     for name, reason in missing.items():
         print(f"bench: without {name}: {reason}", file=sys.stderr)
-    if missing and wanted:
+    if missing and options.subjects:
         sys.exit(1)
     return [one for one in chosen if one.name not in missing]
 
 
-def _scenarios(wanted: str | None, *, quick: bool) -> list[Scenario]:
-    names = _chosen([one.name for one in SCENARIOS], wanted)
-    return [smaller(one) if quick else one for one in SCENARIOS if one.name in names]
+def _scenarios(options: argparse.Namespace, files: int) -> list[Scenario]:
+    of_set = [one.name for one in SCENARIOS if options.set in {"all", *one.sets}]
+    names = _chosen([one.name for one in SCENARIOS], options.scenarios, of_set)
+    chosen = [smaller(one) if options.quick else one for one in SCENARIOS if one.name in names]
+    too_many = [one.name for one in chosen if 2 * one.connections + 100 > files]
+    if too_many:
+        print(f"bench: without {', '.join(too_many)}: a process may open {files:,} files only", file=sys.stderr)
+    return [one for one in chosen if one.name not in too_many]
 
 
 def main() -> int:
     options = _arguments()
     if options.render:
-        report.write_into(HERE / "README.md", report.tables(json.loads(options.render.read_text())))
+        report.render(RESULTS, HERE / "README.md")
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that all children end
     limit = raise_file_limit()
-    scenarios = [one for one in _scenarios(options.scenarios, quick=options.quick) if 2 * one.connections + 100 < limit]
     try:
-        results = measure(options, _subjects(options.subjects), scenarios)
+        results = measure(options, _subjects(options), _scenarios(options, limit))
     except RuntimeError as error:
         sys.exit(f"bench: {error}")
     if options.json:

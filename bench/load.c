@@ -1,11 +1,13 @@
 /* A client that costs almost nothing: N connections, each sending one prepared request again and again, and checking every answer.
  *
  * Usage: load port=P request=FILE [connections=32] [warm=0.5] [seconds=2] [ramp=0] [once=0] [mark=TEXT] [end=TEXT] [least=0]
+ *             [period=0] [opening=0]
  *
  *   closed loop (once=0)   each connection sends its next request when the last answer is complete
  *   streams (once=1)       each sends one request, the starts spread over `ramp` seconds, and all answers are read to their end
  *   mark, least            TEXT stands once in every event; an answer must have at least `least` of them
  *   end                    TEXT must stand in the last bytes of every answer
+ *   period, opening        after `opening` events they are due each `period` seconds, and how late they come is told
  *
  * The window that counts is `seconds` long and begins after `warm`. It prints "begin" and "end" as the window does, then one line of JSON.
  */
@@ -34,7 +36,7 @@ typedef struct {
     State state;
     size_t sent, head_have, kept;
     uint64_t left, events;           /* bytes of this body or chunk; events of this answer */
-    uint64_t began, last_event;
+    uint64_t began, last_event, origin; /* `origin`: when the event before the first would have come, had all been as quick as the quickest */
     char kept_bytes[KEEP];
     char head[HEAD_MAX + 1];
 } Connection;
@@ -43,7 +45,7 @@ static struct {
     const char *request_bytes, *mark, *end;
     size_t request_size, mark_size, end_size;
     int port, connections, once;
-    uint64_t warm, seconds, ramp, least;
+    uint64_t warm, seconds, ramp, least, period, opening;
 } want;
 
 typedef struct { uint64_t requests, events, bytes; } Counts;
@@ -52,7 +54,7 @@ static Counts counts, at_begin, at_end;
 static uint64_t failed, reconnects, window_began, window_ended, started;
 static int poller, opened, finished;
 static char first_failure[400], raw[CHUNK], work[KEEP + CHUNK];
-static Histogram first_byte, first_event, gap, whole;
+static Histogram first_byte, first_event, gap, late, whole;
 static Connection *all;
 
 static int in_window(void) { return window_began && !window_ended; }
@@ -111,7 +113,7 @@ static void push(Connection *c) {
 
 static void next_request(Connection *c) {
     c->sent = c->head_have = c->kept = 0;
-    c->events = c->began = c->last_event = 0;
+    c->events = c->began = c->last_event = c->origin = 0;
     c->state = HEAD; /* `push` makes it SENDING only if the request does not fit at once */
     push(c);
 }
@@ -128,10 +130,21 @@ static void complete(Connection *c, uint64_t now) {
 
 /* ---- the bytes of an answer */
 
+/* Late is an event by as much as it came after the quickest of its stream, the time that lies between them taken off. */
+static void time_events(Connection *c, uint64_t fresh, uint64_t now) {
+    for (uint64_t number = c->events + 1; number <= c->events + fresh; number++) {
+        if (number <= want.opening) continue;
+        uint64_t origin = now - number * want.period;
+        if (!c->origin || origin < c->origin) c->origin = origin;
+        if (in_window()) observe(&late, origin - c->origin);
+    }
+}
+
 static void count_events(Connection *c, uint64_t fresh, uint64_t now) {
     if (!fresh) return;
     if (!c->events && (in_window() || want.once)) observe(&first_event, now - c->began);
     if (c->events && in_window()) observe(&gap, now - c->last_event);
+    if (want.period) time_events(c, fresh, now);
     c->events += fresh;
     c->last_event = now;
     counts.events += fresh;
@@ -284,6 +297,8 @@ static void read_arguments(int n, char **v) {
     want.seconds = duration(argument(n, v, "seconds", "2"));
     want.ramp = duration(argument(n, v, "ramp", "0"));
     want.least = strtoull(argument(n, v, "least", "0"), NULL, 10);
+    want.period = duration(argument(n, v, "period", "0"));
+    want.opening = strtoull(argument(n, v, "opening", "0"), NULL, 10);
     want.mark = argument(n, v, "mark", "");
     want.end = argument(n, v, "end", "");
     want.mark_size = strlen(want.mark);
@@ -309,6 +324,8 @@ static void report(void) {
     print_histogram("first_event_ms", &first_event);
     printf(", ");
     print_histogram("gap_ms", &gap);
+    printf(", ");
+    print_histogram("late_ms", &late);
     printf(", ");
     print_histogram("answer_ms", &whole);
     puts("}");

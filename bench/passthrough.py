@@ -1,10 +1,11 @@
 """The plain alternative: an aiohttp handler and an aiohttp client on uvloop, passing everything through.
 
-Usage: passthrough.py UPSTREAM_PORT. Prints the port it listens on.
+Usage: passthrough.py UPSTREAM_URL [CA_FILE]. Prints the port it listens on.
 """
 
 import asyncio
 import signal
+import ssl
 import sys
 
 import uvloop
@@ -18,8 +19,9 @@ def _passed(headers: CIMultiDictProxy[str]) -> list[tuple[str, str]]:
     return [(name, value) for name, value in headers.items() if name.lower() not in HOP_BY_HOP]
 
 
-async def _serve(upstream: str) -> None:
-    connector = TCPConnector(limit=0)
+async def _serve(upstream: str, authority: str | None) -> None:
+    trust = ssl.create_default_context(cafile=authority) if authority else True
+    connector = TCPConnector(limit=0, ssl=trust)
     async with ClientSession(
         upstream, connector=connector, timeout=ClientTimeout(total=None), auto_decompress=False
     ) as session:
@@ -47,4 +49,4 @@ async def _serve(upstream: str) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(_serve(f"http://127.0.0.1:{sys.argv[1]}"))
+    uvloop.run(_serve(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None))

@@ -4,20 +4,33 @@ import contextlib
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 PROC = Path("/proc")
 TICK_NS = 10_000_000  # USER_HZ is 100 on every Linux that /proc tells its ticks in
 STOP_AFTER = 5.0
+READS_MAX = 5
 
+# Burns CPU itself, in a child that starts and ends meanwhile, and in one that starts and lives on; then tells the sum.
 BURNER = """
+import resource, subprocess, sys, time
+BURN = '''
 import sys, time
-while time.process_time() < {seconds}:
-    pass
+while time.process_time() < {seconds}: pass
 print(time.process_time(), flush=True)
+if len(sys.argv) > 1: sys.stdin.read()
+'''
+sys.stdin.readline()
+begun = time.process_time()
+subprocess.run([sys.executable, "-c", BURN], stdout=subprocess.DEVNULL, check=True)
+living = subprocess.Popen([sys.executable, "-c", BURN, "stay"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+burned = ended.ru_utime + ended.ru_stime + float(living.stdout.readline())
+while time.process_time() < {seconds}: pass
+print(burned + time.process_time() - begun, flush=True)
 sys.stdin.read()
+living.communicate()
 """
 
 
@@ -37,9 +50,27 @@ def _tasks(pid: int) -> list[Path]:
     return []
 
 
-def cpu_ns(pids: list[int]) -> int:
-    """User and system time so far of all `pids`, in nanoseconds."""
-    return sum(max(_fine(pid), _coarse(pid)) for pid in pids)
+def tree_cpu_ns(pid: int) -> int:
+    """User and system time so far of `pid` and all its descendants, those that ended included, in nanoseconds.
+
+    A descendant counts by itself while it lives, and in the account of the one that waited for it afterwards: taken
+    twice, the difference holds all that ran between, whatever started or ended meanwhile. Read again where the tree
+    changed under the reader, which would miss a child, or count it twice.
+    """
+    if not pid:
+        return 0
+    for _ in range(READS_MAX):
+        before = tree(pid)
+        total = sum(cpu_ns(one) for one in before)
+        if tree(pid) == before:
+            break
+    return total
+
+
+def cpu_ns(pid: int) -> int:
+    """User and system time so far of one process, its threads and the children it waited for, in nanoseconds."""
+    own, waited_for = _coarse(pid)
+    return max(_fine(pid), own) + waited_for
 
 
 def _fine(pid: int) -> int:
@@ -51,13 +82,14 @@ def _fine(pid: int) -> int:
     return total
 
 
-def _coarse(pid: int) -> int:
-    """User and system time in ticks of 10 ms, threads that ended and reaped children included."""
+def _coarse(pid: int) -> tuple[int, int]:
+    """In ticks of 10 ms: the process with its ended threads; the children it waited for, with theirs."""
     try:
         fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return 0
-    return sum(map(int, fields[11:15])) * TICK_NS
+        return 0, 0
+    own, waited_for = sum(map(int, fields[11:13])), sum(map(int, fields[13:15]))
+    return own * TICK_NS, waited_for * TICK_NS
 
 
 def machine_ns() -> int:
@@ -116,8 +148,12 @@ def line_of(child: "subprocess.Popen[str]", within: float) -> str:
 
 
 def accounting_error(seconds: float = 0.4) -> float:
-    """Burn a known amount of CPU in a child and say by which part our account of it is wrong."""
+    """Have a child and its children burn a known amount of CPU, and say by which part our account of it is wrong."""
     with running([sys.executable, "-c", BURNER.format(seconds=seconds)]) as child:
+        begun = tree_cpu_ns(child.pid)
+        if child.stdin is None:
+            raise ValueError("this child's input is not piped")
+        child.stdin.write("go\n")
+        child.stdin.flush()
         burned = float(line_of(child, within=30 * seconds + 10))
-        time.sleep(0.05)
-        return cpu_ns(tree(child.pid)) / 1e9 / burned - 1
+        return (tree_cpu_ns(child.pid) - begun) / 1e9 / burned - 1

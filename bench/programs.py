@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from doors import Address
 from processes import line_of, running
 from scenarios import Scenario, Times
 from traffic import Marks, Script
@@ -21,23 +22,49 @@ ANSWER_WITHIN = 10.0
 LOAD_GRACE = 30.0  # seconds over its plan after which the load generator is killed
 
 
-def compile_all(directory: Path) -> None:
-    """Build both programs into `directory`, or say in one line that there is no compiler, and stop."""
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    if not compiler:
+def compiler() -> str:
+    """The C compiler's path, or nothing."""
+    return shutil.which(os.environ.get("CC", "cc")) or ""
+
+
+def compile_all(directory: Path) -> bool:
+    """Build both programs into `directory`; returns whether the upstream speaks TLS. Without a compiler the bench ends."""
+    if not compiler():
         sys.exit("bench: no C compiler (cc), which the upstream and the load generator need")
-    for name in ("upstream", "load"):
-        subprocess.run([compiler, "-O2", "-o", str(directory / name), str(HERE / f"{name}.c")], check=True)
+    _compile("load", directory)
+    try:
+        _compile("upstream", directory, "-DTLS", "-lssl", "-lcrypto", quiet=True)
+    except subprocess.CalledProcessError:
+        _compile("upstream", directory)
+        return False
+    return bool(shutil.which("openssl"))
+
+
+def _compile(name: str, directory: Path, *more: str, quiet: bool = False) -> None:
+    command = [compiler(), "-O2", "-o", str(directory / name), str(HERE / f"{name}.c"), *more]
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL if quiet else None)
+
+
+def make_certificate(directory: Path) -> tuple[Path, Path]:
+    """A certificate for this machine that signs itself, and its key, good for a day."""
+    certificate, key = directory / "certificate.pem", directory / "key.pem"
+    command = ["openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    command += ["-days", "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    command += ["-out", str(certificate), "-keyout", str(key)]
+    subprocess.run(command, check=True, capture_output=True)
+    return certificate, key
 
 
 class Upstream:
-    """The running upstream, told what to play through its stdin."""
+    """The running upstream, told what to play through its stdin. `secured` is its address over TLS, if it has one."""
 
-    def __init__(self, child: "subprocess.Popen[str]", directory: Path) -> None:
+    def __init__(self, child: "subprocess.Popen[str]", directory: Path, authority: Path | None) -> None:
         self._child = child
         self._directory = directory
         self.pid = child.pid
-        self.port = int(line_of(child, ANSWER_WITHIN))
+        port, tls_port = map(int, line_of(child, ANSWER_WITHIN).split())
+        self.plain = Address(port)
+        self.secured = Address(tls_port, authority) if tls_port else None
 
     def play(self, script: Script, period: float, *, together: bool) -> None:
         """Answer every request with `script` from now on."""
@@ -62,9 +89,11 @@ class Upstream:
 
 
 @contextlib.contextmanager
-def upstream(directory: Path) -> Iterator[Upstream]:
-    with running([str(directory / "upstream")]) as child:
-        yield Upstream(child, directory)
+def upstream(directory: Path, *, tls: bool) -> Iterator[Upstream]:
+    """The upstream, running."""
+    files = make_certificate(directory) if tls else ()
+    with running([str(directory / "upstream"), *map(str, files)]) as child:
+        yield Upstream(child, directory, files[0] if files else None)
 
 
 @dataclass(frozen=True)
@@ -82,7 +111,9 @@ class Load:
         return {
             "port": self.port,
             "connections": self.scenario.connections,
-            "once": int(self.scenario.streams),
+            "once": int(self.scenario.held),
+            "period": self.scenario.period if self.scenario.held else 0,
+            "opening": self.marks.opening,
             "ramp": self.plan.ramp,
             "warm": self.plan.warm,
             "seconds": self.plan.window,

@@ -203,6 +203,13 @@ COLUMNS: dict[str, list[Column]] = {
         ("first event p50 / p99, ms", pair("first_event_p50_ms", "first_event_p99_ms")),
         _ADDED_EVENT,
     ],
+    "paced": [
+        ("CPU µs per event", spread("cpu_us_per_event")),
+        ("times nginx", ratio("cpu_us_per_event")),
+        ("first event p50 / p99, ms", pair("first_event_p50_ms", "first_event_p99_ms")),
+        _ADDED_EVENT,
+        _CORES,
+    ],
     "trickle": [
         ("CPU µs per event", spread("cpu_us_per_event")),
         ("times nginx", ratio("cpu_us_per_event")),
@@ -211,7 +218,7 @@ COLUMNS: dict[str, list[Column]] = {
         ("gap p99, ms", plain("gap_p99_ms")),
         _ADDED_EVENT,
     ],
-    "memory": [
+    "idle": [
         ("RSS KB per stream", spread("rss_kb_per_stream")),
         ("PSS KB per stream", spread("pss_kb_per_stream")),
         ("RSS idle, MB", plain("idle_rss_mb")),

@@ -5,13 +5,24 @@ import itertools
 import json
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 MODEL = "claude-sonnet-4-5"
+OPENAI_MODEL = "gpt-5-mini"
 BEDROCK_MODEL = "anthropic.claude-sonnet-4-5-20250929-v1:0"
-MESSAGES_PATH = "/v1/messages"
-BEDROCK_PATH = f"/model/{BEDROCK_MODEL}/invoke-with-response-stream"
+
+# The APIs that an upstream and a client may speak: Anthropic's, Claude on Bedrock, and OpenAI's two.
+Api = Literal["messages", "bedrock", "chat", "responses"]
+PATHS: dict[Api, str] = {
+    "messages": "/v1/messages",
+    "bedrock": f"/model/{BEDROCK_MODEL}/invoke",
+    "chat": "/v1/chat/completions",
+    "responses": "/v1/responses",
+}
+
+REWRITTEN_OPENING = 6  # more events than any gateway that writes streams anew puts before the text
 
 # Seven letters each, so that all events of a stream have one length and the upstream may count ticks.
 WORDS = ("relayed", "streams", "bridges", "gateway", "without", "parsing", "another", "message", "through", "network")
@@ -31,10 +42,11 @@ class Script:
 
 @dataclass(frozen=True)
 class Marks:
-    """How the load generator recognises an event, and a whole answer; and how many events an answer must have."""
+    """How the load generator recognises an event, and a whole answer; how many events an answer has, before the ticks and in all."""
 
     event: str
     end: str
+    opening: int
     least: int
 
 
@@ -64,18 +76,30 @@ def _turns(size: int) -> Iterator[Json]:
         yield {"role": "user", "content": [{"type": "tool_result", "tool_use_id": call, "content": piece}]}
 
 
-def request_body(size: int, *, stream: bool, bedrock: bool) -> bytes:
-    """An Anthropic request of roughly `size` bytes: a short question below 2 KB, an agent's long conversation above."""
+def _conversation(size: int) -> list[Json]:
     question: Json = {
         "role": "user",
         "content": "Why does the relay close the stream early? " + _code(max(0, size - 600) if size < 2048 else 100),
     }
-    messages = [question, *(_turns(size) if size >= 2048 else ())]
-    body: Json = {"anthropic_version": "bedrock-2023-05-31"} if bedrock else {"model": MODEL}
-    body |= {"max_tokens": 1024, "system": "You are a careful engineer. Answer in short sentences, with code."}
-    if stream and not bedrock:
+    return [question, *(_turns(size) if size >= 2048 else ())]
+
+
+def request_body(api: Api, size: int, *, stream: bool, model: str) -> bytes:
+    """A request of roughly `size` bytes: a short question below 2 KB; above, in Anthropic's APIs, an agent's long conversation."""
+    system = "You are a careful engineer. Answer in short sentences, with code."
+    messages = _conversation(size)
+    if api == "chat":
+        body: Json = {"model": model, "max_completion_tokens": 1024, "user": "user_0123456789abcdef"}
+        body |= {"messages": [{"role": "system", "content": system}, *messages]}
+        body |= {"stream_options": {"include_usage": True}} if stream else {}
+    elif api == "responses":
+        body = {"model": model, "max_output_tokens": 1024, "instructions": system, "store": False, "input": messages}
+    else:
+        body = {"anthropic_version": "bedrock-2023-05-31"} if api == "bedrock" else {"model": model}
+        body |= {"max_tokens": 1024, "system": system, "metadata": {"user_id": "user_0123456789abcdef"}}
+        body |= {"temperature": 1.0, "messages": messages}
+    if stream and api != "bedrock":
         body["stream"] = True
-    body |= {"metadata": {"user_id": "user_0123456789abcdef"}, "temperature": 1.0, "messages": messages}
     return json.dumps(body, separators=(",", ":")).encode()
 
 
@@ -172,43 +196,185 @@ def frame(event: Json) -> bytes:
     return message + struct.pack(">I", zlib.crc32(message))
 
 
-def json_script() -> Script:
-    """A small answer in one piece."""
+# ---- the same in OpenAI's APIs
+
+
+def _chat_chunk(delta: Json, finish: str | None = None) -> Json:
+    choices = [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}]
+    return _chat("chat.completion.chunk", choices) | {"usage": None, "obfuscation": "a8Kq2Zx"}
+
+
+def _chat(kind: str, choices: list[Json]) -> Json:
+    always: Json = {"id": "chatcmpl-CyXk3vF0mYq8Lr2TbN5wHs7Je1UaP", "object": kind, "created": 1_795_000_000}
+    return always | {
+        "model": f"{OPENAI_MODEL}-2025-08-07",
+        "service_tier": "default",
+        "system_fingerprint": None,
+        "choices": choices,
+    }
+
+
+def _chat_usage(output: int) -> Json:
+    return {
+        "prompt_tokens": 25,
+        "completion_tokens": output,
+        "total_tokens": 25 + output,
+        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
+    }
+
+
+def data_only(event: Json) -> bytes:
+    """One event as OpenAI's chat writes it."""
+    return b"data: %s\n\n" % _compact(event)
+
+
+def _chat_stream(count: int) -> tuple[list[bytes], list[bytes], list[bytes]]:
+    ticks = (data_only(_chat_chunk({"content": f" {word}"})) for word in itertools.islice(itertools.cycle(WORDS), count))
+    usage = _chat("chat.completion.chunk", []) | {"usage": _chat_usage(count), "obfuscation": ""}
+    closing = [data_only(_chat_chunk({}, "stop")), data_only(usage), b"data: [DONE]\n\n"]
+    return [data_only(_chat_chunk({"role": "assistant", "content": "", "refusal": None}))], list(ticks), closing
+
+
+def _response(status: str, output: list[Json], usage: Json | None) -> Json:
+    always: Json = {"id": "resp_68af4030592c81938ec0a5fbab4a3e9f05438e46b5f69a3b", "object": "response"}
+    return always | {
+        "created_at": 1_795_000_000,
+        "status": status,
+        "background": False,
+        "error": None,
+        "incomplete_details": None,
+        "instructions": "You are a careful engineer. Answer in short sentences, with code.",
+        "max_output_tokens": 1024,
+        "model": f"{OPENAI_MODEL}-2025-08-07",
+        "output": output,
+        "parallel_tool_calls": True,
+        "previous_response_id": None,
+        "reasoning": {"effort": "medium", "summary": None},
+        "store": False,
+        "temperature": 1.0,
+        "text": {"format": {"type": "text"}},
+        "tool_choice": "auto",
+        "tools": [],
+        "top_p": 1.0,
+        "truncation": "disabled",
+        "usage": usage,
+        "metadata": {},
+    }
+
+
+def _response_usage(output: int) -> Json:
+    return {
+        "input_tokens": 25,
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens": output,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": 25 + output,
+    }
+
+
+def _responses_stream(count: int) -> tuple[list[bytes], list[bytes], list[bytes]]:
+    item = "msg_68af40337e588193a5d1c6f4e8b0a7d205438e46b5f69a3b"
+    words = [f" {word}" for word in itertools.islice(itertools.cycle(WORDS), count)]
+    part: Json = {"type": "output_text", "annotations": [], "logprobs": [], "text": "".join(words)}
+    whole: Json = {"id": item, "type": "message", "status": "completed", "role": "assistant", "content": [part]}
+    at: Json = {"item_id": item, "output_index": 0, "content_index": 0}
+    numbers = itertools.count(100_000)  # of one length, as all ticks are
+
+    def event(kind: str, **fields: object) -> bytes:
+        told = {"type": kind, "sequence_number": next(numbers), **fields}
+        return b"event: %s\ndata: %s\n\n" % (kind.encode(), _compact(told))
+
+    opening = [
+        event("response.created", response=_response("in_progress", [], None)),
+        event("response.in_progress", response=_response("in_progress", [], None)),
+        event("response.output_item.added", output_index=0, item=whole | {"status": "in_progress", "content": []}),
+        event("response.content_part.added", **at, part=part | {"text": ""}),
+    ]
+    ticks = [
+        event("response.output_text.delta", **at, delta=word, logprobs=[], obfuscation="a8Kq2Zx") for word in words
+    ]
+    closing = [
+        event("response.output_text.done", **at, text="".join(words), logprobs=[]),
+        event("response.content_part.done", **at, part=part),
+        event("response.output_item.done", output_index=0, item=whole),
+        event("response.completed", response=_response("completed", [whole], _response_usage(count))),
+    ]
+    return opening, ticks, closing
+
+
+# ---- scripts and marks
+
+
+def _anthropic_stream(encode: Callable[[Json], bytes], count: int) -> tuple[list[bytes], list[bytes], list[bytes]]:
+    groups = (_opening(), _deltas(count), _closing(count))
+    opening, ticks, closing = ([encode(event) for event in group] for group in groups)
+    return opening, ticks, closing
+
+
+def stream_events(api: Api, ticks: int) -> tuple[list[bytes], list[bytes], list[bytes]]:
+    """The events of a proper stream with `ticks` pieces of text: those before the text, the text, those behind."""
+    if api == "chat":
+        return _chat_stream(ticks)
+    if api == "responses":
+        return _responses_stream(ticks)
+    return _anthropic_stream(frame if api == "bedrock" else sse, ticks)
+
+
+def json_answer(api: Api) -> bytes:
+    """The body of a small answer in one piece."""
     text = "The relay closes the stream early because the upstream's keep-alive timeout is shorter than the pause. " * 3
-    body = _compact(_message([{"type": "text", "text": text}], "end_turn", 60))
-    content = _head({"content-type": "application/json", "content-length": str(len(body))}) + body
-    return Script(content, 0, 0, 0)
+    if api == "chat":
+        message: Json = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
+        choice: Json = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
+        return _compact(_chat("chat.completion", [choice]) | {"usage": _chat_usage(60)})
+    if api == "responses":
+        part: Json = {"type": "output_text", "annotations": [], "logprobs": [], "text": text}
+        whole: Json = {"id": "msg_1", "type": "message", "status": "completed", "role": "assistant", "content": [part]}
+        return _compact(_response("completed", [whole], _response_usage(60)))
+    return _compact(_message([{"type": "text", "text": text}], "end_turn", 60))
 
 
-def stream_script(ticks: int, *, bedrock: bool) -> Script:
+def json_script(api: Api) -> Script:
+    """A small answer in one piece."""
+    body = json_answer(api)
+    fields = {"content-type": "application/json", "content-length": str(len(body))}
+    if api == "bedrock":
+        fields |= {"x-amzn-bedrock-input-token-count": "25", "x-amzn-bedrock-output-token-count": "60"}
+    return Script(_head(fields) + body, 0, 0, 0)
+
+
+def stream_script(api: Api, ticks: int) -> Script:
     """A stream of `ticks` text deltas, proper at both ends, one HTTP chunk for each event."""
-    encode = frame if bedrock else sse
-    kind = "application/vnd.amazon.eventstream" if bedrock else "text/event-stream; charset=utf-8"
+    kind = "application/vnd.amazon.eventstream" if api == "bedrock" else "text/event-stream; charset=utf-8"
     fields = {
         "content-type": kind,
         "transfer-encoding": "chunked",
         "x-amzn-requestid": "5fa64f1c-09d4-4a0c-8f4b-1c1f0ddc0a52",
     }
-    head = _head(fields) + b"".join(_chunk(encode(event)) for event in _opening())
-    body = [_chunk(encode(event)) for event in _deltas(ticks)]
-    tail = b"".join(_chunk(encode(event)) for event in _closing(ticks)) + b"0\r\n\r\n"
+    opening, body, closing = ([_chunk(event) for event in group] for group in stream_events(api, ticks))
     if len({len(one) for one in body}) > 1:
         raise AssertionError("ticks must be of one length")
-    return Script(head + b"".join(body) + tail, len(head), len(body[0]), ticks)
+    head = _head(fields) + b"".join(opening)
+    content = head + b"".join(body) + b"".join(closing) + b"0\r\n\r\n"
+    return Script(content, len(head), len(body[0]), ticks)
 
 
-EVENTS_AROUND = len(_opening()) + len(_closing(0))  # events of a stream that are not text
+def json_marks(api: Api, *, exact: bool) -> Marks:
+    """An answer relayed as it was ends as it did; one written anew is known by its status and its frame alone."""
+    return Marks("", json_answer(api)[-24:].decode() if exact else "", 0, 0)
 
 
-def json_marks() -> Marks:
-    return Marks("", '"output_tokens":60}}', 0)
-
-
-def sse_marks(ticks: int) -> Marks:
-    return Marks("\n\n", "event: message_stop\n", ticks + EVENTS_AROUND)
-
-
-def frame_marks(ticks: int) -> Marks:
-    """The end of raw frames is the last piece of base64 text: message_stop's."""
-    last = frame(_closing(ticks)[-1])
-    return Marks(":event-type", last[-64:-4].decode(), ticks + EVENTS_AROUND)
+def stream_marks(api: Api, ticks: int, *, exact: bool) -> Marks:
+    """The marks of a stream in `api`, relayed event by event (`exact`) or written anew, when only its text is sure to be all there."""
+    opening, _, closing = stream_events(api, ticks)
+    ends: dict[Api, str] = {
+        "messages": "event: message_stop",
+        "bedrock": closing[-1][-64:-4].decode(errors="replace"),  # the last of its base64
+        "chat": "data: [DONE]",
+        "responses": closing[-1][-28:].decode(errors="replace").strip(),
+    }
+    mark = ":event-type" if api == "bedrock" else "\n\n"
+    if exact:
+        return Marks(mark, ends[api], len(opening), len(opening) + ticks + len(closing))
+    return Marks(mark, ends[api], REWRITTEN_OPENING, ticks)

@@ -1,10 +1,12 @@
-/* A model provider that costs almost nothing: it plays one prepared answer to every POST.
+/* A model provider that costs almost nothing: it plays one prepared answer to every POST, in the clear and over TLS.
  *
  * The answer is a file: the HTTP head and first events (`head` bytes), then ticks of `tick` bytes each, then an end.
  * The head is sent at once; then one tick every `period`; the end goes with the last tick. A period of 0 sends it all at once.
  * `together` lets all streams tick at the same moments, `apart` spreads their phases evenly.
  *
- * It prints its port, then obeys lines on stdin, and ends when stdin does:
+ * Usage: upstream [CERTIFICATE KEY], both PEM; with them it takes TLS on a port of its own. TLS is compiled in where -DTLS says so.
+ *
+ * It prints its ports (the second is 0 without TLS), then obeys lines on stdin, and ends when stdin does:
  *   play FILE HEAD TICK TICKS PERIOD_US together|apart     -> ok
  *   stats                                                  -> one line of JSON, and the counters start again
  */
@@ -19,11 +21,19 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#ifdef TLS
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#else
+typedef void SSL;
+#endif
+
 #define HEAD_MAX 16384
 #define GOLDEN 0.6180339887498949
 
 typedef struct Stream {
     int fd, answering, wants_out;
+    SSL *tls;                    /* NULL in the clear */
     size_t have;                 /* bytes in `in` */
     uint64_t body_left;          /* of the request's body, still to come */
     size_t sent, allowed, ticks; /* of the answer */
@@ -44,11 +54,61 @@ static struct {
     Histogram late; /* how late the ticks were */
 } stats;
 
-static int poller, timer, listener;
+static int poller, timer, listener, tls_listener = -1;
 static Stream *first, *last, *dropped;
 static uint64_t phases; /* streams that were given a phase so far */
 static char sink[1 << 18];
 static const char REFUSAL[] = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+static const char HEALTHY[] = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
+
+/* ---- bytes in and out, as recv and send do, in the clear or over TLS */
+
+#ifdef TLS
+static SSL_CTX *context;
+
+static void read_certificate(const char *certificate, const char *key) {
+    context = SSL_CTX_new(TLS_server_method());
+    if (!context || SSL_CTX_use_certificate_chain_file(context, certificate) != 1 || SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM) != 1) {
+        ERR_print_errors_fp(stderr);
+        exit(1);
+    }
+    SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
+}
+
+static void secure(Stream *s) {
+    s->tls = SSL_new(context);
+    if (!s->tls || SSL_set_fd(s->tls, s->fd) != 1) die("SSL_new");
+    SSL_set_accept_state(s->tls);
+}
+
+static void unsecure(Stream *s) { if (s->tls) SSL_free(s->tls); }
+
+static ssize_t outcome(Stream *s, int n) {
+    if (n > 0) return n;
+    int why = SSL_get_error(s->tls, n);
+    ERR_clear_error();
+    if (why == SSL_ERROR_ZERO_RETURN) return 0;
+    errno = why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE ? EAGAIN : ECONNRESET;
+    return -1;
+}
+
+static ssize_t receive(Stream *s, void *to, size_t room) {
+    return s->tls ? outcome(s, SSL_read(s->tls, to, (int)room)) : recv(s->fd, to, room, 0);
+}
+
+static ssize_t transmit(Stream *s, const void *from, size_t size) {
+    return s->tls ? outcome(s, SSL_write(s->tls, from, (int)size)) : send(s->fd, from, size, MSG_NOSIGNAL);
+}
+
+static int more_decrypted(Stream *s) { return s->fd >= 0 && s->tls && SSL_pending(s->tls); }
+#else
+static void read_certificate(const char *certificate, const char *key) { (void)certificate, (void)key; errno = ENOTSUP; die("TLS"); }
+static void secure(Stream *s) { (void)s; }
+static void unsecure(Stream *s) { (void)s; }
+static ssize_t receive(Stream *s, void *to, size_t room) { return recv(s->fd, to, room, 0); }
+static ssize_t transmit(Stream *s, const void *from, size_t size) { return send(s->fd, from, size, MSG_NOSIGNAL); }
+static int more_decrypted(Stream *s) { (void)s; return 0; }
+#endif
 
 /* ---- the queue of ticking streams */
 
@@ -100,6 +160,7 @@ static void drop(Stream *s) {
     if (s->fd < 0) return;
     if (s->answering) stats.aborted++;
     unlink_stream(s);
+    unsecure(s);
     close(s->fd);
     s->fd = -1;
     s->after = dropped;
@@ -116,7 +177,7 @@ static void free_dropped(void) {
 
 static void pump(Stream *s) {
     while (s->sent < s->allowed) {
-        ssize_t n = send(s->fd, script.bytes + s->sent, s->allowed - s->sent, MSG_NOSIGNAL);
+        ssize_t n = transmit(s, script.bytes + s->sent, s->allowed - s->sent);
         if (n < 0 && errno == EAGAIN) { watch(s, 1); return; }
         if (n < 0) { drop(s); return; }
         s->sent += (size_t)n;
@@ -153,6 +214,10 @@ static void tick_all(void) {
     }
 }
 
+static int known_path(const char *head) {
+    return strstr(head, "/messages") || strstr(head, "/model/") || strstr(head, "/completions") || strstr(head, "/responses");
+}
+
 /* A whole head stands in `in`: learn the body's length, or refuse. Returns the length of the head, 0 for "not yet". */
 static size_t read_head(Stream *s) {
     s->in[s->have] = 0;
@@ -162,10 +227,15 @@ static size_t read_head(Stream *s) {
         return 0;
     }
     end[2] = 0;
+    if (!strncmp(s->in, "GET ", 4)) { /* routers ask for their upstream's health */
+        s->have = 0;
+        (void)!transmit(s, HEALTHY, sizeof HEALTHY - 1);
+        return 0;
+    }
     const char *length = header(s->in, "content-length");
-    if (strncmp(s->in, "POST ", 5) || !length || !(strstr(s->in, "/v1/messages") || strstr(s->in, "/model/"))) {
+    if (strncmp(s->in, "POST ", 5) || !length || !known_path(s->in)) {
         stats.refused++;
-        (void)!send(s->fd, REFUSAL, sizeof REFUSAL - 1, MSG_NOSIGNAL);
+        (void)!transmit(s, REFUSAL, sizeof REFUSAL - 1);
         drop(s);
         return 0;
     }
@@ -183,11 +253,11 @@ static void feed(Stream *s) {
     if (!s->body_left) answer(s);
 }
 
-static void readable(Stream *s) {
+static void take_some(Stream *s) {
     int in_body = s->body_left > 0;
     char *to = in_body ? sink : s->in + s->have;
     size_t room = in_body ? sizeof sink : HEAD_MAX - s->have;
-    ssize_t n = recv(s->fd, to, room, 0);
+    ssize_t n = receive(s, to, room);
     if (n < 0 && errno == EAGAIN) return;
     if (n <= 0 || s->answering || (in_body && (uint64_t)n > s->body_left)) { drop(s); return; }
     if (in_body) {
@@ -199,12 +269,18 @@ static void readable(Stream *s) {
     }
 }
 
-static void accept_all(void) {
-    for (int fd; (fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK)) >= 0;) {
+static void readable(Stream *s) {
+    do take_some(s);
+    while (more_decrypted(s));
+}
+
+static void accept_all(int from) {
+    for (int fd; (fd = accept4(from, NULL, NULL, SOCK_NONBLOCK)) >= 0;) {
         int on = 1;
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         Stream *s = need(calloc(1, sizeof *s));
         s->fd = fd;
+        if (from == tls_listener) secure(s);
         struct epoll_event e = {.events = EPOLLIN, .data.ptr = s};
         if (epoll_ctl(poller, EPOLL_CTL_ADD, fd, &e)) die("epoll_ctl");
         stats.connections++;
@@ -263,24 +339,34 @@ static void watch_source(int fd, void *mark) {
     if (epoll_ctl(poller, EPOLL_CTL_ADD, fd, &e)) die("epoll_ctl");
 }
 
-static void open_all(void) {
+static int listen_on(int *port) {
     struct sockaddr_in here = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof here;
-    listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-    if (listener < 0 || bind(listener, (struct sockaddr *)&here, length) || listen(listener, 4096)) die("listen");
-    if (getsockname(listener, (struct sockaddr *)&here, &length)) die("getsockname");
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&here, length) || listen(fd, 4096)) die("listen");
+    if (getsockname(fd, (struct sockaddr *)&here, &length)) die("getsockname");
+    *port = ntohs(here.sin_port);
+    return fd;
+}
+
+static void open_all(int tls) {
+    int port, tls_port = 0;
+    listener = listen_on(&port);
+    if (tls) tls_listener = listen_on(&tls_port);
     poller = epoll_create1(0);
     timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
     if (poller < 0 || timer < 0) die("epoll");
     watch_source(listener, &listener);
+    if (tls) watch_source(tls_listener, &tls_listener);
     watch_source(timer, &timer);
     watch_source(0, NULL);
-    printf("%d\n", ntohs(here.sin_port));
+    printf("%d %d\n", port, tls_port);
     fflush(stdout);
 }
 
 static void serve(struct epoll_event *e) {
-    if (e->data.ptr == &listener) accept_all();
+    if (e->data.ptr == &listener) accept_all(listener);
+    else if (e->data.ptr == &tls_listener) accept_all(tls_listener);
     else if (e->data.ptr == &timer) tick_all();
     else if (!e->data.ptr) obey();
     else {
@@ -290,9 +376,10 @@ static void serve(struct epoll_event *e) {
     }
 }
 
-int main(void) {
+int main(int count, char **values) {
     struct epoll_event events[256];
-    open_all();
+    if (count == 3) read_certificate(values[1], values[2]);
+    open_all(count == 3);
     for (;;) {
         int n = epoll_wait(poller, events, 256, -1);
         if (n < 0 && errno != EINTR) die("epoll_wait");

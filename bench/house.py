@@ -1,0 +1,91 @@
+"""aibridge as it is measured: with all its books, without records, and with the pure wire."""
+
+import contextlib
+import functools
+import importlib.util
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from doors import HERE, KEY, Address, Door, Route, free_port, listening, model_of
+from traffic import BEDROCK_MODEL, MODEL, Api
+
+COMMAND = [sys.executable, "-m", "aibridge"]
+OPENAI = """
+  openai: {{base_url: "{url}/v1", api_key: sk-bench-0123456789}}"""
+
+
+def _config(upstream: Address, port: int, admin: int, directory: Path, *, recording: bool, openai: bool) -> str:
+    """The whole YAML: all providers at the scripted upstream, defaults everywhere else."""
+    records = f"path: {directory}/records.db" if recording else "enabled: false"
+    trust = f"tls: {{ca_file: {upstream.authority}}}" if upstream.authority else ""
+    return f"""
+listen: {{host: 127.0.0.1, port: {port}}}
+admin: {{host: 127.0.0.1, port: {admin}}}
+records: {{{records}}}
+{trust}
+providers:
+  anthropic: {{base_url: "{upstream.url}", api_key: {KEY}}}
+  bedrock:
+    base_url: "{upstream.url}"
+    region: us-east-1
+    access_key_id: AKIDEXAMPLE
+    secret_access_key: wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY
+    model_map: {{{MODEL}: "{BEDROCK_MODEL}"}}{OPENAI.format(url=upstream.url) if openai else ""}
+"""
+
+
+@contextlib.contextmanager
+def start_aibridge(
+    upstream: Address, directory: Path, *, recording: bool = True, speedups: str = "1"
+) -> Iterator[Door]:
+    port = free_port()
+    config = directory / "aibridge.yaml"
+    content = _config(upstream, port, free_port(), directory, recording=recording, openai=knows_openai())
+    config.write_text(content)
+    command = [*COMMAND, "serve", "--config", str(config)]
+    with listening("aibridge", command, port, directory, AIBRIDGE_SPEEDUPS=speedups) as door:
+        yield door
+
+
+start_unrecorded = functools.partial(start_aibridge, recording=False)
+start_pure = functools.partial(start_aibridge, speedups="0")
+
+
+@functools.cache
+def knows_openai() -> bool:
+    """Whether this aibridge takes a provider `openai`."""
+    with tempfile.TemporaryDirectory(prefix="aibridge-bench-") as name:
+        config = Path(name, "aibridge.yaml")
+        config.write_text(_config(Address(1), 8080, 8081, Path(name), recording=False, openai=True))
+        tried = subprocess.run([*COMMAND, "check", str(config)], capture_output=True, check=False)
+    return tried.returncode == 0
+
+
+def routes() -> dict[Api, Route]:
+    """Bedrock comes back as Anthropic's events; everything else as it was."""
+    known: dict[Api, Route] = {
+        "messages": Route("/anthropic/v1/messages", "messages", True, model=MODEL),
+        "bedrock": Route("/bedrock/v1/messages", "messages", True, model=MODEL),
+    }
+    if knows_openai():
+        authorized = (("authorization", "Bearer sk-bench-0123456789"),)
+        known["chat"] = Route("/openai/v1/chat/completions", "chat", True, model=model_of("chat"), headers=authorized)
+        known["responses"] = Route(
+            "/openai/v1/responses", "responses", True, model=model_of("responses"), headers=authorized
+        )
+    return known
+
+
+def aibridge_missing() -> str:
+    if not importlib.util.find_spec("aibridge._speedups"):
+        return "the compiled wire is not built"
+    return pure_missing()
+
+
+def pure_missing() -> str:
+    tried = subprocess.run([*COMMAND, "serve", "--help"], cwd=HERE.parent, capture_output=True, text=True, check=False)
+    complaint = tried.stderr.strip().splitlines()[-1:] or ["it says nothing"]
+    return f"`aibridge serve` does not run: {complaint[0]}" if tried.returncode else ""
