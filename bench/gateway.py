@@ -94,7 +94,7 @@ class Bench:
         route = subject.routes()[scenario.api]
         self.upstream.play(script(scenario, self.seconds), scenario.period, together=scenario.together)
         self.upstream.stats()
-        wanted = marks(scenario, self.seconds, speaks=route.speaks, exact=route.exact)
+        wanted = marks(scenario, self.seconds, route)
         load = programs.Load(door.port, _request(scenario, route, door.port), scenario, plan, wanted)
         return programs.run(load, self.directory, samples.take if samples else lambda _: None)
 

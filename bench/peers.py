@@ -30,12 +30,14 @@ INSTALL_WITHIN = 900.0
 
 @dataclass(frozen=True)
 class Peer:
-    """A package of PyPI, or of the npm registry (`node`); `package` names the one whose version is told."""
+    """A package of PyPI, or of the npm registry (`node`), which may need others in a release of our choice."""
 
     name: str
     package: str
-    wanted: str
+    release: str
+    extra: str = ""
     node: bool = False
+    overrides: tuple[tuple[str, str], ...] = ()
 
     @property
     def home(self) -> Path:
@@ -59,10 +61,13 @@ class Peer:
         """Install it, or raise what the package manager says."""
         if self.node:
             self.home.mkdir(parents=True, exist_ok=True)
-            _run(["npm", "install", "--no-audit", "--no-fund", "--prefix", str(self.home), self.wanted])
+            wanted = {"dependencies": {self.package: self.release}, "overrides": dict(self.overrides)}
+            (self.home / "package.json").write_text(json.dumps(wanted))
+            _run(["npm", "install", "--no-audit", "--no-fund", "--prefix", str(self.home)])
         else:
             venv.create(self.home, with_pip=True, clear=True)
-            _run([str(self.home / "bin/pip"), "install", "--quiet", self.wanted])
+            wanted_here = f"{self.package}{self.extra}=={self.release}"
+            _run([str(self.home / "bin/pip"), "install", "--quiet", wanted_here])
 
 
 def _run(command: list[str]) -> None:
@@ -71,11 +76,13 @@ def _run(command: list[str]) -> None:
         raise RuntimeError((done.stderr.strip().splitlines() or ["it says nothing"])[-1])
 
 
-LITELLM = Peer("litellm", "litellm", "litellm[proxy]==1.108.7")  # later ones want packages that PyPI does not have
-PORTKEY = Peer("portkey", "@portkey-ai/gateway", "@portkey-ai/gateway@1.15.2", node=True)
-TENSORZERO = Peer("tensorzero", "tensorzero", "tensorzero==2026.6.0")
-SGLANG = Peer("sglang", "sglang-router", "sglang-router==0.3.2")
-MLFLOW = Peer("mlflow", "mlflow", "mlflow[gateway]==3.17.2")
+LITELLM = Peer("litellm", "litellm", "1.108.7", extra="[proxy]")  # later ones want packages that PyPI does not have
+PORTKEY = Peer(  # with later releases of that server every stream fails ("immutable")
+    "portkey", "@portkey-ai/gateway", "1.15.2", node=True, overrides=(("@hono/node-server", "1.13.8"),)
+)
+TENSORZERO = Peer("tensorzero", "tensorzero", "2026.6.0")
+SGLANG = Peer("sglang", "sglang-router", "0.3.2")
+MLFLOW = Peer("mlflow", "mlflow", "3.17.2", extra="[gateway]")
 ALL = (LITELLM, PORTKEY, TENSORZERO, SGLANG, MLFLOW)
 
 
@@ -112,16 +119,17 @@ def _start_litellm(upstream: Address, directory: Path) -> Iterator[Door]:
     command = [str(LITELLM.home / "bin/litellm"), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
     lists = ("MODEL_COST_MAP", "ANTHROPIC_BETA_HEADERS", "AUTOROUTER_PRESETS", "BLOG_POSTS", "POLICY_TEMPLATES")
     variables = {f"LITELLM_LOCAL_{name}": "True" for name in lists}
-    variables |= {"LITELLM_TELEMETRY": "False", "LITELLM_LOG": "ERROR"}
+    variables |= {"LITELLM_TELEMETRY": "False", "LITELLM_LOG": "ERROR", "LITELLM_MASTER_KEY": KEY}
     with listening("litellm", [*command, "--num_workers", "1"], port, directory, **variables) as door:
         yield door
 
 
 def _litellm_routes() -> dict[Api, Route]:
+    key = (("authorization", f"Bearer {KEY}"),)
     return {
-        "messages": Route("/v1/messages", "messages", False, model=MODEL),
-        "bedrock": Route("/v1/messages", "messages", False, model=ON_BEDROCK),
-        "chat": Route("/v1/chat/completions", "chat", False, model=OPENAI_MODEL),
+        "messages": Route("/v1/messages", "messages", False, model=MODEL, headers=key),
+        "bedrock": Route("/v1/messages", "messages", False, model=ON_BEDROCK, headers=key),
+        "chat": Route("/v1/chat/completions", "chat", False, model=OPENAI_MODEL, headers=key),
     }
 
 
@@ -149,20 +157,19 @@ _portkey_host = _PortkeyHost()
 
 
 def _portkey_routes() -> dict[Api, Route]:
-    def headers(provider: str, path: str, *more: tuple[str, str]) -> tuple[tuple[str, str], ...]:
-        return (("x-portkey-provider", provider), ("x-portkey-custom-host", _portkey_host.url + path), *more)
+    """Not Bedrock: it asks there for Converse, whose events are others."""
 
-    key = ("authorization", f"Bearer {KEY}")
-    aws = (("region", REGION), ("access-key-id", ACCESS_KEY), ("secret-access-key", SECRET_KEY))
-    signed = tuple((f"x-portkey-aws-{name}", value) for name, value in aws)
+    def headers(provider: str) -> tuple[tuple[str, str], ...]:
+        host = f"{_portkey_host.url}/v1"
+        return (
+            ("authorization", f"Bearer {KEY}"),
+            ("x-portkey-provider", provider),
+            ("x-portkey-custom-host", host),
+        )
+
     return {
-        "messages": Route("/v1/messages", "messages", False, model=MODEL, headers=headers("anthropic", "/v1", key)),
-        "bedrock": Route(
-            "/v1/messages", "messages", False, model=BEDROCK_MODEL, headers=headers("bedrock", "", *signed)
-        ),
-        "chat": Route(
-            "/v1/chat/completions", "chat", False, model=OPENAI_MODEL, headers=headers("openai", "/v1", key)
-        ),
+        "messages": Route("/v1/messages", "messages", False, model=MODEL, headers=headers("anthropic")),
+        "chat": Route("/v1/chat/completions", "chat", False, model=OPENAI_MODEL, headers=headers("openai")),
     }
 
 
@@ -179,7 +186,7 @@ routing = ["one"]
 [models.claude.providers.one]
 type = "anthropic"
 model_name = "{MODEL}"
-api_base = "{upstream.url}/v1/messages"
+api_base = "{upstream.url}/v1/"
 api_key_location = "env::ANTHROPIC_API_KEY"
 [models.gpt]
 routing = ["one"]
@@ -253,8 +260,8 @@ def _start_mlflow(upstream: Address, directory: Path) -> Iterator[Door]:
 
 def _mlflow_routes() -> dict[Api, Route]:
     return {
-        "messages": Route("/v1/chat/completions", "chat", False, model="claude"),
-        "chat": Route("/v1/chat/completions", "chat", False, model="gpt"),
+        "messages": Route("/v1/chat/completions", "chat", False, model="claude", ends='"finish_reason":"stop"'),
+        "chat": Route("/v1/chat/completions", "chat", False, model="gpt", ends='"finish_reason":"stop"'),
     }
 
 
@@ -289,7 +296,7 @@ def main() -> int:
         if version := peer.version():
             print(f"{peer.name}: {version} is here")
             continue
-        print(f"{peer.name}: installing {peer.wanted}", flush=True)
+        print(f"{peer.name}: installing {peer.package} {peer.release}", flush=True)
         try:
             peer.install()
         except (OSError, RuntimeError, subprocess.SubprocessError) as error:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import traffic
+from doors import Route
 from traffic import Api
 
 Shape = Literal["json", "burst", "paced", "trickle", "idle"]
@@ -173,11 +174,12 @@ def script(scenario: Scenario, seconds: float) -> traffic.Script:
     return traffic.stream_script(scenario.api, _ticks(scenario, seconds))
 
 
-def marks(scenario: Scenario, seconds: float, *, speaks: Api, exact: bool) -> traffic.Marks:
-    """What the load generator looks for, where the client speaks `speaks`."""
+def marks(scenario: Scenario, seconds: float, route: Route) -> traffic.Marks:
+    """What the load generator looks for in an answer that came on `route`."""
     if scenario.shape == "json":
-        return traffic.json_marks(speaks, exact=exact)
-    return traffic.stream_marks(speaks, _ticks(scenario, seconds), exact=exact)
+        return traffic.json_marks(route.speaks, exact=route.exact)
+    usual = traffic.stream_marks(route.speaks, _ticks(scenario, seconds), exact=route.exact)
+    return replace(usual, end=route.ends or usual.end)
 
 
 def _ticks(scenario: Scenario, seconds: float) -> int:
