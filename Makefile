@@ -9,7 +9,7 @@ CAN_COMPILE := echo '\#include <Python.h>' | $$(.venv/bin/python -c 'import os, 
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help dev run test test-pure lint types bench bench-smoke fuzz dist check-dist docs ci clean
+.PHONY: help dev run test test-pure lint types bench bench-full bench-peers bench-count bench-smoke fuzz dist check-dist docs ci clean
 
 help:  ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,9 +34,20 @@ lint: dev  ## check the style
 types: dev  ## check the types
 	.venv/bin/mypy
 
-bench: dev  ## measure: the wire, then the whole gateway beside nginx and plain aiohttp; about ten minutes
+bench: dev  ## measure: the wire, then the gateway beside nginx in the main scenarios; under five minutes
+	.venv/bin/python bench/kernel.py --rounds 3
+	.venv/bin/python bench/gateway.py --set core --seconds 1.5
+
+bench-full: dev  ## measure everything of ours beside nginx, haproxy and plain aiohttp; about an hour
 	.venv/bin/python bench/kernel.py
-	.venv/bin/python bench/gateway.py
+	.venv/bin/python bench/gateway.py --set full
+
+bench-peers: dev  ## install other gateways apart, and measure them beside ours; about an hour, the first time more
+	.venv/bin/python bench/peers.py
+	.venv/bin/python bench/gateway.py --set peers
+
+bench-count: dev  ## count the compiled wire's instructions, and compare with the committed figures
+	.venv/bin/python bench/instructions.py
 
 bench-smoke: dev  ## see that the benches run; their figures say nothing
 	.venv/bin/python bench/kernel.py --quick
@@ -58,7 +69,7 @@ check-dist: dist  ## install the wheel into an empty venv, start it, and ask for
 docs: dev  ## draw the lifecycle of docs/architecture.md from the table in the code
 	.venv/bin/python docs/lifecycle.py --write
 
-ci: lint types fuzz check-dist bench-smoke test  ## all of CI; the tests come last
+ci: lint types fuzz check-dist bench-smoke bench-count test  ## all of CI; the tests come last
 
 clean:  ## remove what the targets above made
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks

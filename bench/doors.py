@@ -42,13 +42,13 @@ class Door:
 class Route:
     """How a client asks a subject for an upstream API.
 
-    `speaks` is the API of the client; `exact` says that the answer has every event of the upstream, and ends as it does;
+    `speaks` is the API of the client. `exact` says that the answer has all events of the upstream, and ends as it does.
     `ends` is what a stream ends with where it is neither that nor what the API prescribes.
     """
 
     path: str
     speaks: Api
-    exact: bool
+    exact: bool = False
     stream_path: str = ""
     ends: str = ""
     model: str = ""
@@ -80,7 +80,13 @@ class Subject:
 def raw_routes() -> dict[Api, Route]:
     """The upstream's own paths, for whom relays bytes and does not look."""
     return {
-        api: Route(path, api, True, f"{path}-with-response-stream" if api == "bedrock" else "", model=model_of(api))
+        api: Route(
+            path,
+            api,
+            exact=True,
+            stream_path=f"{path}-with-response-stream" if api == "bedrock" else "",
+            model=model_of(api),
+        )
         for api, path in PATHS.items()
     }
 

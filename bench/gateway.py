@@ -7,12 +7,11 @@
 import argparse
 import contextlib
 import datetime as dt
-import json
 import signal
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from doors import HERE, Address, Door, Route, Subject
 from machine import describe_machine, raise_file_limit, versions
 from peers import peer_versions
 from processes import accounting_error, machine_ns, memory_kb, tree, tree_cpu_ns
-from scenarios import SCENARIOS, Scenario, Times, marks, script, smaller, times
+from scenarios import CORE, FULL, PEERS, SCENARIOS, Scenario, Times, marks, script, smaller, times
 from subjects import SUBJECTS
 
 RESULTS = HERE / "results"
@@ -77,12 +76,14 @@ class Bench:
             return self.upstream.secured
         return self.upstream.plain
 
+    def warm(self, subject: Subject, door: Door) -> None:
+        """Have a fresh subject load and allocate what it does once."""
+        first = next(iter(subject.routes()))
+        self._run(replace(WARM_UP, api=first), subject, door, Times(0, 0.1, 0.9))
+
     def cell(self, scenario: Scenario, subject: Subject, door: Door) -> Cell:
         """Measure one scenario on one running subject."""
-        idle: dict[str, int] = {}
-        if scenario.shape == "idle" and door.pid:
-            self._run(WARM_UP, subject, door, Times(0, 0.1, 0.3))  # what is loaded or allocated once does not count
-            idle = memory_kb(tree(door.pid))
+        idle = memory_kb(tree(door.pid)) if scenario.shape == "idle" and door.pid else {}
         samples = Samples(door.pid, self.upstream.pid)
         answer = self._run(scenario, subject, door, times(scenario, self.seconds), samples)
         memory = samples.memory[-1] if samples.memory else {}
@@ -161,20 +162,23 @@ def _round(bench: Bench, number: int, subjects: list[Subject], scenarios: list[S
                 address = bench.address(scenario, subject)
                 with contextlib.ExitStack() as own:
                     if scenario.shape == "idle":
-                        door = _start(own, subject, address)
+                        door = _start(own, bench, subject, address)
                     elif (subject.name, address) in doors:
                         door = doors[subject.name, address]
                     else:
-                        door = doors[subject.name, address] = _start(children, subject, address)
+                        door = doors[subject.name, address] = _start(children, bench, subject, address)
                     figures = bench.cell(scenario, subject, door)
                 cell = {"round": number, "scenario": scenario.name, "subject": subject.name} | figures
                 _tell(cell)
                 yield cell
 
 
-def _start(children: contextlib.ExitStack, subject: Subject, upstream: Address) -> Door:
+def _start(children: contextlib.ExitStack, bench: Bench, subject: Subject, upstream: Address) -> Door:
     directory = Path(children.enter_context(tempfile.TemporaryDirectory(prefix="aibridge-bench-")))
-    return children.enter_context(subject.start(upstream, directory))
+    door = children.enter_context(subject.start(upstream, directory))
+    if door.pid:
+        bench.warm(subject, door)
+    return door
 
 
 def _tell(cell: Cell) -> None:
@@ -187,7 +191,9 @@ def measure(options: argparse.Namespace, subjects: list[Subject], scenarios: lis
     """Run all rounds; returns what the results file holds."""
     error = accounting_error()
     if abs(error) > ACCOUNT_TOLERANCE:
-        raise RuntimeError(f"the account of CPU is wrong by {error:+.1%} against a known amount: nothing here would be true")
+        raise RuntimeError(
+            f"the account of CPU is wrong by {error:+.1%} against a known amount: nothing here would be true"
+        )
     with tempfile.TemporaryDirectory(prefix="aibridge-bench-") as name:
         directory = Path(name)
         tls = programs.compile_all(directory)
@@ -216,7 +222,7 @@ def measure(options: argparse.Namespace, subjects: list[Subject], scenarios: lis
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--set", choices=("core", "peers", "all"), default="all", help="of subjects and scenarios")
+    parser.add_argument("--set", choices=(CORE, FULL, PEERS), default=FULL, help="of subjects and scenarios")
     parser.add_argument("--subjects", metavar="NAME,...", help="of " + ", ".join(one.name for one in SUBJECTS))
     parser.add_argument("--scenarios", metavar="NAME,...", help="of " + ", ".join(one.name for one in SCENARIOS))
     parser.add_argument("--rounds", type=int, default=3)
@@ -241,7 +247,7 @@ def _chosen(known: list[str], wanted: str | None, otherwise: list[str]) -> list[
 
 def _subjects(options: argparse.Namespace) -> list[Subject]:
     """The subjects that were named, or else all of the set that can run here; what cannot is said, with the reason."""
-    of_set = [one.name for one in SUBJECTS if options.set in {"all", *one.sets}]
+    of_set = [one.name for one in SUBJECTS if options.set in one.sets]
     names = _chosen([one.name for one in SUBJECTS], options.subjects, of_set)
     chosen = [one for one in SUBJECTS if one.name in names]
     missing = {one.name: reason for one in chosen if (reason := one.missing())}
@@ -253,7 +259,7 @@ def _subjects(options: argparse.Namespace) -> list[Subject]:
 
 
 def _scenarios(options: argparse.Namespace, files: int) -> list[Scenario]:
-    of_set = [one.name for one in SCENARIOS if options.set in {"all", *one.sets}]
+    of_set = [one.name for one in SCENARIOS if options.set in (FULL, *one.sets)]
     names = _chosen([one.name for one in SCENARIOS], options.scenarios, of_set)
     chosen = [smaller(one) if options.quick else one for one in SCENARIOS if one.name in names]
     too_many = [one.name for one in chosen if 2 * one.connections + 100 > files]

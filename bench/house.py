@@ -67,14 +67,16 @@ def knows_openai() -> bool:
 def routes() -> dict[Api, Route]:
     """Bedrock comes back as Anthropic's events; everything else as it was."""
     known: dict[Api, Route] = {
-        "messages": Route("/anthropic/v1/messages", "messages", True, model=MODEL),
-        "bedrock": Route("/bedrock/v1/messages", "messages", True, model=MODEL),
+        "messages": Route("/anthropic/v1/messages", "messages", exact=True, model=MODEL),
+        "bedrock": Route("/bedrock/v1/messages", "messages", exact=True, model=MODEL),
     }
     if knows_openai():
         authorized = (("authorization", "Bearer sk-bench-0123456789"),)
-        known["chat"] = Route("/openai/v1/chat/completions", "chat", True, model=model_of("chat"), headers=authorized)
+        known["chat"] = Route(
+            "/openai/v1/chat/completions", "chat", exact=True, model=model_of("chat"), headers=authorized
+        )
         known["responses"] = Route(
-            "/openai/v1/responses", "responses", True, model=model_of("responses"), headers=authorized
+            "/openai/v1/responses", "responses", exact=True, model=model_of("responses"), headers=authorized
         )
     return known
 

@@ -2,18 +2,21 @@
 
     python bench/kernel.py [--quick] [--json FILE]
 
-Rows: nothing (join the bytes), botocore's EventStreamBuffer (frames only: no base64, no JSON, no text), the pure wire,
-the compiled wire. The rounds of all rows take turns; a figure is the median of its rounds, from `time.process_time`.
+Rows: nothing (join the bytes), botocore's EventStreamBuffer (frames only: no base64, JSON or text), a plain C loop
+that does the wire's work (yardstick.c), the pure wire, the compiled wire. The rounds of all rows take turns; a figure is
+the median of its rounds, from `time.process_time`.
 Ratios within one run hold; the figures themselves depend on the machine and on what else runs there.
 """
 
 import argparse
+import ctypes
 import gc
 import importlib
 import json
 import platform
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -25,6 +28,7 @@ from botocore.eventstream import EventStreamBuffer
 
 sys.path.insert(0, str(Path(__file__).parent))  # data.py stands beside; the bench is no package
 import data
+import yardstick
 
 from aibridge import jsontext
 from aibridge.wire.jsonscan import scan_object
@@ -56,7 +60,7 @@ class Wire(NamedTuple):
 def main() -> None:
     options = parse_options()
     rows = list(all_rows(frames=2_000 if options.quick else 100_000, body=200_000 if options.quick else 2_000_000))
-    figures = measure(rows, rounds=3 if options.quick else 7)
+    figures = measure(rows, rounds=3 if options.quick else options.rounds)
     results = describe(rows, figures)
     print(table(results))
     if options.json:
@@ -66,13 +70,14 @@ def main() -> None:
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="a smoke test of some seconds; figures mean little")
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
     return parser.parse_args()
 
 
 def all_rows(*, frames: int, body: int) -> Iterable[Row]:
     """Yield every row: `frames` frames and as many events a run, a request body of `body` bytes."""
-    wires = find_wires()
+    wires, loop = find_wires(), find_loop()
     bedrock = data.bedrock_frames(frames)
     events = data.sse_events(frames)
     for size in CHUNK_SIZES:
@@ -80,6 +85,8 @@ def all_rows(*, frames: int, body: int) -> Iterable[Row]:
         chunks = grouped(bedrock, size)
         yield Row(group, "nothing", "frame", frames, partial(nothing, chunks))
         yield Row(group, "botocore", "frame", frames, partial(botocore, chunks))
+        if loop and size == max(CHUNK_SIZES):  # below, the way from Python into C is what is measured
+            yield Row(group, "plain C", "frame", frames, partial(plain_c, loop, chunks))
         for wire in wires:
             yield Row(group, wire.name, "frame", frames, partial(transcode, wire, chunks, frames))
     for size in CHUNK_SIZES:
@@ -104,6 +111,21 @@ def find_wires() -> list[Wire]:
         print("the compiled wire is not built", file=sys.stderr)
         return [pure]
     return [pure, Wire("compiled", module.ChunkTranscoder, module.SSEScanner, module.scan_object)]
+
+
+def find_loop() -> yardstick.Yardstick | None:
+    """Return the plain C loop, if there is a compiler."""
+    if not yardstick.find_compiler():
+        print("no C compiler: without the plain C loop", file=sys.stderr)
+        return None
+    with tempfile.TemporaryDirectory(prefix="aibridge-bench-") as name:
+        return yardstick.Yardstick(yardstick.build(Path(name)))
+
+
+def plain_c(loop: yardstick.Yardstick, chunks: list[bytes]) -> None:
+    out = ctypes.create_string_buffer(max(map(len, chunks)))
+    for chunk in chunks:
+        assert loop.frames_to_text(chunk, out)
 
 
 def grouped(pieces: list[bytes], size: int) -> list[bytes]:

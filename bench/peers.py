@@ -6,7 +6,6 @@ at run time there is only traffic on loopback.
 """
 
 import contextlib
-import functools
 import importlib.metadata
 import json
 import shutil
@@ -48,13 +47,16 @@ class Peer:
         """What is installed, or nothing."""
         with contextlib.suppress(OSError, StopIteration, KeyError):
             if self.node:
-                return str(json.loads((self.home / "node_modules" / self.package / "package.json").read_text())["version"])
+                return str(
+                    json.loads((self.home / "node_modules" / self.package / "package.json").read_text())["version"]
+                )
             site = next((self.home / "lib").glob("python*/site-packages"))
             found = importlib.metadata.distributions(name=self.package, path=[str(site)])
             return next(iter(found)).version
         return ""
 
     def missing(self) -> str:
+        """Why it cannot run, or nothing."""
         return "" if self.version() else "not installed: `make bench-peers` tries to"
 
     def install(self) -> None:
@@ -127,9 +129,9 @@ def _start_litellm(upstream: Address, directory: Path) -> Iterator[Door]:
 def _litellm_routes() -> dict[Api, Route]:
     key = (("authorization", f"Bearer {KEY}"),)
     return {
-        "messages": Route("/v1/messages", "messages", False, model=MODEL, headers=key),
-        "bedrock": Route("/v1/messages", "messages", False, model=ON_BEDROCK, headers=key),
-        "chat": Route("/v1/chat/completions", "chat", False, model=OPENAI_MODEL, headers=key),
+        "messages": Route("/v1/messages", "messages", model=MODEL, headers=key),
+        "bedrock": Route("/v1/messages", "messages", model=ON_BEDROCK, headers=key),
+        "chat": Route("/v1/chat/completions", "chat", model=OPENAI_MODEL, headers=key),
     }
 
 
@@ -168,8 +170,8 @@ def _portkey_routes() -> dict[Api, Route]:
         )
 
     return {
-        "messages": Route("/v1/messages", "messages", False, model=MODEL, headers=headers("anthropic")),
-        "chat": Route("/v1/chat/completions", "chat", False, model=OPENAI_MODEL, headers=headers("openai")),
+        "messages": Route("/v1/messages", "messages", model=MODEL, headers=headers("anthropic")),
+        "chat": Route("/v1/chat/completions", "chat", model=OPENAI_MODEL, headers=headers("openai")),
     }
 
 
@@ -210,8 +212,8 @@ def _start_tensorzero(upstream: Address, directory: Path) -> Iterator[Door]:
 
 def _tensorzero_routes() -> dict[Api, Route]:
     return {
-        "messages": Route("/openai/v1/chat/completions", "chat", False, model="tensorzero::model_name::claude"),
-        "chat": Route("/openai/v1/chat/completions", "chat", False, model="tensorzero::model_name::gpt"),
+        "messages": Route("/openai/v1/chat/completions", "chat", model="tensorzero::model_name::claude"),
+        "chat": Route("/openai/v1/chat/completions", "chat", model="tensorzero::model_name::gpt"),
     }
 
 
@@ -229,7 +231,7 @@ def _start_sglang(upstream: Address, directory: Path) -> Iterator[Door]:
 
 
 def _sglang_routes() -> dict[Api, Route]:
-    return {"chat": Route("/v1/chat/completions", "chat", True, model=model_of("chat"))}
+    return {"chat": Route("/v1/chat/completions", "chat", exact=True, model=model_of("chat"))}
 
 
 # ---- MLflow's gateway
@@ -240,10 +242,16 @@ def _mlflow_config(upstream: Address) -> str:
 endpoints:
   - name: claude
     endpoint_type: llm/v1/chat
-    model: {{provider: anthropic, name: {MODEL}, config: {{anthropic_api_key: {KEY}, anthropic_api_base: "{upstream.url}/v1"}}}}
+    model:
+      provider: anthropic
+      name: {MODEL}
+      config: {{anthropic_api_key: {KEY}, anthropic_api_base: "{upstream.url}/v1"}}
   - name: gpt
     endpoint_type: llm/v1/chat
-    model: {{provider: openai, name: {OPENAI_MODEL}, config: {{openai_api_key: {KEY}, openai_api_base: "{upstream.url}/v1"}}}}
+    model:
+      provider: openai
+      name: {OPENAI_MODEL}
+      config: {{openai_api_key: {KEY}, openai_api_base: "{upstream.url}/v1"}}
 """
 
 
@@ -260,8 +268,8 @@ def _start_mlflow(upstream: Address, directory: Path) -> Iterator[Door]:
 
 def _mlflow_routes() -> dict[Api, Route]:
     return {
-        "messages": Route("/v1/chat/completions", "chat", False, model="claude", ends='"finish_reason":"stop"'),
-        "chat": Route("/v1/chat/completions", "chat", False, model="gpt", ends='"finish_reason":"stop"'),
+        "messages": Route("/v1/chat/completions", "chat", model="claude", ends='"finish_reason":"stop"'),
+        "chat": Route("/v1/chat/completions", "chat", model="gpt", ends='"finish_reason":"stop"'),
     }
 
 

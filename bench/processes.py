@@ -63,8 +63,8 @@ def tree_cpu_ns(pid: int) -> int:
         before = tree(pid)
         total = sum(cpu_ns(one) for one in before)
         if tree(pid) == before:
-            break
-    return total
+            return total
+    raise RuntimeError(f"the processes under {pid} changed at each of {READS_MAX} looks")
 
 
 def cpu_ns(pid: int) -> int:

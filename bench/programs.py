@@ -28,7 +28,7 @@ def compiler() -> str:
 
 
 def compile_all(directory: Path) -> bool:
-    """Build both programs into `directory`; returns whether the upstream speaks TLS. Without a compiler the bench ends."""
+    """Build both programs into `directory`, or end; returns whether the upstream speaks TLS."""
     if not compiler():
         sys.exit("bench: no C compiler (cc), which the upstream and the load generator need")
     _compile("load", directory)

@@ -36,6 +36,7 @@ def _nginx_config(upstream: Address, port: int, directory: Path) -> str:
         if upstream.authority
         else ""
     )
+    scheme = "https" if upstream.authority else "http"
     return f"""
 daemon off; worker_processes 1; worker_rlimit_nofile 20000; pid {directory}/pid; error_log stderr crit; {user}
 events {{ worker_connections 20000; }}
@@ -46,7 +47,7 @@ http {{
   server {{
     listen 127.0.0.1:{port} backlog=4096;
     location / {{
-      proxy_pass {"https" if upstream.authority else "http"}://provider; proxy_http_version 1.1; proxy_set_header Connection ""; {trust}
+      proxy_pass {scheme}://provider; proxy_http_version 1.1; proxy_set_header Connection ""; {trust}
       proxy_buffering off; proxy_request_buffering off; proxy_read_timeout 120s;
     }}
   }}

@@ -1,4 +1,4 @@
-"""From cells to tables: medians over the rounds, their spread, and ratios to nginx of the same round."""
+"""From cells to tables and plots: medians over the rounds, their spread, and ratios to nginx of the same round."""
 
 import json
 import statistics
@@ -6,8 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-BEGIN, END = "<!-- gateway tables: begin -->", "<!-- gateway tables: end -->"
+import goals
+import plot
+
+RUNS = ("gateway", "peers")  # results, tables in the page, and plots go by these names
 FLOOR, NOTHING = "nginx", "direct"
+RAW = ("nginx", "haproxy", "aiohttp")  # they relay Bedrock's frames as they come
 
 Cell = dict[str, Any]
 Rows = dict[str, list[Cell]]  # by subject, one cell a round
@@ -34,11 +38,28 @@ def _rounded(value: object) -> object:
     return round(value, 4) if isinstance(value, float) else value
 
 
-def write_into(page: Path, text: str) -> None:
-    """Replace what stands between the two marks of a page."""
-    before, _, rest = page.read_text().partition(BEGIN)
-    after = rest.partition(END)[2]
-    page.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}")
+def render(directory: Path, page: Path) -> None:
+    """Write the tables of all results in `directory` into a page, and draw their plots beside them."""
+    found = {name: _read(directory / f"{name}.json") for name in (*RUNS, "kernel")}
+    for name in RUNS:
+        if results := found[name]:
+            _write_into(page, name, tables(results))
+            (directory / f"{name}.svg").write_text(plot.svg(results))
+    head = ["goal", "target", "stretch", "measured", ""]
+    books = goals.Books(found["gateway"], found["peers"], found["kernel"])
+    _write_into(page, "goals", _markdown(head, goals.rows(books)) + "\n")
+
+
+def _read(path: Path) -> Cell | None:
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _write_into(page: Path, name: str, text: str) -> None:
+    """Replace what stands between two marks of a page."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, _, rest = page.read_text().partition(begin)
+    after = rest.partition(end)[2]
+    page.write_text(f"{before}{begin}\n\n{text}\n{end}{after}")
 
 
 # ---- the parts
@@ -103,8 +124,8 @@ def _markdown(head: list[str], body: list[list[str]]) -> str:
 
 
 def _remarks(name: str, rows: Rows) -> Iterator[str]:
-    raw = [subject for subject in rows if subject not in {"aibridge", NOTHING}]
-    if name.startswith("bedrock") and raw:
+    raw = [subject for subject in rows if subject in RAW]
+    if name.startswith("bedrock") and name != "bedrock-json" and raw:
         yield f"Raw frames, not decoded: {', '.join(raw)}."
     for subject, cells in rows.items():
         if failed := sum(cell["failed"] for cell in cells):
@@ -177,6 +198,12 @@ def added(*keys: str) -> Callable[[Rows, str], str]:
     return show
 
 
+def figure_and_added(key: str) -> Callable[[Rows, str], str]:
+    """A median, and what of it is added to the direct way."""
+    more = added(key)
+    return lambda rows, name: f"{plain(key)(rows, name)}, {more(rows, name)}"
+
+
 def _paired(rows: Rows, name: str, other: str, key: str) -> list[tuple[float, float]]:
     """The figures of both, of each round that has both."""
     theirs = {cell["round"]: cell[key] for cell in rows.get(other, ()) if cell.get(key)}
@@ -215,10 +242,14 @@ COLUMNS: dict[str, list[Column]] = {
         ("times nginx", ratio("cpu_us_per_event")),
         ("events/s", plain("events_per_second")),
         _CORES,
-        ("gap p99, ms", plain("gap_p99_ms")),
+        ("gap p99, added, ms", figure_and_added("gap_p99_ms")),
+        ("late p99, ms", plain("late_p99_ms")),
         _ADDED_EVENT,
     ],
     "idle": [
+        ("CPU µs per event", spread("cpu_us_per_event")),
+        ("times nginx", ratio("cpu_us_per_event")),
+        ("late p99, added, ms", figure_and_added("late_p99_ms")),
         ("RSS KB per stream", spread("rss_kb_per_stream")),
         ("PSS KB per stream", spread("pss_kb_per_stream")),
         ("RSS idle, MB", plain("idle_rss_mb")),

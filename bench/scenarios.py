@@ -8,7 +8,7 @@ from doors import Route
 from traffic import Api
 
 Shape = Literal["json", "burst", "paced", "trickle", "idle"]
-CORE, PEERS = "core", "peers"
+CORE, FULL, PEERS = "core", "full", "peers"  # the runs; the full one has every scenario
 MS_10 = 0.01
 
 

@@ -4,7 +4,7 @@ import house
 import proxies
 from doors import Subject, nothing_missing, raw_routes
 from peers import PEER_SUBJECTS
-from scenarios import CORE, PEERS
+from scenarios import CORE, FULL, PEERS
 
 VARIANT_SCENARIOS = ("json", "burst", "trickle-apart", "trickle-together", "bedrock-burst", "bedrock-trickle")
 
@@ -16,7 +16,7 @@ SUBJECTS = (
         nothing_missing,
         raw_routes,
         tls=True,
-        sets=(CORE, PEERS),
+        sets=(CORE, FULL, PEERS),
     ),
     Subject(
         "nginx",
@@ -25,7 +25,7 @@ SUBJECTS = (
         proxies.nginx_missing,
         raw_routes,
         tls=True,
-        sets=(CORE, PEERS),
+        sets=(CORE, FULL, PEERS),
     ),
     Subject(
         "haproxy",
@@ -34,7 +34,7 @@ SUBJECTS = (
         proxies.haproxy_missing,
         raw_routes,
         tls=True,
-        sets=(PEERS,),
+        sets=(FULL, PEERS),
     ),
     Subject(
         "aiohttp",
@@ -43,7 +43,7 @@ SUBJECTS = (
         proxies.aiohttp_missing,
         raw_routes,
         tls=True,
-        sets=(PEERS,),
+        sets=(FULL, PEERS),
     ),
     Subject(
         "aibridge",
@@ -52,7 +52,7 @@ SUBJECTS = (
         house.aibridge_missing,
         house.routes,
         tls=True,
-        sets=(CORE, PEERS),
+        sets=(CORE, FULL, PEERS),
     ),
     Subject(
         "aibridge-unrecorded",
@@ -61,6 +61,7 @@ SUBJECTS = (
         house.aibridge_missing,
         house.routes,
         only=VARIANT_SCENARIOS,
+        sets=(FULL,),
     ),
     Subject(
         "aibridge-pure",
@@ -69,6 +70,7 @@ SUBJECTS = (
         house.pure_missing,
         house.routes,
         only=VARIANT_SCENARIOS,
+        sets=(FULL,),
     ),
     *PEER_SUBJECTS,
 )

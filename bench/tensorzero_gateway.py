@@ -1,10 +1,13 @@
-"""Runs TensorZero's gateway, which its Python package brings as a library. Usage: tensorzero_gateway.py CONFIG. Prints its port."""
+"""Runs TensorZero's gateway, which its Python package brings as a library; prints the port.
+
+Usage: tensorzero_gateway.py CONFIG, in the environment that has the package.
+"""
 
 import os
 import signal
 import sys
 
-from tensorzero import _start_http_gateway
+from tensorzero import _start_http_gateway  # type: ignore[import-not-found]  # not in our own environment
 
 told = os.dup(1)
 os.dup2(2, 1)  # it logs to its standard output

@@ -42,7 +42,7 @@ class Script:
 
 @dataclass(frozen=True)
 class Marks:
-    """How the load generator recognises an event, and a whole answer; how many events an answer has, before the ticks and in all."""
+    """How the load generator recognises an event, and a whole answer; how many events, before the ticks and in all."""
 
     event: str
     end: str
@@ -85,7 +85,7 @@ def _conversation(size: int) -> list[Json]:
 
 
 def request_body(api: Api, size: int, *, stream: bool, model: str) -> bytes:
-    """A request of roughly `size` bytes: a short question below 2 KB; above, in Anthropic's APIs, an agent's long conversation."""
+    """A request of roughly `size` bytes: a short question below 2 KB; above, for Anthropic, an agent's conversation."""
     system = "You are a careful engineer. Answer in short sentences, with code."
     messages = _conversation(size)
     if api == "chat":
@@ -230,7 +230,9 @@ def data_only(event: Json) -> bytes:
 
 
 def _chat_stream(count: int) -> tuple[list[bytes], list[bytes], list[bytes]]:
-    ticks = (data_only(_chat_chunk({"content": f" {word}"})) for word in itertools.islice(itertools.cycle(WORDS), count))
+    ticks = (
+        data_only(_chat_chunk({"content": f" {word}"})) for word in itertools.islice(itertools.cycle(WORDS), count)
+    )
     usage = _chat("chat.completion.chunk", []) | {"usage": _chat_usage(count), "obfuscation": ""}
     closing = [data_only(_chat_chunk({}, "stop")), data_only(usage), b"data: [DONE]\n\n"]
     return [data_only(_chat_chunk({"role": "assistant", "content": "", "refusal": None}))], list(ticks), closing
@@ -366,7 +368,7 @@ def json_marks(api: Api, *, exact: bool) -> Marks:
 
 
 def stream_marks(api: Api, ticks: int, *, exact: bool) -> Marks:
-    """The marks of a stream in `api`, relayed event by event (`exact`) or written anew, when only its text is sure to be all there."""
+    """The marks of a stream relayed event by event (`exact`) or written anew: then only its text is all there."""
     opening, _, closing = stream_events(api, ticks)
     ends: dict[Api, str] = {
         "messages": "event: message_stop",
