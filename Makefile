@@ -36,7 +36,7 @@ types: dev  ## check the types
 
 bench: dev  ## measure: the wire, then the gateway beside nginx in the main scenarios; under five minutes
 	.venv/bin/python bench/kernel.py --rounds 3
-	.venv/bin/python bench/gateway.py --set core --seconds 1.5
+	.venv/bin/python bench/gateway.py --set core --seconds 1
 
 bench-full: dev  ## measure everything of ours beside nginx, haproxy and plain aiohttp; about an hour
 	.venv/bin/python bench/kernel.py

@@ -3,8 +3,8 @@
     python bench/kernel.py [--quick] [--json FILE]
 
 Rows: nothing (join the bytes), botocore's EventStreamBuffer (frames only: no base64, JSON or text), a plain C loop
-that does the wire's work (yardstick.c), the pure wire, the compiled wire. The rounds of all rows take turns; a figure is
-the median of its rounds, from `time.process_time`.
+that does the wire's work (yardstick.c), the pure wire, the compiled wire. The rounds of all rows take turns; a figure
+is the median of its rounds, from `time.process_time`.
 Ratios within one run hold; the figures themselves depend on the machine and on what else runs there.
 """
 
