@@ -45,6 +45,8 @@ def render(directory: Path, page: Path) -> None:
         if results := found[name]:
             _write_into(page, name, tables(results))
             (directory / f"{name}.svg").write_text(plot.svg(results))
+    if found["kernel"]:
+        _write_into(page, "kernel", _kernel(found["kernel"]) + "\n")
     head = ["goal", "target", "stretch", "measured", ""]
     books = goals.Books(found["gateway"], found["peers"], found["kernel"])
     _write_into(page, "goals", _markdown(head, goals.rows(books)) + "\n")
@@ -63,6 +65,24 @@ def _write_into(page: Path, name: str, text: str) -> None:
 
 
 # ---- the parts
+
+
+def _kernel(results: Cell) -> str:
+    """Frames to text: CPU µs a frame of each row, one line a size of chunk."""
+    groups: dict[str, dict[str, float]] = {}
+    for row in results["results"]:
+        if row["group"].startswith("frames to text"):
+            groups.setdefault(row["group"].removeprefix("frames to text, "), {})[row["name"]] = row["cpu_us"]
+    names = list(dict.fromkeys(name for costs in groups.values() for name in costs if name != "nothing"))
+    body = [
+        [
+            group,
+            *(f"{costs[name]:.3g}" if name in costs else "-" for name in names),
+            f"{costs['botocore'] / costs['compiled']:.0f}",
+        ]
+        for group, costs in groups.items()
+    ]
+    return _markdown(["frames", *names, "botocore / compiled"], body)
 
 
 def _environment(results: Cell) -> str:
