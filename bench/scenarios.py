@@ -121,7 +121,7 @@ SCENARIOS = (
         "chat",
         period=MS_10,
         together=True,
-        sets=(CORE, PEERS),
+        sets=(PEERS,),
     ),
     Scenario(
         "responses-burst",
@@ -163,7 +163,7 @@ def times(scenario: Scenario, seconds: float) -> Times:
     """Idle streams are opened 1,000 a second, then tick twice, so that it is known when the next ones are due."""
     if scenario.shape == "idle":
         ramp = scenario.connections / 1000
-        return Times(ramp, ramp + 2 * scenario.period, max(seconds, 4 * scenario.period))
+        return Times(ramp, ramp + 2 * scenario.period, max(seconds, 3 * scenario.period))
     settle = min(0.5, seconds / 4)
     return Times(settle, 2 * settle, seconds) if scenario.held else Times(0, settle, seconds)
 
