@@ -51,7 +51,7 @@ bench-count: dev  ## count the compiled wire's instructions, and compare with th
 
 bench-smoke: dev  ## see that the benches run; their figures say nothing
 	.venv/bin/python bench/kernel.py --quick
-	@if command -v $(CC) >/dev/null; then .venv/bin/python bench/gateway.py --quick --subjects direct,aibridge; else echo "no C compiler: no gateway bench"; fi
+	@if command -v $(CC) >/dev/null; then .venv/bin/python bench/gateway.py --set core --quick --subjects direct,aibridge; else echo "no C compiler: no gateway bench"; fi
 
 fuzz: dev  ## throw broken bytes at both wires for 30 seconds, and compare
 	@if $(COMPILED); then .venv/bin/python tests/fuzz/fuzz_wire.py --seconds 30; else echo "aibridge: no compiled wire here: nothing to compare"; fi
@@ -72,7 +72,7 @@ docs: dev  ## draw the lifecycle of docs/architecture.md from the table in the c
 ci: lint types fuzz check-dist bench-smoke bench-count test  ## all of CI; the tests come last
 
 clean:  ## remove what the targets above made
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
+	rm -rf .venv build dist bench/.peers *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
 	rm -rf aibridge/_speedups*.so aibridge/_compiled _speedups/speedups.c
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -153,24 +153,37 @@ def takes(subject: Subject, scenario: Scenario) -> bool:
 def _round(bench: Bench, number: int, subjects: list[Subject], scenarios: list[Scenario]) -> Iterator[Cell]:
     """Measure all; each subject is started once a round and upstream, and for idle streams anew."""
     order = subjects if number % 2 == 0 else subjects[::-1]
+    broken: set[str] = set()
     with contextlib.ExitStack() as children:
         doors: dict[tuple[str, Address], Door] = {}
         for scenario in scenarios:
             for subject in order:
-                if not takes(subject, scenario):
+                if not takes(subject, scenario) or subject.name in broken:
                     continue
-                address = bench.address(scenario, subject)
-                with contextlib.ExitStack() as own:
-                    if scenario.shape == "idle":
-                        door = _start(own, bench, subject, address)
-                    elif (subject.name, address) in doors:
-                        door = doors[subject.name, address]
-                    else:
-                        door = doors[subject.name, address] = _start(children, bench, subject, address)
-                    figures = bench.cell(scenario, subject, door)
+                try:
+                    figures = _measured(bench, scenario, subject, doors, children)
+                except RuntimeError as error:  # the others are measured all the same
+                    broken.add(subject.name)
+                    figures = {"requests": 0, "events": 0, "cores": None, "failed": 1, "failure": str(error)}
                 cell = {"round": number, "scenario": scenario.name, "subject": subject.name} | figures
                 _tell(cell)
                 yield cell
+
+
+def _measured(
+    bench: Bench,
+    scenario: Scenario,
+    subject: Subject,
+    doors: dict[tuple[str, Address], Door],
+    children: contextlib.ExitStack,
+) -> Cell:
+    address = bench.address(scenario, subject)
+    if scenario.shape == "idle":
+        with contextlib.ExitStack() as own:
+            return bench.cell(scenario, subject, _start(own, bench, subject, address))
+    if (subject.name, address) not in doors:
+        doors[subject.name, address] = _start(children, bench, subject, address)
+    return bench.cell(scenario, subject, doors[subject.name, address])
 
 
 def _start(children: contextlib.ExitStack, bench: Bench, subject: Subject, upstream: Address) -> Door:

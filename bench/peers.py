@@ -206,7 +206,7 @@ def _start_tensorzero(upstream: Address, directory: Path) -> Iterator[Door]:
     config = directory / "tensorzero.toml"
     config.write_text(_tensorzero_config(upstream))
     command = [str(TENSORZERO.home / "bin/python"), str(HERE / "tensorzero_gateway.py"), str(config)]
-    with telling_its_port("tensorzero", command, ANTHROPIC_API_KEY=KEY, OPENAI_API_KEY=KEY) as door:
+    with telling_its_port("tensorzero", command, ANTHROPIC_API_KEY=KEY, OPENAI_API_KEY=KEY, RUST_LOG="error") as door:
         yield door
 
 

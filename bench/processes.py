@@ -1,6 +1,8 @@
 """What a process tree costs, read from /proc; and child processes that always end."""
 
 import contextlib
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -111,13 +113,17 @@ def memory_kb(pids: list[int]) -> dict[str, int]:
 
 
 def stop(child: "subprocess.Popen[str]") -> None:
-    """End a child: politely, then not."""
+    """End a child: politely, then not; and those of its descendants that it leaves behind."""
+    descendants = tree(child.pid)[1:]
     child.terminate()
     try:
         child.wait(STOP_AFTER)
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
+    for pid in descendants:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     for stream in (child.stdin, child.stdout, child.stderr):
         if stream:
             with contextlib.suppress(OSError):

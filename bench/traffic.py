@@ -89,7 +89,7 @@ def request_body(api: Api, size: int, *, stream: bool, model: str) -> bytes:
     system = "You are a careful engineer. Answer in short sentences, with code."
     messages = _conversation(size)
     if api == "chat":
-        body: Json = {"model": model, "max_completion_tokens": 1024, "user": "user_0123456789abcdef"}
+        body: Json = {"model": model, "max_completion_tokens": 1024}
         body |= {"messages": [{"role": "system", "content": system}, *messages]}
         body |= {"stream_options": {"include_usage": True}} if stream else {}
     elif api == "responses":
