@@ -38,11 +38,11 @@ bench: dev  ## measure: the wire, then the gateway beside nginx in the main scen
 	.venv/bin/python bench/kernel.py --rounds 3
 	.venv/bin/python bench/gateway.py --set core --seconds 1
 
-bench-full: dev  ## measure everything of ours beside nginx, haproxy and plain aiohttp; about an hour
+bench-full: dev  ## measure everything of ours beside nginx, haproxy and plain aiohttp; three quarters of an hour
 	.venv/bin/python bench/kernel.py
 	.venv/bin/python bench/gateway.py --set full
 
-bench-peers: dev  ## install other gateways apart, and measure them beside ours; about an hour, the first time more
+bench-peers: dev  ## install other gateways apart, and measure them beside ours; about forty minutes
 	.venv/bin/python bench/peers.py
 	.venv/bin/python bench/gateway.py --set peers
 

@@ -20,17 +20,18 @@ OURS = "aibridge"
 WIDTH, LEFT, RIGHT = 760, 150, 90
 STEP, HEAD, GAP = 20, 26, 30
 
-# Readable on white and on black; the picture itself has no ground.
+# Greys that can be read on white and on black, as the picture has no ground; more contrast where the viewer is known.
 STYLE = """
-text { font: 12px system-ui, sans-serif; fill: #24292f }
+text { font: 12px system-ui, sans-serif; fill: #768390 }
 .title { font-weight: 600 }
 .axis { stroke: #8b949e; stroke-opacity: .35 }
 .stem { stroke: #8b949e; stroke-opacity: .6 }
-.tick { font-size: 10px; fill: #6e7781 }
+.tick { font-size: 10px; fill: #768390 }
 .dot { fill: #8b949e }
 .ours { fill: #2f81f7 }
-.spread { stroke: #24292f; stroke-width: 2 }
-@media (prefers-color-scheme: dark) { text { fill: #e6edf3 } .tick { fill: #9198a1 } .spread { stroke: #e6edf3 } }
+.spread { stroke: #768390; stroke-width: 2 }
+@media (prefers-color-scheme: light) { text { fill: #24292f } .spread { stroke: #24292f } }
+@media (prefers-color-scheme: dark) { text { fill: #e6edf3 } .spread { stroke: #e6edf3 } }
 """
 
 Lines = list[tuple[str, list[float]]]

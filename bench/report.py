@@ -193,7 +193,7 @@ def plain(key: str) -> Callable[[Rows, str], str]:
 
 def pair(first: str, second: str) -> Callable[[Rows, str], str]:
     """Two medians."""
-    return lambda rows, name: f"{_number(_median(rows[name], first))} / {_number(_median(rows[name], second))}"
+    return lambda rows, name: f"{plain(first)(rows, name)} / {plain(second)(rows, name)}"
 
 
 def ratio(key: str) -> Callable[[Rows, str], str]:
