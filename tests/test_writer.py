@@ -4,6 +4,7 @@ import os
 import sqlite3
 import threading
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from record_kit import ATTEMPT, INTERCEPTION, OUTCOME, numbered
@@ -13,7 +14,7 @@ from aibridge.lifecycle import Cause
 from aibridge.recorder import Recorder
 from aibridge.stores.base import StoreRefused, StoreUnavailable
 from aibridge.stores.entries import attempted_parts, closed_parts, entry, opened_parts, progressed_parts, rows_of
-from aibridge.stores.sqlite import SQLiteStore
+from aibridge.stores.sqlite import SQLiteStore, read_interception
 from aibridge.values import (
     Evidence,
 )
@@ -514,3 +515,25 @@ def test_many_interceptions_from_a_file_to_the_other(path, record):
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("SELECT count(*), count(ended_at) FROM interceptions").fetchone() == (1000, 1000)
         assert db.execute("SELECT count(*) FROM attempts").fetchone() == (1000,)
+
+
+def test_what_an_older_program_left_is_read(folder, tmp_path):
+    left = Journal(folder, max_bytes=1 << 20)
+    recorded = Path(__file__).with_name("stores") / "version_3.jsonl"
+    for line in recorded.read_bytes().splitlines():
+        left.append(line)
+    left.close(remove=False)
+
+    recorder = Recorder(SQLiteStore(tmp_path / "r.db"), Journal(folder, max_bytes=1 << 20))
+    assert recorder.flush(10)
+    recorder.close()
+    row = read_interception(tmp_path / "r.db", "0198c0de-0000-7000-8000-000000000003")
+    expected = {"termination": "completed", "cause": "clean", "stop_reason": "end_turn"}
+    expected |= {"usage_source": "provider_final"}
+    expected |= {"events": 9, "upstream_request_id": "req_1", "time_to_first_event": 0.5, "message_id": "msg_1"}
+    expected |= {"input_tokens": 10, "output_tokens": 20, "note": None}
+    assert {name: row[name] for name in expected} == expected
+    with closing(sqlite3.connect(tmp_path / "r.db")) as db:
+        assert db.execute("SELECT number, origin, cause, time_to_first_event, note FROM attempts").fetchall() == [
+            (1, "https://api.anthropic.com", "clean", 0.5, None)
+        ]

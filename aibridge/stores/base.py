@@ -110,8 +110,9 @@ EVIDENCE_VALUES = (
     Column("http_status", Type.INTEGER, "http_status"),
     Column("upstream_request_id", Type.TEXT, "upstream_request_id"),
     Column("time_to_first_event", Type.REAL, "time_to_first_event"),
-    Column("note", Type.TEXT, "note"),
 )
+
+_NOTE = Column("note", Type.TEXT, "evidence.note")
 
 _END = (
     Column("duration", Type.REAL, "duration"),
@@ -120,6 +121,9 @@ _END = (
     Column("error", Type.TEXT, "error"),
     *(column._replace(path=f"evidence.{column.path}") for column in EVIDENCE_VALUES),
 )
+
+# The journal's rows are these columns, in this order. A new one goes last in its row: so a journal that an older
+# program left can be read, whose rows are shorter.
 
 OPENED_VALUES = (
     Column("id", Type.TEXT, "id"),
@@ -158,6 +162,7 @@ CLOSED_VALUES = (
     Column("response_model", Type.TEXT, "response_model"),
     Column("stop_reason", Type.TEXT, "stop_reason"),
     Column("usage_source", Type.TEXT, "usage_source"),
+    _NOTE,
 )
 
 ATTEMPT_VALUES = (
@@ -165,6 +170,7 @@ ATTEMPT_VALUES = (
     Column("origin", Type.TEXT, "origin"),
     Column("started_at", Type.REAL, "started_at"),
     *_END,
+    _NOTE,
 )
 
 USAGE_VALUES = (

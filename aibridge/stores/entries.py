@@ -20,6 +20,7 @@ from aibridge.stores.base import (
     EVIDENCE_VALUES,
     INTERCEPTIONS,
     MODEL_THOUGHTS,
+    OF_INTERCEPTIONS,
     OPENED_VALUES,
     PROGRESS,
     TABLES,
@@ -160,8 +161,20 @@ def rows_of(entries: Sequence[bytes], journal: str) -> tuple[Rows, float]:
         following = iter(parts)
         for name in following:
             rows[name].append(next(following))
+    for name, width in _WIDTHS.items():
+        for row in rows[name]:
+            if len(row) < width:
+                row.extend([None] * (width - len(row)))
     _join(rows, journal)
     return rows, float(read[-1][0])
+
+
+_WIDTHS = {
+    INTERCEPTIONS.name: len(OPENED_VALUES),
+    ENDS: 1 + len(CLOSED_VALUES),
+    **{table.name: len(table.columns) for table in OF_INTERCEPTIONS if table is not INTERCEPTIONS},
+}
+"""How many values a row has. One of an older program has fewer: what it knew nothing of is NULL."""
 
 
 def _join(rows: Rows, journal: str) -> None:
@@ -257,6 +270,5 @@ def left_open(row: Mapping[str, Any]) -> LeftOpen:
             http_status=row["http_status"],
             upstream_request_id=said["upstream_request_id"],
             time_to_first_event=row["time_to_first_event"],
-            note=said["note"],
         ),
     )

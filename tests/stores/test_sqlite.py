@@ -654,14 +654,15 @@ def test_a_durable_write_syncs_and_the_next_does_not(store):
 
 def test_what_is_left_open_is_told_with_what_its_last_attempt_had_seen(store):
     first = ATTEMPT._replace(number=1, evidence=Evidence(bytes_in=1))
-    second = ATTEMPT._replace(number=2, evidence=EVIDENCE)
+    seen = EVIDENCE._replace(note="")  # what is noted is told of an end only
+    second = ATTEMPT._replace(number=2, evidence=seen)
     other = INTERCEPTION._replace(id="other", actor=Actor("bob"))
     write(store, opened(INTERCEPTION), opened(other), attempted(INTERCEPTION, first), attempted(INTERCEPTION, second))
     assert store.journals_left_open() == ["journal-1"]
     left = {one.interception.id: one for one in store.left_open("journal-1")}
-    assert left == {INTERCEPTION.id: (INTERCEPTION, EVIDENCE), "other": (other, Evidence())}
+    assert left == {INTERCEPTION.id: (INTERCEPTION, seen), "other": (other, Evidence())}
     outcome = crashed(left[INTERCEPTION.id], INTERCEPTION.started_at + 7)
-    assert (outcome.cause, outcome.duration, outcome.evidence) == (Cause.CRASHED, 7, EVIDENCE)
+    assert (outcome.cause, outcome.duration, outcome.evidence) == (Cause.CRASHED, 7, seen)
     assert crashed(left["other"], 0.0).ended_at == other.started_at
     write(store, closed(INTERCEPTION, outcome))
     assert [one.interception.id for one in store.left_open("journal-1")] == ["other"]
