@@ -9,7 +9,7 @@ from aibridge import jsontext
 from aibridge.errors import PayloadError, RequestRejected
 from aibridge.wire import Member, scan_object
 
-_UNFIT_FOR_NAME = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+_UNFIT_FOR_NAME = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 """Control characters and lone surrogates: no path, metric or record can hold them, and no model is called so."""
 
 _STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*+"|[][{},]', re.DOTALL)

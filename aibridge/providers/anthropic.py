@@ -125,6 +125,7 @@ class AnthropicProvider:
             name, secret = own
             value = f"Bearer {secret}" if name == b"authorization" else secret
             return (name, value.encode("latin-1")), Credential(CredentialKind.BYOK, hint(secret))
-        if self.api_key is None:
+        key = self.api_key
+        if key is None:
             raise RequestRejected("no_credential", 401, f"provider {self.name} has no key, and the client sent none")
-        return (b"x-api-key", self.api_key.encode()), Credential(CredentialKind.CENTRALIZED, hint(self.api_key))
+        return (b"x-api-key", key.encode()), Credential(CredentialKind.CENTRALIZED, hint(key))

@@ -172,7 +172,8 @@ def test_answers_come_back_as_they_are(provider):
 
 
 def test_the_decoder_relays_and_is_bounded(provider):
-    decoder = provider().decoder(MESSAGES.quiet(NOTHING), None)
+    built = provider()
+    decoder = built.decoder(MESSAGES.quiet(NOTHING), prepared(built, request(), interception()))
     assert isinstance(decoder, SSEScanner)
     delta = b'data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"x"}}\n\n'
     assert decoder.feed_data(delta) == (delta, [], 1)
