@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
+import pytest
+
 from aibridge.simulator.expected import expected_sse
 
 OWN_TOKEN = "own-token-of-a-client"
@@ -62,7 +64,8 @@ class Api:
     def client_text(self, body, fault=""):
         """Return what the client gets of it: the same, less the usage that it did not order."""
         text = self.upstream_text(body, fault)
-        return without_usage(text) if self.adds_usage and "stream_options" not in body else text
+        added = self.adds_usage and "stream_options" not in body and not _NO_USAGE_EVENT & set(fault.split("+"))
+        return without_usage(text) if added else text
 
     def parted(self, text):
         """Return a stream that ends with an error of ours: what came before it, and what it says."""
@@ -109,7 +112,7 @@ class Messages(Api):
 
     def said_in(self, came, fields):  # noqa: ARG002 - as all APIs
         assert fields["type"] == "error"
-        return Said(fields["error"]["type"], fields["error"]["message"], fields["request_id"])
+        return Said(fields["error"]["type"], fields["error"]["message"], fields.get("request_id"))
 
 
 _BODY_KINDS = {
@@ -179,6 +182,7 @@ class Responses(OpenAI):
         return Said(error["code"], error["message"], error["request_id"])
 
 
+_NO_USAGE_EVENT = {"no_usage", "usage_in_finish"}
 _BLOCK = re.compile(rb"(?s).*?(?:\r\n|\n|\r){2}|.+")
 _USAGE = re.compile(rb'"choices":\[\],"usage":\{')
 
@@ -205,7 +209,13 @@ APIS = {
         Responses("copilot-responses", "copilot", "/responses", "gpt-sim", "responses", (_TOKEN,)),
     )
 }
-COPILOT = tuple(name for name in APIS if name.startswith("copilot"))
-SSE = ("anthropic", "chat", "responses")
-"""Those whose upstream speaks server-sent events; Copilot's are the same behind another provider."""
 ALL = ("anthropic", "bedrock", "chat", "responses")
+COPILOT = tuple(name for name in APIS if name.startswith("copilot"))
+OPENAI = ("chat", "responses")
+SSE = ("anthropic", *OPENAI)
+"""Those whose upstream speaks server-sent events; Copilot's are the same behind another provider."""
+
+
+def each(*names):
+    """Run a test once for each of these ways, as its argument `api`."""
+    return pytest.mark.parametrize("api", [APIS[name] for name in names], ids=names)

@@ -442,7 +442,8 @@ def serve(tmp_path, records):
                 "records": {"path": str(records), **section},
                 "timeouts": timeouts or {},
             }
-            file.write_text(json.dumps({**raw, "providers": {"anthropic": key, "bedrock": aws}}))
+            openai = {**key, "base_url": f"{simulator.url}/v1"}
+            file.write_text(json.dumps({**raw, "providers": {"anthropic": key, "bedrock": aws, "openai": openai}}))
             command = (sys.executable, "-m", "aibridge", "serve", "--config", str(file))
             gateway = await asyncio.create_subprocess_exec(
                 *command, stderr=asyncio.subprocess.PIPE, env={**os.environ, "NO_PROXY": "*"}
