@@ -9,7 +9,7 @@ what the client still gets: the upstream's own error event, or an error event of
 """
 
 from aibridge.content import NOTHING, ContentPolicy
-from aibridge.credentials import redact, redact_bytes
+from aibridge.credentials import redact, redact_bytes, redact_cut
 from aibridge.dialects import Dialect, Observer, Telling, words_of
 from aibridge.errors import CorruptFrame, CorruptPayload, TruncatedEvent, TruncatedFrame, WireError
 from aibridge.faults import FAULT_OF, kind_of_exception, kind_of_status
@@ -161,7 +161,7 @@ class Relay:
         """
         told: list[tuple[ToolUse | Thought, str]] = []
         for fact in self.observer.facts:
-            parts = [redact(part, self.secrets) for part in fact]
+            parts = [redact_cut(part, self.secrets) for part in fact]
             kept = ToolUse(*parts) if isinstance(fact, ToolUse) else Thought(*parts)
             told.append((kept, redact(self.observer.message_id, self.secrets)))
         self.observer.facts.clear()
