@@ -88,11 +88,25 @@ def worth_hiding(*secrets: str) -> tuple[str, ...]:
     return tuple([secret for secret in secrets if len(secret) >= _SHORTEST_SECRET])
 
 
+_TELLING = 8
+"""Characters at the beginning of a secret that tell nothing of it: keys of one kind begin alike."""
+
+
 def redact(text: str, secrets: tuple[str, ...]) -> str:
     """Return the text with every secret in it cut to its hint: upstreams echo what they were sent."""
     for secret in secrets:
         if secret in text:
             text = text.replace(secret, hint(secret))
+    return text
+
+
+def redact_cut(text: str, secrets: tuple[str, ...]) -> str:
+    """Return the same of a text that was cut to a bound: it may end inside a secret."""
+    text = redact(text, secrets)
+    for secret in secrets:
+        start = text.find(secret[:_TELLING], max(0, len(text) - len(secret) + 1))
+        if start >= 0 and secret.startswith(text[start:]):
+            text = text[:start] + hint(secret)
     return text
 
 

@@ -9,7 +9,7 @@ what the client still gets: the upstream's own error event, or an error event of
 """
 
 from aibridge.content import NOTHING, ContentPolicy
-from aibridge.credentials import redact, redact_bytes
+from aibridge.credentials import redact, redact_bytes, redact_cut
 from aibridge.dialects import Dialect, Observer, Telling, words_of
 from aibridge.errors import CorruptFrame, CorruptPayload, TruncatedEvent, TruncatedFrame, WireError
 from aibridge.faults import FAULT_OF, kind_of_exception, kind_of_status
@@ -161,7 +161,7 @@ class Relay:
         """
         told: list[tuple[ToolUse | Thought, str]] = []
         for fact in self.observer.facts:
-            parts = [redact(part, self.secrets) for part in fact]
+            parts = [redact_cut(part, self.secrets) for part in fact]
             kept = ToolUse(*parts) if isinstance(fact, ToolUse) else Thought(*parts)
             told.append((kept, redact(self.observer.message_id, self.secrets)))
         self.observer.facts.clear()
@@ -294,10 +294,10 @@ class Relay:
         self.last_words = last if signal is Signal.LAST_WORD else redact_bytes(last, self.secrets)
         return text[:start]
 
-    def _meet_end_of_body(self) -> None:
-        """The body is complete, and the last word was not in it."""
+    def _meet_end_of_body(self, error: str = "") -> None:
+        """The body is complete, and the last word was not in it: it is missing, or (`error`) half an event."""
         if not self.observer.finished:
-            self.fail(Signal.BODY_END)
+            self.fail(Signal.BODY_END, error)
             return
         self.note = MISSING_DONE
         self.last_words = self.observer.closing()
@@ -317,7 +317,11 @@ class Relay:
     def _break(self, error: WireError, now: float) -> bytes:
         """The bytes broke their framing, or ended inside it. What came before the break still counts."""
         text = self._take(error.before, now)
-        if self.state is State.STREAMING:
+        if self.state is not State.STREAMING:
+            return text
+        if isinstance(error, TruncatedEvent):
+            self._meet_end_of_body(str(error))
+        else:
             self.fail(_SIGNAL_OF[type(error)], str(error))
         return text
 
@@ -332,5 +336,4 @@ _SIGNAL_OF = {
     CorruptFrame: Signal.BAD_FRAME,
     CorruptPayload: Signal.BAD_PAYLOAD,
     TruncatedFrame: Signal.BODY_END_IN_FRAME,
-    TruncatedEvent: Signal.BODY_END,
 }

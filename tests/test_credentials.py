@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aibridge.credentials import bearer_of, client_credential, hint, redact_bytes, redact_headers, secrets_of
+from aibridge.credentials import (
+    bearer_of,
+    client_credential,
+    hint,
+    redact_bytes,
+    redact_cut,
+    redact_headers,
+    secrets_of,
+)
 from aibridge.errors import RequestRejected
 
 
@@ -124,3 +132,11 @@ def test_no_query_takes_more_than_one_look_at_each_byte(part):
     began = time.process_time()
     secrets_of((), "/v1/messages?" + part * (64_000 // len(part)))
     assert time.process_time() - began < 2, "minutes, where each place is looked at for each other"
+
+
+@pytest.mark.parametrize("size", range(8, len("sk-a-long-secret-efgh")))
+def test_a_text_that_was_cut_inside_a_secret(size):
+    secret = "sk-a-long-secret-efgh"
+    assert redact_cut("x" + secret[:size], (secret,)) == "x" + hint(secret)
+    assert redact_cut(f"{secret} {secret[:size]}", (secret,)) == f"{hint(secret)} {hint(secret)}"
+    assert redact_cut(secret[:size] + " x", (secret,)) == secret[:size] + " x", "an end inside the text is no cut"

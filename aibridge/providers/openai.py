@@ -139,8 +139,8 @@ class OpenAIProvider:
         return {"invocationLatency": int(taken)} if taken.isdigit() and len(taken) <= _MOST_DIGITS else {}
 
     def upstream_request_id(self, head: ResponseHead) -> str:
-        """Return OpenAI's request id; compatible servers mostly send one under the same name."""
-        return head.header(b"x-request-id").decode("latin-1")
+        """Return OpenAI's request id; compatible servers mostly send one under the same name, or Anthropic's."""
+        return (head.header(b"x-request-id") or head.header(b"request-id")).decode("latin-1")
 
     def _request(self, request: ClientRequest, path: str, extra: Headers, credential: Credential) -> UpstreamRequest:
         has_length = request.body or request.method == "POST"

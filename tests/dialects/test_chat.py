@@ -390,8 +390,9 @@ def relay(text, dialect=CHAT):
 STOPPED = chunk(choice(content="x")), chunk(choice(finish_reason="stop"))
 
 
-def test_a_clean_end_without_the_last_word():
-    one, got = relay(stream(*STOPPED))
+@pytest.mark.parametrize("half", [b"", b"data: [DO", b"data: [DONE]", b"data: [DONE]\n"])
+def test_a_clean_end_without_the_last_word(half):
+    one, got = relay(stream(*STOPPED) + half)
     assert (one.state, one.note, one.last_words) == (State.FINISHED, MISSING_DONE, b"")
     assert got == stream(*STOPPED)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import uvloop
+from api_kit import APIS
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from aibridge import config
@@ -206,6 +207,8 @@ def build_house(tmp_path):
                         "access_key_id": config.SIMULATOR_ACCESS_KEY_ID,
                         "secret_access_key": config.SIMULATOR_SECRET_ACCESS_KEY,
                     },
+                    "openai": {"kind": "openai", "base_url": f"{url}/v1", "api_key": config.SIMULATOR_OPENAI_KEY},
+                    "copilot": {"kind": "copilot", "base_url": url},
                 },
                 "records": {"path": str(records)},
                 "proxy": {"from_environment": False},
@@ -388,17 +391,12 @@ def new_client():
     return Client
 
 
-MODELS = {"anthropic": "claude-sonnet-5", "bedrock": "anthropic.claude-sonnet-5-v1:0"}
-
-
 @pytest.fixture
 def request_body():
-    """Return a function that builds a request of the Messages API."""
+    """Return a function that builds a request, of the Messages API where no other is named."""
 
-    def build(provider="anthropic", *, stream=True, **more):
-        messages = [{"role": "user", "content": "hello"}]
-        body = {"model": MODELS[provider], "max_tokens": 200, "messages": messages, **more}
-        return {**body, "stream": True} if stream else body
+    def build(api="anthropic", **more):
+        return APIS[api].body(**more)
 
     return build
 
@@ -407,12 +405,11 @@ def request_body():
 def ask(new_client, request_body):
     """Return a function that asks a house once, with a fault of the simulator's, and reads the answer."""
 
-    async def ask_once(house, provider, fault="", *, stream=True, headers=(), **more):
+    async def ask_once(house, api, fault="", *, stream=True, headers=(), **more):
         extra = [("x-sim-fault", fault)] if fault else []
         async with new_client(house.port) as client:
-            body = request_body(provider, stream=stream, **more)
-            sent = [*headers, *extra, ("anthropic-version", "2023-06-01")]
-            await client.ask(f"/{provider}/v1/messages", body, headers=sent)
+            body = request_body(api, stream=stream, **more)
+            await client.ask(APIS[api].path, body, headers=[*headers, *extra, *APIS[api].headers])
             return await client.answer()
 
     return ask_once
@@ -445,7 +442,8 @@ def serve(tmp_path, records):
                 "records": {"path": str(records), **section},
                 "timeouts": timeouts or {},
             }
-            file.write_text(json.dumps({**raw, "providers": {"anthropic": key, "bedrock": aws}}))
+            openai = {**key, "base_url": f"{simulator.url}/v1"}
+            file.write_text(json.dumps({**raw, "providers": {"anthropic": key, "bedrock": aws, "openai": openai}}))
             command = (sys.executable, "-m", "aibridge", "serve", "--config", str(file))
             gateway = await asyncio.create_subprocess_exec(
                 *command, stderr=asyncio.subprocess.PIPE, env={**os.environ, "NO_PROXY": "*"}

@@ -1,13 +1,13 @@
 """The row G4 of the outcome matrix: circuits over real sockets, from the first failure to the last probe."""
 
 import asyncio
-import json
 import random
 import time
 
 import pytest
+from api_kit import ALL, APIS, COPILOT, each
 
-BOTH = ("anthropic", "bedrock")
+PROVIDERS = ("anthropic", "bedrock", "openai", "copilot")
 VERSION = ("anthropic-version", "2023-06-01")
 PATIENCE = 20.0
 TIMEOUT = 1000.0
@@ -30,7 +30,9 @@ def build_guarded(build_house):
 
     def build(**breaker):
         settings = {"enabled": True, "failures": 2, "interval": TIMEOUT, "timeout": TIMEOUT, "probes": 1, **breaker}
-        return build_house(provider={name: {"circuit_breaker": settings} for name in BOTH}, timeouts={"idle": PATIENCE})
+        return build_house(
+            provider={name: {"circuit_breaker": settings} for name in PROVIDERS}, timeouts={"idle": PATIENCE}
+        )
 
     return build
 
@@ -41,47 +43,48 @@ def set_clock(house):
     return clock
 
 
-async def check_refused(house, ask, *, ended, provider="anthropic", stream=True, least=1, most=TIMEOUT):
+async def check_refused(house, ask, *, ended, api="anthropic", stream=True, least=1, most=TIMEOUT):
     """Ask, and assert that the answer is that of an open circuit, told in the books, and that nobody was asked."""
     arrived = house.simulator.ledger.arrived
-    answer = await ask(house, provider, stream=stream)
+    answer = await ask(house, api, stream=stream)
     assert house.simulator.ledger.arrived == arrived
     assert answer.status == 503
-    error = json.loads(answer.body)
-    assert (error["type"], error["error"]["type"]) == ("error", "overloaded_error")
-    assert "circuit breaker is open" in error["error"]["message"]
+    error = APIS[api].said(answer.body)
+    assert error.kind == APIS[api].kind("overloaded_error", streaming=False)
+    assert "circuit breaker is open" in error.message
     assert least <= int(answer.headers["retry-after"]) <= most
     books = await house.books(ended=ended)
-    assert error["request_id"] == answer.headers["x-aibridge-id"] == books.interception.id
-    assert books.interception.provider == provider
+    assert error.request_id == answer.headers["x-aibridge-id"] == books.interception.id
+    assert books.interception.provider == APIS[api].provider
     assert (books.outcome.termination.value, books.outcome.cause.value) == ("upstream_error", "circuit_open")
     assert books.outcome.evidence.http_status is None
     assert books.outcome.health.value == "neither"
     return books
 
 
-@pytest.mark.parametrize("provider", BOTH)
+@each(*ALL, *COPILOT)
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "blocking"])
-async def test_g4_a_whole_cycle(build_guarded, ask, provider, stream):
+async def test_g4_a_whole_cycle(build_guarded, ask, api, stream):
     async with build_guarded() as house:
         clock = set_clock(house)
-        labels = {"provider": provider, "endpoint": "/v1/messages"}
+        labels = {"provider": api.provider, "endpoint": api.route}
+        status = 503 if api.provider == "copilot" else 429  # that limit is the client's own, where the key is
         for _ in range(2):
-            assert (await ask(house, provider, "status:429", stream=stream)).status == 429
+            assert (await ask(house, api.name, f"status:{status}", stream=stream)).status == status
         assert house.simulator.ledger.arrived == 2
         assert house.metric("aibridge_circuit_breaker_state", **labels) == 1
         assert [house.metric(name, **labels) for name in METRICS] == [1, 0]
 
-        books = await check_refused(house, ask, ended=3, provider=provider, stream=stream, least=TIMEOUT - PATIENCE)
+        books = await check_refused(house, ask, ended=3, api=api.name, stream=stream, least=TIMEOUT - PATIENCE)
         books.check("upstream_error", "circuit_open", health="neither", error="the circuit breaker is open")
         assert len(house.outcomes.attempts) == 2, "the upstream was not contacted"
         assert [house.metric(name, **labels) for name in METRICS] == [1, 1]
 
         clock.ahead = TIMEOUT
-        answer = await ask(house, provider, stream=stream)
+        answer = await ask(house, api.name, stream=stream)
         assert answer.status == 200
         assert house.metric("aibridge_circuit_breaker_state", **labels) == 0
-        assert (await ask(house, provider, stream=stream)).status == 200
+        assert (await ask(house, api.name, stream=stream)).status == 200
         assert house.simulator.ledger.arrived == 4
         changes = [line for line in house.lines() if line["message"] == "circuit breaker state change"]
         assert [(line["from"], line["to"]) for line in changes] == [
@@ -113,9 +116,13 @@ async def test_g4_a_failed_probe_opens_again(build_guarded, ask):
 
 
 @pytest.mark.parametrize(
-    ("provider", "fault"),
+    ("api", "fault"),
     [
         ("anthropic", "truncate@3"),
+        ("chat", "truncate@3"),
+        ("chat", "error_event@3"),
+        ("responses", "error_event:flat@3"),
+        ("responses", "rst@3"),
         ("anthropic", "error_event:overloaded_error@3"),
         ("anthropic", "rst@3"),
         ("anthropic", "cut@700"),
@@ -124,11 +131,11 @@ async def test_g4_a_failed_probe_opens_again(build_guarded, ask):
         ("bedrock", "half_frame"),
     ],
 )
-async def test_g4_streams_that_fail_behind_a_good_head_count(build_guarded, ask, provider, fault):
+async def test_g4_streams_that_fail_behind_a_good_head_count(build_guarded, ask, api, fault):
     async with build_guarded() as house:
         for _ in range(2):
-            assert (await ask(house, provider, fault)).status == 200
-        await check_refused(house, ask, ended=3, provider=provider)
+            assert (await ask(house, api, fault)).status == 200
+        await check_refused(house, ask, ended=3, api=api)
 
 
 async def test_g4_a_half_open_circuit_does_not_close_on_a_broken_stream(build_guarded, ask):

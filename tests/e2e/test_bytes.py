@@ -4,6 +4,7 @@ import hashlib
 import json
 
 import pytest
+from api_kit import COPILOT, OPENAI, each, without_usage
 
 from aibridge.simulator.expected import expected_sse
 
@@ -22,6 +23,101 @@ async def test_anthropic_byte_for_byte(house, ask, shape, cut):
     assert done.terminal_sent
     assert hashlib.sha256(answer.body).hexdigest() == done.body_sha256
     (await house.books()).check("completed", "clean", health="success")
+
+
+OPENAI_SHAPES = ["crlf", "cr", "bom", "comments", "padded", "pings", "unicode", "many:400", "tool:add", "huge:100000"]
+OPENAI_SHAPES += ["no_space", "no_usage"]
+CHAT_SHAPES = ["usage_every", "usage_in_finish", "tools:3", "server:azure", "server:vllm", "server:openrouter+pings"]
+OPENAI_CUTS = ["split_random:1", "split_random:2", "split_random:3", "rechunk:4", "rechunk:5", "one_write", "drip"]
+ORDERED = {"stream_options": {"include_usage": True}}
+
+
+async def check_bytes(house, ask, api, fault, **more):
+    """Ask; assert that all came that was sent, less at most the usage that nobody ordered. Return the books."""
+    answer = await ask(house, api.name, fault, **more)
+    (done,) = await house.simulator.ledger.wait_for(1)
+    assert answer.complete
+    assert done.terminal_sent
+    sent = api.upstream_text(api.body(**more), fault)
+    assert hashlib.sha256(sent).hexdigest() == done.body_sha256
+    assert answer.body == api.client_text(api.body(**more), fault)
+    assert house.metric("aibridge_trailing_bytes_total") == 0
+    books = await house.books()
+    books.check("completed", "clean", health="success")
+    assert books.outcome.evidence.bytes_in == len(sent)
+    assert books.outcome.evidence.bytes_out == len(answer.body)
+    return sent, answer.body, books
+
+
+@pytest.mark.parametrize("cut", OPENAI_CUTS)
+@pytest.mark.parametrize("shape", OPENAI_SHAPES)
+@each("responses")
+async def test_responses_byte_for_byte(house, ask, api, shape, cut):
+    cut = "one_write" if cut == "drip" and ":" in shape else cut
+    sent, got, books = await check_bytes(house, ask, api, f"{shape}+{cut}")
+    assert got == sent
+    assert books.outcome.usage_source.value == ("none" if shape == "no_usage" else "provider_final")
+
+
+@pytest.mark.parametrize("cut", OPENAI_CUTS)
+@pytest.mark.parametrize("shape", OPENAI_SHAPES + CHAT_SHAPES)
+@each("chat")
+async def test_chat_less_the_usage_that_nobody_ordered(house, ask, api, shape, cut):
+    cut = "one_write" if cut == "drip" and ":" in shape else cut
+    sent, got, books = await check_bytes(house, ask, api, f"{shape}+{cut}")
+    if shape in {"no_usage", "usage_in_finish"}:
+        assert got == sent, "there is no event of usage alone"
+    else:
+        assert got == without_usage(sent) != sent
+    assert books.outcome.usage_source.value == ("none" if shape == "no_usage" else "provider_final")
+
+
+@pytest.mark.parametrize("cut", OPENAI_CUTS[2:6])
+@pytest.mark.parametrize("shape", OPENAI_SHAPES + CHAT_SHAPES)
+@each("chat")
+async def test_chat_byte_for_byte_where_usage_is_ordered(house, ask, api, shape, cut):
+    sent, got, _ = await check_bytes(house, ask, api, f"{shape}+{cut}", **ORDERED)
+    assert got == sent
+
+
+@pytest.mark.parametrize("more", [{"n": 3}, {"n": 3, **ORDERED}, {"stream_options": None}, {"reasoning_effort": "low"}])
+@each("chat")
+async def test_chat_with_choices_and_options(house, ask, api, more):
+    if more.get("stream_options", ...) is None:
+        answer = await ask(house, api.name, **more)
+        assert api.has_ended_well(answer.body)
+        assert b'"choices":[],' not in answer.body
+        (await house.books()).check("completed", "clean", health="success")
+        return
+    await check_bytes(house, ask, api, "rechunk:1", **more)
+
+
+@each(*OPENAI)
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "blocking"])
+async def test_the_request_goes_on_to_openai_byte_for_byte(house, new_client, api, stream):
+    """But for the usage that is asked for, spliced in behind the last member."""
+    asked = b'"messages":[{"role":"user","content":"\\u00e9"}]' if api.name == "chat" else b'"input":"\\u00e9 \\ud83d"'
+    raw = b'{ "model" : "gpt-x",%b, "unknown_field":[1, 2.50, 12345678901234567890],"parallel_tool_calls": true%b }'
+    raw %= (asked, b', "stream": true' if stream else b"")
+    async with new_client(house.port) as client:
+        headers = [("openai-beta", "a=b"), ("openai-organization", "org-1"), ("x-stainless-lang", "python")]
+        await client.ask(f"{api.path}?a=b", raw, headers=headers)
+        assert (await client.answer()).status == 200
+    (done,) = await house.simulator.ledger.wait_for(1)
+    added = b',"stream_options":{"include_usage":true}' if stream and api.adds_usage else b""
+    assert done.request_sha256 == hashlib.sha256(raw[:-2] + added + raw[-2:]).hexdigest()
+    assert done.path.endswith("?a=b")
+    assert set(headers) <= set(done.headers)
+
+
+@each(*OPENAI, *COPILOT)
+async def test_headers_come_back(house, ask, api):
+    answer = await ask(house, api.name)
+    (done,) = await house.simulator.ledger.wait_for(1)
+    books = await house.books()
+    said = answer.headers.get("x-request-id", answer.headers.get("request-id"))
+    assert said == done.request_id == books.record["upstream_request_id"]
+    assert answer.headers["x-aibridge-id"] == books.interception.id
 
 
 @pytest.mark.parametrize("cut", CUTS)

@@ -158,6 +158,7 @@ class Heard:
     words: str
     streaming: bool
     frames: bool
+    responses: bool = False
 
     @property
     def kind(self):
@@ -266,7 +267,7 @@ class EchoingUpstream:
             end = re.search(r"(?im)^x-end: (\S+)", head)[1]
             frames = "/model/" in head.split("\r\n", 1)[0]
             streaming = "invoke-with-response-stream" in head or b'"stream": true' in body
-            heard = Heard(head.strip().replace("\r\n", " | "), streaming, frames)
+            heard = Heard(head.strip().replace("\r\n", " | "), streaming, frames, "/responses" in head)
             writer.write((ENDS | STREAM_ENDS | FRAME_ENDS | BODY_ENDS | HANGS)[end](heard))
             await writer.drain()
             if end in HANGS:
@@ -718,6 +719,102 @@ async def test_what_is_learned_of_an_answer_holds_no_secret(build_house, new_cli
     assert books.outcome.usage.input_tokens == 1
     assert "POST" in books.outcome.message_id
     assert found_in(kept=kept, metrics=metrics, log=lines, outcomes=outcomes, spans=spans) == {}
+
+
+OPENAI_KEY, AZURE_KEY, BESIDE, IN_QUERY = secret("openai"), secret("azure"), secret("beside"), secret("query")
+
+
+def openai_providers_at(url):
+    return {
+        "openai": {"base_url": f"{url}/v1", "api_key": OPENAI_KEY, "headers": {"helicone-auth": f"Bearer {BESIDE}"}},
+        "azure": {
+            "kind": "openai", "base_url": f"{url}/openai/v1", "api_key": AZURE_KEY, "api_key_header": "api-key",
+            "query": {"api-version": "preview", "key": IN_QUERY},
+        },
+        "copilot": {"base_url": url},
+    }  # fmt: skip
+
+
+OPENAI_WAYS = {
+    "openai": [[], [("authorization", f"Bearer {OWN_TOKEN}")]],
+    "azure": [[], [("api-key", OWN_KEY)], [("authorization", f"Bearer {OWN_TOKEN}")]],
+    "copilot": [[("authorization", f"Bearer {OWN_TOKEN}")]],
+}
+
+
+def openai_error(heard):
+    return heard.good(f"data: {json.dumps({'error': {'message': heard.words, 'code': heard.words}})}\n\n".encode())
+
+
+def failed_response(heard):
+    response = {"id": heard.words, "model": heard.words, "error": {"code": heard.words, "message": heard.words}}
+    return heard.good(event("response.failed", response=response))
+
+
+def openai_facts(heard):
+    """Answer well in both APIs at once, with the echo in all that is learned of an answer."""
+    told = {
+        "id": heard.words,
+        "model": heard.words,
+        "usage": {"prompt_tokens": 1, "input_tokens": 1, heard.words: 7, "nested": {API_KEY: 3}},
+    }
+    call = {"id": heard.words, "function": {"name": heard.words, "arguments": json.dumps({"a": heard.words})}}
+    choice = {"index": 0, "finish_reason": heard.words}
+    item = {"type": "function_call", "call_id": heard.words, "name": heard.words, "arguments": heard.words}
+    output = {"output": [item], "incomplete_details": {"reason": heard.words}}
+    if not heard.streaming:
+        return heard.good(
+            json.dumps({**told, **output, "choices": [{**choice, "message": {"tool_calls": [call]}}]}).encode()
+        )
+    chunk = {**told, "choices": [{**choice, "delta": {"tool_calls": [{"index": 0, **call}]}}]}
+    whole = f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n".encode()
+    return heard.good(event("response.completed", response={**told, **output}) if heard.responses else whole)
+
+
+def said_by_models(path, *, stream):
+    """Return the ends that are no errors in an API: they go to the client as they are, secrets that they repeat too."""
+    if not stream:
+        return {"facts", "not_json", "failed", "openai_error"}
+    return {"facts", "failed"} if path.startswith("/chat") else {"facts"}
+
+
+@pytest.mark.parametrize("content", ["off", "full"])
+async def test_no_secret_of_openais_providers_is_told(build_house, new_client, monkeypatch, content):
+    """Keys, a bearer of the client's own, Azure's api-key, headers and parameters beside; every end, both APIs."""
+    for name, end in {"openai_error": openai_error, "failed": failed_response, "facts": openai_facts}.items():
+        monkeypatch.setitem(ENDS, name, end)
+    kept_of_content = {"prompts": content, "arguments": content, "thoughts": content}
+    async with EchoingUpstream() as upstream:
+        url = f"http://127.0.0.1:{upstream.port}"
+        more = {"provider": openai_providers_at(url), "records": {"content": kept_of_content}}
+        async with build_house(**more) as house:
+            asked, answers = 0, []
+            for provider, ways in OPENAI_WAYS.items():
+                mount = "" if provider == "copilot" else "/v1"
+                for headers in ways:
+                    for path, body in (("/chat/completions", {"messages": []}), ("/responses", {"input": "x"})):
+                        for stream in (True, False):
+                            for end in (*ENDS, *(STREAM_ENDS if stream else BODY_ENDS)):
+                                async with new_client(house.port) as client:
+                                    sent = {"model": "m", "stream": stream, **body}
+                                    target = f"/{provider}{mount}{path}?api_key={quote(WRONG)}"
+                                    await client.ask(target, sent, headers=[*headers, ("x-end", end)])
+                                    answer = await client.answer()
+                                    if end not in said_by_models(path, stream=stream):
+                                        answers.append(f"{answer.status} {answer.headers}".encode() + answer.body)
+                                    asked += 1
+            await house.books(ended=asked)
+            kept = contents_of_records(house) + contents_of_journal(house)
+            metrics, lines, outcomes = house.app.metrics.render()[0], house.log.getvalue(), repr(house.outcomes)
+            shown = shown_objects()
+        spans = "".join(span.to_json() for span in house.spans.get_finished_spans())
+    heard = "".join(upstream.heard)
+    assert all(one in heard for one in (OPENAI_KEY, AZURE_KEY, BESIDE, IN_QUERY, OWN_TOKEN, OWN_KEY))
+    assert "OpenAIProvider" in shown
+    assert found_in(
+        kept=kept, metrics=metrics, log=lines, outcomes=outcomes, spans=spans, shown=str(shown),
+        answered=b"\n".join(answers),
+    ) == {}  # fmt: skip
 
 
 def fail_with_secrets(_, *given):

@@ -5,42 +5,44 @@ import gzip
 import json
 
 import pytest
+from api_kit import ALL, APIS, COPILOT, OPENAI, each
 
 from aibridge.compiled import MODULES
 from aibridge.wire import IMPLEMENTATION
 
-BOTH = ("anthropic", "bedrock")
 PATIENCE = 20.0
 VERSION = ("anthropic-version", "2023-06-01")
 
 
-@pytest.mark.parametrize("provider", BOTH)
-async def test_g1_drain_ends_a_stream(build_house, new_client, request_body, provider):
+@each(*ALL)
+async def test_g1_drain_ends_a_stream(build_house, new_client, api):
     async with build_house(timeouts={"idle": PATIENCE}) as house, new_client(house.port) as client:
-        headers = [("x-sim-fault", "stall@5"), VERSION]
-        await client.ask(f"/{provider}/v1/messages", request_body(provider), headers=headers)
-        await client.read_until(b"event: content_block_delta")
+        await client.ask(api.path, api.body(), headers=[("x-sim-fault", "stall@5"), *api.headers])
+        await client.read_until(api.delta)
         await house.app.gateway.drain(0.05)
         answer = await client.answer()
         assert answer.complete
-        assert answer.events[-1] == "error"
-        assert answer.last_event["error"]["type"] == "overloaded_error"
-        (await house.books()).check("gateway_error", "draining", health="neither")
+        came, error = api.parted(answer.body)
+        assert api.client_text(api.body()).startswith(came)
+        books = await house.books()
+        assert error[::2] == (api.kind("overloaded_error", streaming=True), books.interception.id)
+        books.check("gateway_error", "draining", health="neither")
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "blocking"])
-@pytest.mark.parametrize("provider", BOTH)
-async def test_g1_drain_before_the_head(build_house, new_client, request_body, provider, stream):
+@each(*ALL)
+async def test_g1_drain_before_the_head(build_house, new_client, api, stream):
     async with build_house(timeouts={"response": PATIENCE}) as house, new_client(house.port) as client:
-        body = request_body(provider, stream=stream)
-        await client.ask(f"/{provider}/v1/messages", body, headers=[("x-sim-fault", "no_head"), VERSION])
+        await client.ask(api.path, api.body(stream=stream), headers=[("x-sim-fault", "no_head"), *api.headers])
         await house.simulator.ledger.wait_for_arrivals(1)
         await house.app.gateway.drain(0.05)
         answer = await client.answer()
         assert answer.status == 503
         assert answer.headers["retry-after"] == "1"
-        assert json.loads(answer.body)["error"]["type"] == "overloaded_error"
-        (await house.books()).check("gateway_error", "draining", health="neither")
+        books = await house.books()
+        said = api.said(answer.body)
+        assert said[::2] == (api.kind("overloaded_error", streaming=False), books.interception.id)
+        books.check("gateway_error", "draining", health="neither")
 
 
 async def test_drain_lets_streams_end_and_refuses_new_ones(house, new_client, request_body):
@@ -69,34 +71,32 @@ def fail(*_args, **_kwargs):
     raise Broken("secret-in-an-exception")
 
 
-@pytest.mark.parametrize("provider", BOTH)
-async def test_g2_fails_in_mid_stream(house, new_client, request_body, provider):
+@each(*ALL)
+async def test_g2_fails_in_mid_stream(house, new_client, api):
     async with new_client(house.port) as client:
-        headers = [("x-sim-fault", "stall@5"), VERSION]
-        await client.ask(f"/{provider}/v1/messages", request_body(provider), headers=headers)
-        await client.read_until(b"event: content_block_delta")
+        await client.ask(api.path, api.body(), headers=[("x-sim-fault", "stall@5"), *api.headers])
+        await client.read_until(api.delta)
         (exchange,) = house.app.gateway._live
         exchange._relay._decoder = type("Decoder", (), {"feed_eof": fail, "taken": 0})()
         exchange.body_ended()
         answer = await client.answer()
-        assert answer.events[-1] == "error"
+        _, error = api.parted(answer.body)
         books = await house.books()
-        assert answer.last_event["request_id"] == books.interception.id
+        assert error[::2] == (api.kind("api_error", streaming=True), books.interception.id)
         assert "secret" not in answer.body.decode()
         assert "Traceback" not in answer.body.decode()
         books.check("gateway_error", "internal", health="neither", error="Broken")
         assert "secret" not in books.outcome.error
 
 
-@pytest.mark.parametrize("provider", BOTH)
+@each(*ALL)
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "blocking"])
-async def test_g2_fails_before_the_head(house, ask, monkeypatch, provider, stream):
+async def test_g2_fails_before_the_head(house, ask, monkeypatch, api, stream):
     monkeypatch.setattr("aibridge.telemetry.tracing.Tracing.carry", fail)
-    answer = await ask(house, provider, stream=stream)
+    answer = await ask(house, api.name, stream=stream)
     assert answer.status == 500
-    error = json.loads(answer.body)
     books = await house.books()
-    assert error["request_id"] == books.interception.id
+    assert api.said(answer.body)[::2] == (api.kind("api_error", streaming=False), books.interception.id)
     assert "secret" not in answer.body.decode()
     books.check("gateway_error", "internal", health="neither", error="Broken")
 
@@ -211,10 +211,43 @@ async def test_g8_refused(build_house, new_client, reason, method, path, body, s
         assert answer.status == status
         error = json.loads(answer.body)
         assert (error["type"], error["error"]["type"]) == ("error", error_type)
-        assert house.metric("aibridge_rejections_total", reason=reason) == 1
-        assert house.metric("aibridge_interceptions_started_total") == 0
-        assert house.simulator.accepted == 0
-        assert house.outcomes.opened_ids == []
+        check_nothing_began(house, reason)
+
+
+def check_nothing_began(house, reason):
+    assert house.metric("aibridge_rejections_total", reason=reason) == 1
+    assert house.metric("aibridge_interceptions_started_total") == 0
+    assert house.simulator.accepted == 0
+    assert house.outcomes.opened_ids == []
+
+
+OPENAI_REFUSALS = [
+    ("unknown_route", "POST", "/openai/v1/completions", b"{}", 404, "not_found"),
+    ("unknown_route", "GET", "/openai/v1/chat/completions", b"", 404, "not_found"),
+    ("unknown_route", "POST", "/openai/v1/responses/", b"{}", 404, "not_found"),
+    ("unknown_route", "POST", "/openai/chat/completions", b"{}", 404, "not_found"),
+    ("unknown_route", "GET", "/openai/v1/responses", b"", 404, "not_found"),
+    ("unknown_route", "POST", "/nobody/v1/chat/completions", b"{}", 404, "not_found"),
+    ("unknown_route", "POST", "/nobody/v1/responses", b"{}", 404, "not_found"),
+    ("invalid_json", "POST", "/openai/v1/chat/completions", b"{", 400, None),
+    ("invalid_json", "POST", "/openai/v1/responses", b"", 400, None),
+    ("invalid_json", "POST", "/openai/v1/responses/compact", b"[]", 400, None),
+    ("no_credential", "POST", "/copilot/responses", b"{}", 401, "invalid_api_key"),
+    ("bad_credential", "POST", "/openai/v1/chat/completions", b"{}", 401, "invalid_api_key"),
+    ("too_large", "POST", "/openai/v1/chat/completions", b" " * 100_001, 413, "request_too_large"),
+    ("too_large", "POST", "/copilot/responses", b" " * 100_001, 413, "request_too_large"),
+]
+
+
+@pytest.mark.parametrize(("reason", "method", "path", "body", "status", "code"), OPENAI_REFUSALS)
+async def test_g8_refused_in_the_shape_of_openai(build_house, new_client, reason, method, path, body, status, code):
+    headers = [("authorization", "Basic x")] if reason == "bad_credential" else []
+    async with build_house(limits={"max_request_bytes": 100_000}) as house, new_client(house.port) as client:
+        await client.ask(path, body, method=method, headers=headers)
+        answer = await client.answer()
+        assert answer.status == status
+        assert APIS["chat"].said(answer.body).kind == code
+        check_nothing_began(house, reason)
 
 
 async def test_g8_too_large_without_a_length(build_house, new_client):
@@ -232,18 +265,21 @@ async def test_g8_a_bomb_is_too_large(build_house, new_client):
         assert (await client.answer()).status == 413
 
 
-async def test_compressed_request(house, new_client, request_body):
+@each("anthropic", *OPENAI)
+async def test_compressed_request(house, new_client, api):
     async with new_client(house.port) as client:
-        body = gzip.compress(json.dumps(request_body(stream=False)).encode())
-        await client.ask("/anthropic/v1/messages", body, headers=[("content-encoding", "gzip"), VERSION])
+        body = gzip.compress(json.dumps(api.body(stream=False)).encode())
+        await client.ask(api.path, body, headers=[("content-encoding", "gzip"), *api.headers])
         assert (await client.answer()).status == 200
 
 
-async def test_g8_slow_body(house, new_client):
-    async with new_client(house.port) as client:
-        await client.ask("/anthropic/v1/messages", b'{"model":', headers=[("content-length", "1000"), VERSION])
+@each("anthropic", *OPENAI)
+async def test_g8_slow_body(build_house, new_client, api):
+    async with build_house(timeouts={"request_body": 0.4}) as house, new_client(house.port) as client:
+        await client.ask(api.path, b'{"model":', headers=[("content-length", "1000"), *api.headers])
         answer = await client.answer()
         assert answer.status == 408
+        assert api.said(answer.body).kind == api.kind("timeout_error", streaming=False)
         assert house.metric("aibridge_rejections_total", reason="request_incomplete") == 1
 
 
@@ -277,6 +313,51 @@ async def test_g8_gateway_keys(build_house, new_client, request_body, headers, s
         own = any("my-own" in value for _, value in headers)
         assert books.interception.credential.kind.value == ("byok" if own else "centralized")
         assert "gateway-key" not in house.log.getvalue()
+
+
+KEYS = [{"name": "ann", "key": "gateway-key-1"}]
+
+
+@each(*OPENAI)
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ([], 401),
+        ([("authorization", "Bearer wrong")], 401),
+        ([("authorization", "Bearer gateway-key-1")], 200),
+        ([("x-aibridge-key", "gateway-key-1"), ("authorization", "Bearer sk-proj-my-own")], 200),
+    ],
+)
+async def test_g8_gateway_keys_of_openai(build_house, new_client, api, headers, status):
+    async with build_house(auth={"keys": KEYS}) as house, new_client(house.port) as client:
+        await client.ask(api.path, api.body(), headers=headers)
+        answer = await client.answer()
+        assert answer.status == status
+        if status == 401:
+            assert api.said(answer.body).kind == "invalid_api_key"
+            assert answer.headers["x-should-retry"] == "false"
+            check_nothing_began(house, "wrong_key" if headers else "no_key")
+            return
+        books = await house.books()
+        books.check("completed", "clean", health="success")
+        (done,) = await house.simulator.ledger.wait_for(1)
+        own = len(headers) == 2
+        assert books.interception.credential.kind.value == ("byok" if own else "centralized")
+        assert "gateway-key" not in house.log.getvalue() + str(done.headers)
+
+
+@each(*COPILOT)
+async def test_g8_copilot_behind_gateway_keys(build_house, new_client, api):
+    """Its token is the client's own: the gateway's key must come apart from it."""
+    async with build_house(auth={"keys": KEYS}) as house, new_client(house.port) as client:
+        await client.ask(api.path, api.body(), headers=[("authorization", "Bearer gateway-key-1")])
+        refused = await client.answer()
+        assert refused.status == 401
+        assert api.said(refused.body).kind == api.kind("authentication_error", streaming=False)
+        check_nothing_began(house, "no_credential")
+        await client.ask(api.path, api.body(), headers=[("x-aibridge-key", "gateway-key-1"), *api.headers])
+        assert api.has_ended_well((await client.answer()).body)
+        (await house.books()).check("completed", "clean", health="success")
 
 
 async def test_health(house, new_client):

@@ -1,7 +1,6 @@
 """The rows G3 and G7 of the outcome matrix: a process that is killed, and records that cannot be written."""
 
 import asyncio
-import json
 import resource
 import signal
 import sqlite3
@@ -9,11 +8,11 @@ import urllib.request
 from contextlib import closing
 
 import pytest
+from api_kit import ALL, each
 
 from aibridge.audit import audit
 from aibridge.stores.sqlite import read_interception
 
-BOTH = ("anthropic", "bedrock")
 PATIENCE = 30.0
 VERSION = ("anthropic-version", "2023-06-01")
 
@@ -24,16 +23,16 @@ def kill(process):
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "blocking"])
-@pytest.mark.parametrize("provider", BOTH)
-async def test_g3_a_killed_process(serve, build_house, new_client, request_body, records, provider, stream):
+@each(*ALL)
+async def test_g3_a_killed_process(serve, build_house, new_client, records, api, stream):
     async with serve() as (process, port, simulator, _), new_client(port) as done, new_client(port) as cut:
-        await done.ask(f"/{provider}/v1/messages", request_body(provider), headers=[VERSION])
+        await done.ask(api.path, api.body(), headers=api.headers)
         finished = await done.answer()
-        assert finished.events[-1] == "message_stop"
+        assert api.has_ended_well(finished.body)
         fault = ("x-sim-fault", "stall@5" if stream else "no_head")
-        await cut.ask(f"/{provider}/v1/messages", request_body(provider, stream=stream), headers=[fault, VERSION])
+        await cut.ask(api.path, api.body(stream=stream), headers=[fault, *api.headers])
         if stream:
-            await cut.read_until(b"event: content_block_delta")
+            await cut.read_until(api.delta)
         else:
             await simulator.ledger.wait_for_arrivals(2)
         await kill(process)
@@ -41,7 +40,7 @@ async def test_g3_a_killed_process(serve, build_house, new_client, request_body,
     async with build_house() as house:
         books = await house.books()
         books.check("gateway_error", "crashed", health="neither", error="the gateway's process ended")
-        assert books.record["provider"] == provider
+        assert books.record["provider"] == api.provider
         assert books.record["ended_at"] >= books.record["started_at"]
         kept = read_interception(records, finished.headers["x-aibridge-id"])
         assert (kept["termination"], kept["usage_source"]) == ("completed", "provider_final")
@@ -56,7 +55,7 @@ async def test_g3_what_a_long_stream_had_seen_is_told_after_a_kill(
     serve, build_house, new_client, request_body, records
 ):
     async with serve(timeouts={"ping": 1}) as (process, port, *_), new_client(port) as one, new_client(port) as other:
-        streams = dict(zip(BOTH, (one, other), strict=True))
+        streams = dict(zip(("anthropic", "bedrock"), (one, other), strict=True))
         for provider, client in streams.items():
             headers = [("x-sim-fault", "stall@5"), VERSION]
             await client.ask(f"/{provider}/v1/messages", request_body(provider), headers=headers)
@@ -83,29 +82,29 @@ async def test_g3_what_a_long_stream_had_seen_is_told_after_a_kill(
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "blocking"])
-@pytest.mark.parametrize("provider", BOTH)
-async def test_g7_where_it_must_be_recorded_and_cannot(build_house, ask, records, provider, stream):
+@each(*ALL)
+async def test_g7_where_it_must_be_recorded_and_cannot(build_house, ask, records, api, stream):
     sections = {"on_failure": "fail_closed", "journal_max_bytes": "64KiB"}
     async with build_house(records=sections) as house:
         assert await asyncio.to_thread(house.app.recorder.flush)
         with closing(sqlite3.connect(records, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            answer = await ask(house, provider, stream=stream)
+            answer = await ask(house, api.name, stream=stream)
             asked = 1
             while answer.status == 200:
                 contacted = house.simulator.accepted, len(house.outcomes.attempts)
-                answer = await ask(house, provider, stream=stream)
+                answer = await ask(house, api.name, stream=stream)
                 asked += 1
             other.execute("ROLLBACK")
         assert answer.status == 503
-        error = json.loads(answer.body)
-        assert error["error"]["type"] == "overloaded_error"
+        error = api.said(answer.body)
+        assert error.kind == api.kind("overloaded_error", streaming=False)
         assert (house.simulator.accepted, len(house.outcomes.attempts)) == contacted
         books = await house.books(ended=asked)
-        assert error["request_id"] == books.interception.id == answer.headers["x-aibridge-id"]
+        assert error.request_id == books.interception.id == answer.headers["x-aibridge-id"]
         books.check("gateway_error", "recording_failed", health="neither", error="bound", recorded=False)
         assert house.metric("aibridge_records_dropped_total") == 2
-        assert (await ask(house, provider, stream=stream)).status == 200
+        assert (await ask(house, api.name, stream=stream)).status == 200
         assert await asyncio.to_thread(house.app.recorder.flush)
         result = audit(records)
         assert (result.started, result.ended["completed"], result.differences) == (asked, asked, [])
