@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aibridge.journal import is_live, journal_folder, names_in
-from aibridge.lifecycle import TERMINATION_OF, Termination
+from aibridge.lifecycle import STATUS_OF, TERMINATION_OF, Termination
 from aibridge.stores.base import MODEL_THOUGHTS, TOOL_USAGES, USER_PROMPTS
 from aibridge.stores.sqlite import Connection, reading
-from aibridge.telemetry.metrics import STATUS_OF
 
 SHOWN_IDS = 20
 """Of one difference; how many more there are is told."""

@@ -29,6 +29,15 @@ class Termination(StrEnum):
     """Nobody's fault but ours: a bug, a drain deadline, a process that was killed, a record that cannot be written."""
 
 
+STATUS_OF = {
+    Termination.COMPLETED: "completed",
+    Termination.UPSTREAM_ERROR: "failed",
+    Termination.CLIENT_GONE: "client_gone",
+    Termination.GATEWAY_ERROR: "failed",
+}
+"""The coarser word of the metrics' label `status`."""
+
+
 class Cause(StrEnum):
     """The finer reason. Every cause belongs to exactly one termination (`TERMINATION_OF`).
 

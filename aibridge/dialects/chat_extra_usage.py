@@ -82,7 +82,7 @@ class UsageWithheld:
 
 
 _NO_CHOICE = re.compile(rb'"choices"\s*+:\s*+\[\s*+\]')
-"""In a event that has none; it may stand in a text, too."""
+"""In an event that has none; it may stand in a text, too."""
 
 _LINE_ENDS = re.compile(rb"(?:\r\n|\n|\r)*+")
 _BLANK_LINES = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)++")
@@ -122,7 +122,7 @@ def _start_of_block(relay: bytes, behind: int, end: int) -> int:
 def _is_usage_event(data: bytes) -> bool:
     """Whether an event is the event that `include_usage` orders: no choice, and usage.
 
-    Azure begins with a event that has no choice either, but what its filter says of the prompt.
+    Azure begins with an event that has no choice either, but what its filter says of the prompt.
     """
     if _NO_CHOICE.search(data) is None:
         return False

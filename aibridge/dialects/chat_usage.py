@@ -13,7 +13,7 @@ _WRITTEN = ("cache_write_tokens", "cache_creation_tokens", "cache_creation_input
 
 
 def usage_in(fields: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the usage object of a event, wherever servers put it; None where there is none.
+    """Return the usage object of an event, wherever servers put it; None where there is none.
 
     At the top (OpenAI), in `x_groq` (Groq), in a choice (Moonshot).
     """

@@ -11,7 +11,7 @@ from typing import Any
 from aibridge import jsontext
 from aibridge.body import Body
 from aibridge.content import NOTHING, ContentPolicy, Keep
-from aibridge.dialects.base import Telling
+from aibridge.dialects.base import Telling, fields_of
 from aibridge.dialects.counts import seconds_of
 from aibridge.dialects.openai_errors import error_body
 from aibridge.dialects.responses_asking import read_prompt, read_prompt_cache_key, read_tool_call_id
@@ -78,7 +78,7 @@ class ResponsesObserver:
             event.type not in _TOLD or (event.type in _BEGINNINGS and self.message_id)
         ):
             return None
-        fields = _fields_of(event.data)
+        fields = fields_of(event.data)
         kind = _text(fields.get("type")) or event.type
         response = fields.get("response")
         if kind in _ENDS:
@@ -239,15 +239,6 @@ def _words_of(error: Any) -> str:
     code = error.get("code") or error.get("type")
     words = ["" if code in (None, "error") else str(code), _text(error.get("message"))]
     return ": ".join(filter(None, words))
-
-
-def _fields_of(data: bytes) -> dict[str, Any]:
-    """Return the object that an event holds; empty where it is none: no data, `[DONE]`, another value."""
-    try:
-        fields = jsontext.loads(data)
-    except PayloadError:
-        return {}
-    return fields if isinstance(fields, dict) else {}
 
 
 def _text(value: Any) -> str:

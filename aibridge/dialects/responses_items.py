@@ -10,12 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from aibridge import jsontext
+from aibridge.dialects.base import MAX_FACTS
 from aibridge.errors import PayloadError
 from aibridge.text import shortened
 from aibridge.values import MAX_CONTENT_BYTES, MAX_ID_CHARACTERS, Thought, ToolUse
-
-MAX_FACTS = 1024
-"""Tool uses and thoughts of one answer. Real ones have some ten at most."""
 
 _WRITTEN = {"function_call": "arguments", "custom_tool_call": "input", "mcp_call": "arguments"}
 """Calls of tools that have names of their own, and where stands what the model wrote."""

@@ -26,7 +26,7 @@ from prometheus_client import (
 )
 
 from aibridge.breaker import BreakerState
-from aibridge.lifecycle import Cause, Termination
+from aibridge.lifecycle import STATUS_OF, Cause
 from aibridge.telemetry.series import (
     OTHER,
     AskedGauge,
@@ -39,13 +39,6 @@ from aibridge.telemetry.series import (
     Number,
 )
 from aibridge.values import Attempt, Interception, Learned, Outcome, ToolUse, UserPrompt
-
-STATUS_OF = {
-    Termination.COMPLETED: "completed",
-    Termination.UPSTREAM_ERROR: "failed",
-    Termination.CLIENT_GONE: "client_gone",
-    Termination.GATEWAY_ERROR: "failed",
-}
 
 _VALUE_OF = {BreakerState.CLOSED: 0.0, BreakerState.HALF_OPEN: 0.5, BreakerState.OPEN: 1.0}
 
@@ -224,7 +217,7 @@ class Metrics:
             _LAG_BUCKETS,
         )
 
-        # P x 2 moments x (12 buckets + 3) = 3 x 2 x 15 = 90. Only Bedrock tells its own time.
+        # P x 2 moments x (12 buckets + 3) = 3 x 2 x 15 = 90. Bedrock and OpenAI tell their own time.
         self.beyond_provider = HistogramFamily(
             "aibridge_overhead_beyond_provider_seconds",
             "What an attempt took, less what the provider says that it took itself: gateway, network, client.",
