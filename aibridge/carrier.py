@@ -43,8 +43,8 @@ MAX_BACKOFF_S = 60.0
 _VERSION = f"{__version__}/{SCHEMA_VERSION}"
 """The program may be exchanged under a running gateway. A newer child would bring the store to a version of its own."""
 
-_ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "TMPDIR", "SQLITE_TMPDIR")
-"""What a Python needs of ours. In the rest there may be keys of providers and of clients."""
+_ENVIRONMENT = ("PATH", "PYTHONHOME", "LD_LIBRARY_PATH", "TMPDIR", "SQLITE_TMPDIR", "AIBRIDGE_SPEEDUPS")
+"""What the program needs of ours. In the rest there may be keys of providers and of clients."""
 
 
 class _Child(NamedTuple):
@@ -111,6 +111,11 @@ class Carrier:
             return Carried(*said)
         raise _RAISED[kind](said)
 
+    def look(self) -> None:
+        """See whether the child has died while nothing was asked of it: a dead child nobody waits for is a zombie."""
+        if self._child is not None and (status := self._child.process.poll()) is not None:
+            self._fail(CarrierFailed(f"it ended with status {status}"))
+
     def close(self) -> None:
         """End the child. Never raises."""
         self._end(kill=False)
@@ -119,12 +124,13 @@ class Carrier:
         self._started = time.monotonic()
         try:
             process = subprocess.Popen(  # noqa: S603 - our own program
-                [sys.executable, "-m", "aibridge.carrier", self._store, _VERSION],
+                # -P: from the working directory, which `-m` looks into first, this process may import nothing.
+                [sys.executable, "-P", "-m", "aibridge.carrier", self._store, _VERSION],
                 bufsize=0,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+                env=_environment(),
                 process_group=0,  # Ctrl-C is for the gateway
             )
         except (OSError, subprocess.SubprocessError) as error:
@@ -161,6 +167,12 @@ class Carrier:
 
 _RAISED: dict[str, type[AibridgeError]] = {"unavailable": StoreUnavailable, "unreadable": JournalError}
 """What stands for an error in an answer, and what it is raised as. All else is the child's failure."""
+
+
+def _environment() -> dict[str, str]:
+    """Return the child's environment. It finds the modules that we find, wherever those are, and no others."""
+    ours = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    return ours | {"PYTHONPATH": os.pathsep.join(sys.path)}
 
 
 def _near(extent: Extent, position: int) -> Extent:

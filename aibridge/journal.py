@@ -103,6 +103,11 @@ class Journal:
         end = self.end  # first: a segment that begins meanwhile lies behind it
         return Extent(tuple(self._bases), end)
 
+    @property
+    def is_half_full(self) -> bool:
+        """Whether what waits, and is not removed yet, takes half of the bound."""
+        return (self.end - self._bases[0]) * 2 > self._max_bytes
+
     def append(self, payload: bytes, *, beyond: bool = False) -> None:
         """Write an entry.
 

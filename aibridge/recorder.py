@@ -108,7 +108,12 @@ class Recorder:
             self._lose(error)
 
     def progressed(self, interception: Interception, evidence: Evidence) -> None:
-        """Note what a running interception has seen, should no end ever be told. A note that is lost is no loss."""
+        """Note what a running interception has seen, should no end ever be told. A note that is lost is no loss.
+
+        Notes are made as long as a store is away: they leave half of the journal to what begins.
+        """
+        if self._journal.is_half_full:
+            return
         with suppress(JournalError, PayloadError):
             self._append(entry(time.time(), progressed_parts(interception, evidence)))
 

@@ -159,6 +159,8 @@ class Writer:
         if time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + LOOK_AGAIN_S
             self._outlive(self._take_over)
+        if self._carrier is not None:
+            self._carrier.look()
         self._outlive(lambda: self._drain(self._own, self._journal.extent))
         if not self.backlog:
             self._oldest = time.time()
@@ -200,6 +202,11 @@ class Writer:
                 fields = {"journal": reader.name, "position": reader.position, "bytes": carried.lost}
                 _logger.error("a journal has entries that cannot be read", extra={"fields": fields})
                 self._on_dropped(1)  # one at least: how many there were nobody knows
+            if carried.position < reader.position:
+                fields = {"journal": reader.name, "bytes": extent.end - carried.position}
+                _logger.warning(
+                    "the store's file is another: what its journal still has is written again", extra={"fields": fields}
+                )
             with self._progress:
                 reader.position = carried.position
                 self._progress.notify_all()
@@ -280,7 +287,7 @@ class Writer:
         for name in left_open:
             if name not in there:
                 self._end_crashed(name, 0, 0.0)
-        self._patiently(lambda: self._store.forget_all_but(there))
+        self._patiently(lambda: self._store.forget_all_but(there | {self._journal.name}))
 
     def _take_journal(self, folder: Path, name: str) -> None:
         with claimed(folder, name) as last_sign:

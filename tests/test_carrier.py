@@ -5,12 +5,14 @@ import os
 import signal
 import sqlite3
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from record_kit import ATTEMPT, INTERCEPTION, OUTCOME, numbered
 
+import aibridge
 from aibridge.carrier import _VERSION, Carrier, serve
 from aibridge.journal import Extent, Fsync, Journal, JournalError, Reader, is_live
 from aibridge.jsontext import dumps, loads
@@ -18,7 +20,15 @@ from aibridge.lifecycle import Cause
 from aibridge.recorder import Recorder
 from aibridge.stores.base import TABLES, StoreUnavailable
 from aibridge.stores.carrying import Carried, carry
-from aibridge.stores.entries import attempted_parts, closed_parts, content_entry, entry, learned_parts, opened_parts
+from aibridge.stores.entries import (
+    attempted_parts,
+    closed_parts,
+    content_entry,
+    entry,
+    learned_parts,
+    opened_parts,
+    rows_of,
+)
 from aibridge.stores.sqlite import SQLiteStore
 from aibridge.values import Thought, ToolUse, Usage, UsageSource, UserPrompt
 
@@ -183,6 +193,38 @@ def test_a_child_that_dies_is_replaced_later_and_said_once(journal, carrier, car
     assert carried().position == journal.end
 
 
+def die(child):
+    """Kill a process that is not waited for, and return when it is dead."""
+    os.kill(child, signal.SIGKILL)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+
+
+def test_a_child_that_dies_while_nothing_is_asked_is_seen(carrier, child, caplog):
+    carrier.look()
+    assert carrier.running
+    die(child)
+    carrier.look()
+    assert is_gone(child)
+    assert not carrier.running
+    assert [record.fields for record in caplog.records] == [{"reason": "it ended with status -9"}]
+
+
+def test_a_child_imports_nothing_from_the_working_directory(tmp_path, carried, monkeypatch, caplog):
+    for name in ("bisect", "sqlite3", "aibridge"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(1)")
+    monkeypatch.chdir(tmp_path)
+    assert carried() is not None
+    assert caplog.records == []
+
+
+def test_a_child_finds_the_program_where_its_parent_does(tmp_path, carried, monkeypatch, caplog):
+    (tmp_path / "aibridge").symlink_to(Path(aibridge.__file__).parent)
+    monkeypatch.setattr(sys, "executable", sys._base_executable)  # one that has nothing installed
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    assert carried() is not None
+    assert caplog.records == []
+
+
 def test_a_child_that_dies_with_a_request_at_hand(carried, child, caplog):
     os.kill(child, signal.SIGSTOP)
     assert carried(idle=lambda: os.kill(child, signal.SIGKILL)) is None
@@ -337,6 +379,39 @@ def test_much_is_a_childs_and_from_then_on_all(record, path):
     assert (carrier._child.process.pid, len(ids(path))) == (child, 501)
     recorder.close()
     assert is_gone(child)
+
+
+def test_an_idle_writer_leaves_no_zombie(record, monkeypatch):
+    recorder = record([began(number) for number in range(500)])
+    assert recorder.flush()
+    carrier = recorder.writer._carrier
+    child = carrier._child.process.pid
+    die(child)
+    true_fail, seen = carrier._fail, threading.Event()
+    monkeypatch.setattr(carrier, "_fail", lambda error: (true_fail(error), seen.set()))
+    assert seen.wait(30) or is_gone(child)
+    assert is_gone(child)
+
+
+@pytest.mark.parametrize("first", [500, 5], ids=["child", "thread"])
+@pytest.mark.parametrize("left", [0, 3], ids=["removed", "replaced by an older one"])
+def test_a_store_that_is_exchanged_gets_all_that_the_journal_has(first, left, record, path, caplog):
+    older = path.with_name("older.db")
+    with closing(SQLiteStore(older)) as store:
+        store.write(rows_of([began(f"old{number}") for number in range(left)], "j")[0] if left else {}, "j", 1)
+    recorder = record([began(number) for number in range(first)])
+    assert recorder.flush()
+    assert recorder.writer._carrier.running == (first == 500)
+    for name in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
+        name.unlink()
+    if left:
+        older.rename(path)
+    recorder.opened(numbered("after"))
+    assert recorder.flush()
+    assert sorted(ids(path)) == sorted([*map(str, range(first)), "after", *(f"old{number}" for number in range(left))])
+    assert "the store's file is another" in caplog.records[-1].message
+    recorder.close()
+    assert len(ids(path)) == first + 1 + left
 
 
 def test_one_entry_that_a_child_is_refused_takes_no_other_with_it(record, path):

@@ -149,6 +149,20 @@ def test_a_note_that_is_lost_is_no_loss(start, full, dropped, path):
         assert db.execute("SELECT events FROM interceptions").fetchall() == [(8,)]
 
 
+def test_notes_leave_half_of_the_journal_to_what_begins(start, path, dropped):
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        recorder = start(max_bytes=20_000, on_failure=OnFailure.FAIL_CLOSED)
+        other.execute("BEGIN EXCLUSIVE")
+        for events in range(300):
+            recorder.progressed(INTERCEPTION, Evidence(events=events))
+        assert 10_000 < recorder._journal.end < 10_500
+        for number in range(20):
+            recorder.opened(numbered(number))
+        other.execute("ROLLBACK")
+    assert recorder.flush()
+    assert (len(ids_and_ends(path)), dropped) == (20, [])
+
+
 def test_an_end_waits_for_room(start, full, dropped, path):
     full.on = False
     recorder = start()

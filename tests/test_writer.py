@@ -28,9 +28,9 @@ class Shelf:
         self.kept, self.batches, self.faults, self.durable = [], [], [], []
         self.gate, self.entered, self.closed = threading.Event(), threading.Event(), threading.Event()
         self.gate.set()
-        self.refused = set()
+        self.refused, self.positions = set(), {}
 
-    def write(self, rows, _journal, position, *, durable=False):
+    def write(self, rows, journal, position, *, durable=False):
         self.entered.set()
         assert self.gate.wait(10)
         if self.faults:
@@ -38,14 +38,15 @@ class Shelf:
         ids = [row[0] for row in rows.get("interceptions", ())]
         if self.refused & set(ids):
             raise StoreRefused("poison")
+        self.positions[journal] = position
         if ids:
             self.batches.append(len(ids))
         if durable:
             self.durable.append(position)
         self.kept += ids
 
-    def position(self, _journal):
-        return 0
+    def position(self, journal):
+        return self.positions.get(journal, 0)
 
     def forget_all_but(self, _journals):
         pass

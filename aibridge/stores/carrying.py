@@ -12,7 +12,8 @@ class Carried(NamedTuple):
     """What a step did.
 
     Attributes:
-        position: behind what was read; the reader's own where there was nothing.
+        position: behind what was read; the reader's own where there was nothing. Before it where the store does not
+            know so much: its file was removed, or replaced by an older one, and what is left is to be read again.
         at: when the last entry was written, UTC seconds; None where there was none.
         lost: bytes that were no good entries.
         refused: why the store has none of the entries, nor the position; empty where it has all.
@@ -43,6 +44,9 @@ def carry(store: Store, reader: Reader, extent: Extent, max_bytes: int) -> Carri
     entries, position, lost = reader.read(extent, max_bytes)
     if position == reader.position:
         return Carried(position)
+    known = store.position(reader.name)
+    if known < reader.position:
+        return Carried(known)
     durable = any(reader.position <= base <= position for base in extent.bases)
     if not entries:
         store.write({}, reader.name, position, durable=durable)

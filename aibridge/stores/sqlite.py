@@ -117,25 +117,42 @@ class SQLiteStore:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._file: tuple[int, int] | None = None
         with _translated(self.path):
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # isolation_level None: we say where a transaction begins. The recorder's thread is not the one that
-            # opens, and is the only one that writes.
-            self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+            self._open()
+
+    def _open(self) -> None:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # isolation_level None: we say where a transaction begins. The recorder's thread is not the one that
+        # opens, and is the only one that writes.
+        self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
         try:
-            with _translated(self.path):
-                self._db.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
-                self._migrate()
-                self._db.execute("PRAGMA journal_mode = WAL")
-                self._db.execute("PRAGMA synchronous = NORMAL")
-                self._db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+            self._db.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+            self._migrate()
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+            self._file = _file_at(self.path)
         except BaseException:
             self._db.close()
             raise
 
+    @contextmanager
+    def _at_its_path(self) -> Iterator[None]:
+        """Open the file anew where somebody removed or replaced it: what is written to the old one is kept by nobody.
+
+        No connection works on the old one beside one on the new one: they would share the files beside it.
+        """
+        with _translated(self.path):
+            if self._file is None or _file_at(self.path) != self._file:
+                self._file = None
+                self._db.close()
+                self._open()
+            yield
+
     def write(self, rows: Rows, journal: str, position: int, *, durable: bool = False) -> None:
         """Keep all of the rows or none, and how far the journal is read; a row already kept changes nothing."""
-        with _translated(self.path):
+        with self._at_its_path():
             if durable:  # this transaction's sync takes with it what was written before
                 self._db.execute("PRAGMA synchronous = FULL")
             try:
@@ -157,13 +174,13 @@ class SQLiteStore:
 
     def position(self, journal: str) -> int:
         """Return how far a journal is read; 0 where nothing is."""
-        with _translated(self.path):
+        with self._at_its_path():
             row = self._db.execute("SELECT position FROM journals WHERE name = ?", (journal,)).fetchone()
         return row[0] if row else 0
 
     def forget_all_but(self, journals: Collection[str]) -> None:
         """Forget the positions of all other journals."""
-        with _translated(self.path):
+        with self._at_its_path():
             known = [name for (name,) in self._db.execute("SELECT name FROM journals")]
             gone = [(name,) for name in known if name not in journals]
             if gone:
@@ -172,13 +189,13 @@ class SQLiteStore:
 
     def journals_left_open(self) -> list[str]:
         """Return the journals that interceptions without an end come from."""
-        with _translated(self.path):
+        with self._at_its_path():
             found = self._db.execute("SELECT DISTINCT journal FROM interceptions WHERE ended_at IS NULL")
             return [name or "" for (name,) in found]
 
     def left_open(self, journal: str) -> list[LeftOpen]:
         """Return the interceptions of a journal that have no end."""
-        with _translated(self.path):
+        with self._at_its_path():
             found = self._db.execute(_LEFT_OPEN, (journal or None,))
             names = [column[0] for column in found.description]
             return [left_open(dict(zip(names, row, strict=True))) for row in found]
@@ -214,6 +231,15 @@ class SQLiteStore:
     def _version(self) -> int:
         version: int = self._db.execute("PRAGMA user_version").fetchone()[0]
         return version
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from all others; None where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _statements(version: int) -> list[str]:
