@@ -299,6 +299,7 @@ async def test_a_cleanly_cut_stream_raises_through_the_gateway(house, connect, a
         ("half_event@5", "truncated"),
         ("no_blank_line@5", "truncated"),
         ("bad_chunk@5", "protocol_error"),
+        ("bad_json@5", "corrupt_payload"),
     ],
 )
 @each_stream
@@ -306,3 +307,197 @@ async def test_a_stream_that_breaks_raises_through_the_gateway(house, connect, a
     with pytest.raises(openai.APIError, match="the upstream"):
         await ask(connect(fault))
     (await house.books()).check("upstream_error", cause, health="failure")
+
+
+@each_api
+async def test_a_cut_stream_raises_in_blocking_clients_too(house, connect, api):
+    client = connect("truncate@7", kind=openai.OpenAI)
+    create = client.chat.completions.create if api == "chat" else client.responses.create
+
+    def read():
+        return list(create(**ASKED[api], stream=True))
+
+    with pytest.raises(openai.APIError, match="before it was complete"):
+        await asyncio.to_thread(read)
+    (await house.books()).check("upstream_error", "truncated", health="failure")
+
+
+async def test_an_error_tells_the_interception(house, connect):
+    with pytest.raises(openai.APIError) as caught:
+        await responses_events(connect("truncate@7"))
+    books = await house.books()
+    assert (caught.value.type, caught.value.code) == ("server_error", "server_error")
+    assert caught.value.body["request_id"] == books.interception.id
+
+
+@pytest.mark.parametrize("ask", [chat_events, chat_helper])
+async def test_an_answer_without_its_last_word_is_whole(house, connect, ask):
+    """As many servers end it: every choice has its finish reason, and no `[DONE]` comes."""
+    assert (await ask(connect("no_done"))).finish == "stop"
+    books = await house.books()
+    books.check("completed", "clean", health="success")
+    assert books.record["note"] == "missing_done"
+
+
+@pytest.mark.parametrize(
+    ("ask", "fault", "words"),
+    [
+        (chat_events, "error_event@5", "server had an error"),
+        (chat_helper, "error_event:rate_limit_exceeded@5", "server had an error"),
+        (chat_events, "error_event@5+server:openrouter", "server had an error"),
+        (chat_events, "error_event@5+server:vllm", "server had an error"),
+        (responses_events, "error_event:nested@5", "server had an error"),
+        (responses_helper, "error_event:nested@5", "server had an error"),
+    ],
+)
+async def test_the_upstream_s_error_in_the_stream_raises(house, connect, ask, fault, words):
+    with pytest.raises(openai.APIError, match=words):
+        await ask(connect(fault))
+    (await house.books()).check("upstream_error", "error_event", health="failure")
+
+
+@pytest.mark.parametrize(
+    ("fault", "last"), [("error_event@5", "response.failed"), ("error_event:flat@5", "error")]
+)  # fmt: skip
+async def test_the_upstream_s_error_of_responses_is_an_event_of_its_own(house, connect, fault, last):
+    """The SDK hands it out, as its bytes are the upstream's; its helper misses `response.completed` then."""
+    answer = await responses_events(connect(fault))
+    assert answer.finish == last
+    (await house.books()).check("upstream_error", "error_event", health="failure")
+    with pytest.raises(RuntimeError, match=r"response\.completed"):
+        await responses_helper(connect(fault))
+
+
+@pytest.mark.parametrize("reason", ["max_output_tokens", "content_filter"])
+async def test_a_response_that_is_incomplete_is_an_answer(house, connect, reason):
+    answer = await responses_events(connect(f"stop:{reason}"))
+    assert (answer.finish, answer.last.response.incomplete_details.reason) == ("response.incomplete", reason)
+    books = await house.books()
+    books.check("completed", "clean", health="success")
+    assert books.outcome.stop_reason == reason
+
+
+# errors instead of an answer
+
+
+STATUSES = [
+    ("status:400", openai.BadRequestError, "http_status", "neither"),
+    ("too_long", openai.BadRequestError, "http_status", "neither"),
+    ("status:401", openai.AuthenticationError, "http_status", "neither"),
+    ("status:403", openai.PermissionDeniedError, "http_status", "neither"),
+    ("status:404", openai.NotFoundError, "http_status", "neither"),
+    ("status:422", openai.UnprocessableEntityError, "http_status", "neither"),
+    ("status:429:1", openai.RateLimitError, "http_status", "failure"),
+    ("status:500", openai.InternalServerError, "http_status", "failure"),
+    ("status:503", openai.InternalServerError, "http_status", "failure"),
+    ("status:529", openai.InternalServerError, "http_status", "failure"),
+    ("status_html:502", openai.InternalServerError, "http_status", "failure"),
+    ("html", openai.InternalServerError, "unexpected_response", "failure"),
+    ("close_before_head", openai.InternalServerError, "connection_reset", "failure"),
+    ("no_head", openai.InternalServerError, "response_timeout", "failure"),
+]
+
+
+@pytest.mark.parametrize(("fault", "error", "cause", "health"), STATUSES)
+@pytest.mark.parametrize("ask", [chat_events, chat_whole, responses_events, responses_whole])
+async def test_errors_have_the_sdk_s_own_kinds(house, connect, ask, fault, error, cause, health):
+    with pytest.raises(error):
+        await ask(connect(fault))
+    (await house.books()).check("upstream_error", cause, health=health)
+
+
+@pytest.mark.parametrize("ask", WHOLES)
+@pytest.mark.parametrize(
+    ("fault", "cause"), [("short_json", "incomplete_body"), ("rst@2", "connection_reset"), ("stall@2", "idle_timeout")]
+)  # fmt: skip
+async def test_a_broken_body_is_an_error_of_the_server(house, connect, ask, fault, cause):
+    with pytest.raises(openai.InternalServerError, match="the upstream"):
+        await ask(connect(fault))
+    (await house.books()).check("upstream_error", cause, health="failure")
+
+
+# trying again
+
+
+@each_way
+@pytest.mark.parametrize("fault", ["status:429:1", "status:500:1", "close_before_head"])
+async def test_the_sdk_tries_again(house, connect, ask, fault):
+    house.simulator.play(fault)
+    answer = await ask(connect(max_retries=2))
+    assert answer.text.startswith(TEXT)
+    first, second = await house.simulator.ledger.wait_for(2)
+    if fault.endswith(":1"):
+        assert second.received_at - first.ended_at >= 1, "`retry-after` reached the SDK"
+    (await house.books(ended=2)).check("completed", "clean", health="success")
+
+
+QUOTA = b"""HTTP/1.1 429 Too Many Requests
+content-type: application/json
+x-should-retry: false
+
+{"error": {"message": "You exceeded your current quota.", "type": "insufficient_quota", "param": null, "code": "x"}}"""
+
+
+@each_way
+async def test_the_sdk_does_not_try_again_where_the_upstream_says_so(house, connect, ask):
+    house.simulator.replay(QUOTA)
+    with pytest.raises(openai.RateLimitError, match="quota"):
+        await ask(connect(max_retries=2))
+    await house.books(ended=1)
+    assert len(await house.simulator.ledger.wait_for(1)) == 1
+
+
+async def test_a_stream_that_broke_is_not_asked_for_again(house, connect):
+    with pytest.raises(openai.APIError):
+        await chat_events(connect("truncate@3", max_retries=2))
+    await house.books(ended=1)
+    assert len(house.simulator.ledger.rows) == 1
+
+
+async def test_a_bad_gateway_key_is_final(build_house, connect):
+    async with build_house(auth={"keys": [{"name": "alice", "key": "alice-key-0123456789"}]}) as guarded:
+        base_url = f"http://127.0.0.1:{guarded.port}/openai/v1"
+        with pytest.raises(openai.AuthenticationError) as caught:
+            await chat_whole(connect(base_url=base_url, max_retries=2))
+        assert caught.value.response.headers["x-should-retry"] == "false"
+        known = connect(base_url=base_url).with_options(api_key="alice-key-0123456789")
+        assert (await chat_whole(known)).text.startswith(TEXT)
+
+
+# what is passed through
+
+
+async def test_models(connect):
+    client = connect()
+    models = [model.id async for model in client.models.list()]
+    assert "gpt-sim" in models
+    assert (await client.models.retrieve(models[0])).id == models[0]
+
+
+async def test_what_is_kept_upstream(house, connect):
+    client = connect()
+    begun = await client.responses.create(**ASKED["responses"], background=True)
+    assert begun.status == "queued"
+    (await house.books()).check("completed", "clean", health="success")
+    assert (await client.responses.retrieve(begun.id)).status == "completed"
+    assert (await client.responses.cancel(begun.id)).status == "cancelled"
+    assert [item.type async for item in client.responses.input_items.list(begun.id)] == ["message"]
+    await client.responses.delete(begun.id)
+    conversation = await client.conversations.create()
+    assert (await client.conversations.delete(conversation.id)).deleted
+    compacted = await client.responses.compact(**ASKED["responses"])
+    books = await house.books(ended=2)
+    assert books.outcome.usage.input_tokens == compacted.usage.input_tokens
+    assert house.metric("aibridge_passthrough_total", provider="openai") == 6
+
+
+# leaving
+
+
+@pytest.mark.parametrize("api", APIS)
+async def test_a_client_that_leaves_is_gone(house, connect, api):
+    client = connect("stall@5")
+    create = client.chat.completions.create if api == "chat" else client.responses.create
+    async with await create(**ASKED[api], stream=True) as stream:
+        await anext(aiter(stream))
+    (await house.books()).check("client_gone", "disconnected", health="neither")
