@@ -108,10 +108,6 @@ each_way = pytest.mark.parametrize("ask", STREAMS + WHOLES)
 each_api = pytest.mark.parametrize("api", APIS)
 
 
-def api_of(ask):
-    return ask.__name__.partition("_")[0]
-
-
 # good answers
 
 
@@ -270,8 +266,9 @@ async def test_thoughts_of_chat_completions(house, connect, stream):
 
 TAKEN = [chat_events, chat_helper, responses_events]
 """The ways in which this SDK takes a stream that is cut cleanly for complete."""
-PLACES = {"chat": range(1, 14), "responses": range(1, 20)}
+PLACES = {chat_events: range(1, 14), responses_events: range(1, 20)}
 """How many events come before the cut; behind the last of them the answer is whole."""
+PLACES |= {chat_helper: (1, 7, 13), responses_helper: (1, 7, 13, 19)}  # which read those same events
 
 
 @pytest.mark.parametrize("ask", TAKEN)
@@ -283,7 +280,7 @@ async def test_a_cleanly_cut_stream_is_taken_for_complete_directly(house, connec
     assert answer.finish in {None, "response.output_text.delta"}
 
 
-@pytest.mark.parametrize(("ask", "at"), [(ask, at) for ask in STREAMS for at in PLACES[api_of(ask)]])
+@pytest.mark.parametrize(("ask", "at"), [(ask, at) for ask in STREAMS for at in PLACES[ask]])
 async def test_a_cleanly_cut_stream_raises_through_the_gateway(house, connect, ask, at):
     with pytest.raises(openai.APIError, match="before it was complete"):
         await ask(connect(f"truncate@{at}"))
@@ -394,16 +391,22 @@ STATUSES = [
     ("status_html:502", openai.InternalServerError, "http_status", "failure"),
     ("html", openai.InternalServerError, "unexpected_response", "failure"),
     ("close_before_head", openai.InternalServerError, "connection_reset", "failure"),
-    ("no_head", openai.InternalServerError, "response_timeout", "failure"),
 ]
 
 
 @pytest.mark.parametrize(("fault", "error", "cause", "health"), STATUSES)
-@pytest.mark.parametrize("ask", [chat_events, chat_whole, responses_events, responses_whole])
+@pytest.mark.parametrize("ask", [chat_events, responses_whole])
 async def test_errors_have_the_sdk_s_own_kinds(house, connect, ask, fault, error, cause, health):
     with pytest.raises(error):
         await ask(connect(fault))
     (await house.books()).check("upstream_error", cause, health=health)
+
+
+@pytest.mark.parametrize("ask", [chat_events, responses_whole])
+async def test_silence_before_the_head_is_an_error_of_the_server(house, connect, ask):
+    with pytest.raises(openai.InternalServerError, match="did not answer in time"):
+        await ask(connect("no_head"))
+    (await house.books()).check("upstream_error", "response_timeout", health="failure")
 
 
 @pytest.mark.parametrize("ask", WHOLES)
@@ -419,7 +422,7 @@ async def test_a_broken_body_is_an_error_of_the_server(house, connect, ask, faul
 # trying again
 
 
-@each_way
+@pytest.mark.parametrize("ask", [chat_helper, responses_events, responses_whole])
 @pytest.mark.parametrize("fault", ["status:429:1", "status:500:1", "close_before_head"])
 async def test_the_sdk_tries_again(house, connect, ask, fault):
     house.simulator.play(fault)
