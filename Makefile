@@ -9,7 +9,7 @@ CAN_COMPILE := echo '\#include <Python.h>' | $$(.venv/bin/python -c 'import os, 
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help dev run test test-pure lint types bench bench-full bench-peers bench-count bench-smoke fuzz dist check-dist docs ci clean
+.PHONY: help dev run test test-pure lint types bench bench-full bench-peers bench-count bench-smoke fuzz dist check-dist clients docs ci clean
 
 help:  ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ check-dist: dist  ## install the wheel into an empty venv, start it, and ask for
 	$(PYTHON) -m venv --clear .venv/empty
 	.venv/empty/bin/pip install --quiet dist/*.whl
 	.venv/empty/bin/python scripts/check_installed.py .venv/empty/bin/aibridge
+
+clients:  ## install the npm clients that some tests try: OpenAI's SDK and Codex; without them those tests are skipped
+	npm install --prefix tests/e2e/node --no-package-lock --no-audit --no-fund
 
 docs: dev  ## draw the lifecycle of docs/architecture.md from the table in the code
 	.venv/bin/python docs/lifecycle.py --write

@@ -6,20 +6,15 @@ each request, gives it the body as it comes, and tells it what happens to the co
 
 import asyncio
 import sys
-import zlib
 from http import HTTPStatus
 from typing import Protocol
 
+from aibridge.decompression import ENCODINGS, CorruptEncoding, decompressed
 from aibridge.errors import RequestRejected
 from aibridge.values import Headers
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode() for status in HTTPStatus}
 _FORBIDDEN_IN_VALUES = frozenset(b"\r\n\0")
-_ZLIB_OF_GZIP = 31
-_ZLIB_OF_ZLIB = 15
-_ZLIB_OF_RAW_DEFLATE = -15
-_DEFLATE_IN_ZLIB = 8
-"""The low half of the first byte of deflate in zlib's format (RFC 1950, section 2.2)."""
 
 
 class ClientListener(Protocol):
@@ -157,20 +152,14 @@ class ClientStream:
     def _decompressed(self, body: bytes, encoding: bytes, limit: int) -> bytes:
         if encoding == b"identity":
             return body
-        if encoding not in {b"gzip", b"x-gzip", b"deflate"}:
+        if encoding not in ENCODINGS:
             raise RequestRejected("unknown_encoding", 415, "the request body's content-encoding is not known here")
-        window = _ZLIB_OF_GZIP
-        if encoding == b"deflate":
-            window = _ZLIB_OF_ZLIB if body[:1] and body[0] & 0x0F == _DEFLATE_IN_ZLIB else _ZLIB_OF_RAW_DEFLATE
-        decompressor = zlib.decompressobj(window)
         try:
-            plain = decompressor.decompress(body, limit + 1)
-        except zlib.error as error:
+            plain = decompressed(body, encoding, limit + 1)
+        except CorruptEncoding as error:
             raise self._incomplete() from error
         if len(plain) > limit:
             raise self._too_large(limit)
-        if not decompressor.eof or decompressor.unused_data:
-            raise self._incomplete()
         return plain
 
     def _too_large(self, limit: int) -> RequestRejected:

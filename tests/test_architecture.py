@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 FLOORS = [
     ["errors", "lifecycle", "ids", "text", "deadlines", "compiled"],
-    ["values", "breaker", "faults", "jsontext", "config", "journal", "__init__"],
+    ["values", "breaker", "faults", "jsontext", "config", "journal", "decompression", "__init__"],
     ["headers", "callers", "circuits", "clientstream", "content", "credentials", "listeners", "stores/", "telemetry/"],
     ["wire/", "auth", "clientconnection", "dumptext", "carrier", "audit", "retention"],
     ["body", "dumpfiles", "writer"],
@@ -86,6 +86,8 @@ DOORS = {
     "aiohappyeyeballs": {"aibridge.upstream"},
     "botocore": {"aibridge.providers.aws", "aibridge.simulator.sigv4"},
     "orjson": {"aibridge.jsontext"},
+    "backports": {"aibridge.decompression"},  # the standard library's `compression`, for Python before 3.14
+    "compression": {"aibridge.decompression"},
     "pydantic": {"aibridge.config"},
     "pydantic_core": {"aibridge.config"},
     "yaml": {"aibridge.config"},
@@ -127,7 +129,7 @@ DOORS = {
 
 PURE = {
     "errors", "lifecycle", "ids", "text", "deadlines", "__init__", "values", "faults", "jsontext", "breaker", "headers",
-    "callers", "content", "credentials", "dumptext", "wire/", "auth", "body", "dialects/", "relay",
+    "decompression", "callers", "content", "credentials", "dumptext", "wire/", "auth", "body", "dialects/", "relay",
 }  # fmt: skip
 """Rooms that do no I/O and read no clock: bytes and times come in as arguments. They import only each other."""
 
@@ -141,6 +143,9 @@ PURE_EXCEPTIONS = {
     ("aibridge", "aibridge.compiled"): "the switch, which is there before all else",
     ("aibridge.wire", "aibridge.compiled"): "the answer of AIBRIDGE_SPEEDUPS",
     ("aibridge.jsontext", "orjson"): "its door, and pure itself",
+    ("aibridge.decompression", "backports"): "its door, and pure itself",
+    ("aibridge.decompression", "compression"): "the same",
+    ("aibridge.decompression", "sys"): "the version of Python says which of the two",
     ("aibridge.wire", "aibridge._speedups"): "its door, and pure itself",
 }
 

@@ -15,6 +15,7 @@ import uvloop
 
 from aibridge.clientconnection import ClientConnection
 from aibridge.clientstream import ClientStream
+from aibridge.decompression import zstd
 from aibridge.errors import RequestRejected
 from aibridge.headers import less_upgrade
 from aibridge.server import Server
@@ -242,6 +243,13 @@ CHUNKS = b"transfer-encoding: chunked"
 PLAIN = b'{"text":"' + b"x" * 500 + b'"}'
 
 
+def windowed(body, log):
+    """Return a body as Zstandard whose reader is to keep a window of 2 ** `log` bytes."""
+    wide = {zstd.CompressionParameter.window_log: log, zstd.CompressionParameter.content_size_flag: 0}
+    compressor = zstd.ZstdCompressor(options=wide)
+    return compressor.compress(body) + compressor.flush()
+
+
 @pytest.mark.parametrize(
     "raw",
     [
@@ -250,8 +258,10 @@ PLAIN = b'{"text":"' + b"x" * 500 + b'"}'
         post(b"".join(b"1\r\n%c\r\n" % byte for byte in PLAIN) + b"0\r\nx-trailer: 1\r\n\r\n", CHUNKS),
         post(gzip.compress(PLAIN), b"content-encoding: gzip"),
         post(zlib.compress(PLAIN), b"content-encoding: deflate"),
+        post(zstd.compress(PLAIN), b"content-encoding: zstd"),
+        post(windowed(PLAIN, 23), b"content-encoding: zstd"),
     ],
-    ids=["length", "chunk", "chunks", "gzip", "deflate"],
+    ids=["length", "chunk", "chunks", "gzip", "deflate", "zstd", "zstd of 8 MiB"],
 )
 @both_loops
 async def test_bodies(raw):
@@ -298,6 +308,7 @@ TOO_LARGE = {
     "chunk": post(b"65\r\n" + b"x" * 101 + b"\r\n0\r\n\r\n", CHUNKS),
     "endless chunks": post(b"10\r\n%b\r\n" % (b"x" * 16) * 10, CHUNKS),
     "gzip bomb": post(gzip.compress(b"x" * 1_000_000), b"content-encoding: gzip"),
+    "zstd bomb": post(zstd.compress(b"x" * 1_000_000), b"content-encoding: zstd"),
     "expecting to be asked": post(b"", b"content-length: 101", b"expect: 100-continue"),
 }
 
@@ -317,6 +328,8 @@ async def test_a_body_over_the_limit_is_refused(raw):
 
 BROKEN = {
     "no gzip": (post(b"", b"content-encoding: gzip", b"content-length: 10"), b"x" * 10),
+    "no zstd": (post(b"", b"content-encoding: zstd", b"content-length: 10"), b"x" * 10),
+    "a window over 8 MiB": (post(b"", b"content-encoding: zstd", b"content-length: 12"), windowed(b"abc", 24)),
     "no deflate": (post(b"", b"content-encoding: deflate", b"content-length: 10"), b"\xff" * 10),
     "chunk size": (post(b"3\r\nabc\r\n", CHUNKS), b"ZZ\r\n"),
     "chunk end": (post(b"3\r\nabc\r\n", CHUNKS), b"3\r\nabcdef\r\n"),
@@ -911,12 +924,14 @@ async def test_a_target_as_for_a_proxy():
     assert kept.seen == ["/a/b", "/", "*", "ftp://h/a"]
 
 
-@pytest.mark.parametrize("behind", [b"garbage", gzip.compress(b"more")], ids=["garbage", "member"])
+@pytest.mark.parametrize(("encoding", "compress"), [(b"gzip", gzip.compress), (b"zstd", zstd.compress)])
+@pytest.mark.parametrize("more", [False, True], ids=["garbage", "member"])
 @both_loops
-async def test_what_stands_behind_a_compressed_body_is_not_dropped_in_silence(behind):
+async def test_what_stands_behind_a_compressed_body_is_not_dropped_in_silence(encoding, compress, more):
     handler = Refusing()
+    behind = compress(b"more") if more else b"garbage"
     async with serving(handler) as (_, client):
-        await client.send(post(gzip.compress(b"abc") + behind, b"content-encoding: gzip"))
+        await client.send(post(compress(b"abc") + behind, b"content-encoding: " + encoding))
         await client.read_until(NO % (400, b"Bad Request"))
 
 

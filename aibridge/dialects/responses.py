@@ -13,7 +13,7 @@ from aibridge.body import Body
 from aibridge.content import NOTHING, ContentPolicy, Keep
 from aibridge.dialects.base import Telling, fields_of
 from aibridge.dialects.counts import seconds_of
-from aibridge.dialects.openai_errors import error_body
+from aibridge.dialects.openai_errors import error_body, error_object
 from aibridge.dialects.responses_asking import read_prompt, read_prompt_cache_key, read_tool_call_id
 from aibridge.dialects.responses_items import Items
 from aibridge.dialects.responses_usage import read_usage
@@ -118,9 +118,12 @@ class ResponsesObserver:
         return b""
 
     def error_event(self, telling: Telling) -> bytes:
-        """Return `response.failed`: clients know no other end of a stream that is an error; of `error` some take none.
+        """Return `response.failed`, with an `error` of its own beside the response.
 
-        The response is the one that began, with all members that the API requires; where none began, one of our own.
+        Clients that know the events of this API, as Codex does, know no other end that is an error; of `error` some
+        take none. OpenAI's SDKs hand out `response.failed` as they do any event, and raise where an event has a member
+        `error`. The response is the one that began, with all members that the API requires; where none began, one of
+        our own.
         """
         error = {"code": _FAILURES.get(telling.kind, "server_error"), "message": telling.message}
         if telling.request_id:
@@ -143,7 +146,12 @@ class ResponsesObserver:
             "top_p": None,
             "usage": None,
         }
-        fields = {"type": "response.failed", "sequence_number": _LAST_SEQUENCE_NUMBER, "response": response}
+        fields = {
+            "type": "response.failed",
+            "sequence_number": _LAST_SEQUENCE_NUMBER,
+            "response": response,
+            "error": error_object(telling),
+        }
         return encode_event("response.failed", jsontext.dumps(fields))
 
     def _learn(self, response: dict[str, Any]) -> bool:

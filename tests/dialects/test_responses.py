@@ -370,6 +370,7 @@ def test_an_error_in_the_stream_fails_the_response_that_began():
     assert (response["id"], response["model"], response["created_at"]) == ("resp_1", "gpt-x", 1790000000)
     assert (response["object"], response["status"], response["output"]) == ("response", "failed", [])
     assert response["error"] == {"code": "server_error", "message": "why", "request_id": "id-1"}
+    assert event["error"] == json.loads(RESPONSES.error_body(Telling(ErrorKind.API, "why", "id-1")))["error"]
 
 
 REQUIRED = {
