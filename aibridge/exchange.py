@@ -383,15 +383,18 @@ class Exchange:
             relay.on(Signal.BODY_HEAD)
 
     def _unexpected(self, head: ResponseHead) -> str | None:
-        """Say what is wrong with the kind of a good answer; None where nothing is."""
+        """Say what is wrong with the kind of a good answer; None where nothing is.
+
+        Where no media type is told the bytes decide: the streams of ChatGPT's backend for Codex have none.
+        """
         encoding = head.header(b"content-encoding")
         if encoding not in {b"", b"identity"}:
             return f"content-encoding {encoding.decode('latin-1')[:100]}, though none was asked for"
         media_type = head.header(b"content-type").partition(b";")[0].strip().lower()
         wanted = self._provider.stream_type if self._interception.streaming else b"application/json"
-        if media_type == wanted or (not media_type and not self._interception.streaming):
+        if media_type in {b"", wanted}:
             return None
-        return f"content-type {media_type.decode('latin-1')[:100] or '(none)'} instead of {wanted.decode()}"
+        return f"content-type {media_type.decode('latin-1')[:100]} instead of {wanted.decode()}"
 
     def _gather(self, data: bytes) -> None:
         relay = self._relay

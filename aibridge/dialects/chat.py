@@ -27,6 +27,9 @@ MAX_CHOICES = 128
 """Of one answer; the API gives no more. Of others nothing is learned, and they are not waited for."""
 
 _DONE = b"[DONE]"
+_FAILED = "error"
+"""No reason of a model to stop, but OpenRouter's and Mistral's word for an answer that broke off; OpenRouter tells why
+in the choice. Other choices may still come whole, and the client gets them."""
 
 
 class ChatObserver:
@@ -35,8 +38,8 @@ class ChatObserver:
     first_byte_latency: float | None = None
 
     __slots__ = (
-        "_begun", "_calls", "_final", "_repair_done", "_stopped", "error", "facts", "invocation_latency", "message_id",
-        "response_model", "stop_reason", "usage",
+        "_begun", "_calls", "_failed", "_final", "_repair_done", "_stopped", "error", "facts", "invocation_latency",
+        "message_id", "response_model", "stop_reason", "usage",
     )  # fmt: skip
 
     def __init__(self, policy: ContentPolicy = NOTHING, *, repair_done: bool = False) -> None:
@@ -52,6 +55,7 @@ class ChatObserver:
         self.usage = Usage()
         self.invocation_latency: float | None = None
         self._final = False
+        self._failed = False
         self._begun = {0}  # every answer has the first choice, though its events may be quiet
         self._stopped: set[int] = set()
         self._repair_done = repair_done
@@ -60,7 +64,7 @@ class ChatObserver:
         """Learn from one event; see `Observer`."""
         if event.data == _DONE:
             self._calls.stop_all()
-            return Signal.LAST_WORD
+            return Signal.ERROR_EVENT if self._failed else Signal.LAST_WORD
         if not event.type and self._calls.take_usual(event.data):
             return None
         fields = fields_of(event.data)
@@ -75,7 +79,7 @@ class ChatObserver:
                 self._calls.take(index, delta)
             self._learn_stop(index, choice)
         self._learn_usage(fields)
-        return None
+        return Signal.ERROR_EVENT if self._failed and self.finished else None
 
     def observe_body(self, body: bytes) -> Signal:
         """Learn from a whole answer; see `Observer`."""
@@ -96,7 +100,7 @@ class ChatObserver:
             self._learn_stop(index, choice)
         self._learn_usage(answer)
         self._final = self.usage != Usage()
-        return Signal.LAST_WORD
+        return Signal.ERROR_EVENT if self._failed else Signal.LAST_WORD
 
     def observe_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Learn how long OpenAI says that it took; see `Observer`."""
@@ -127,12 +131,15 @@ class ChatObserver:
         self.response_model = self.response_model or _text(answer.get("model"))
 
     def _learn_stop(self, index: int, choice: dict[str, Any]) -> None:
-        reason = _text(choice.get("finish_reason"))  # old Ollama has an empty one in every event
+        reason = _FAILED if choice.get("error") else _text(choice.get("finish_reason"))  # old Ollama's may be empty
         if reason:
             self._stopped.add(index)
             self._calls.stop(index)
             if index == 0 or not self.stop_reason:
                 self.stop_reason = reason
+        if reason == _FAILED:
+            self._failed = True
+            self.error = self.error or words_of(jsontext.dumps({"error": choice.get("error")}))
 
     def _learn_usage(self, answer: dict[str, Any]) -> None:
         # Where several events have usage it is cumulative: the last one wins.

@@ -1,8 +1,10 @@
 """The choices of one answer of Chat Completions: their tool calls and thoughts, put together as they complete.
 
-No event says that a call is complete. It is when a later event begins another one in its choice, when the choice has a
-finish reason, or at the last word. Calls are told apart by their index; by another id together with a name where a
-server gives every call the same index; and by id and name where it gives none.
+No event says that a call is complete. It is when the choice has a finish reason, or at the last word; and already when a
+later event begins another call there, unless its arguments are half a JSON text: some servers write several by turns.
+
+Calls are told apart by their index; by another id together with a name where a server gives every call the same index;
+and by id and name where it gives none.
 """
 
 import re
@@ -127,6 +129,7 @@ class Calls:
         opened = self._open[key]
         opened.id = opened.id or call.id
         opened.name = opened.name or call.name
+        opened.is_free = opened.is_free or call.is_free
 
     def _key_of(self, choice: int, call: "_Part") -> _Key:
         if call.index is not None:
@@ -140,9 +143,11 @@ class Calls:
         return last
 
     def _stop_earlier(self, choice: int) -> None:
-        """A call begins: what earlier events began in its choice is complete."""
-        for key in [key for key, opened in self._open.items() if key[0] == choice and opened.event < self._event]:
-            self._stop_one(key)
+        """A call begins: what earlier events began in its choice is complete, but for half a JSON text."""
+        earlier = [key for key, opened in self._open.items() if key[0] == choice and opened.event < self._event]
+        for key in earlier:
+            if not self._arguments or self._open[key].is_whole:
+                self._stop_one(key)
 
     def _add(self, key: _Key, new: "_Open", text: str) -> None:
         """Add a piece to what is under way, or to the new one."""
@@ -171,9 +176,12 @@ class Calls:
 
 
 class _Open(Pieces):
-    """A call or a thought under way. `source` is a thought's; `event` is the number of the event that began it."""
+    """A call or a thought under way.
 
-    __slots__ = ("event", "id", "name", "source")
+    `source` is a thought's; `event` is the number of the event that began it; `is_free`: any text, not JSON.
+    """
+
+    __slots__ = ("event", "id", "is_free", "name", "source")
 
     def __init__(self, *, source: str = "", event: int) -> None:
         super().__init__()
@@ -181,12 +189,18 @@ class _Open(Pieces):
         self.event = event
         self.id = ""
         self.name = ""
+        self.is_free = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing can follow."""
+        return bool(self.source) or self.is_free or jsontext.is_valid(self.text().encode("utf-8", "replace"))
 
 
 class _Part:
-    """What one event, or a message, says of a call."""
+    """What one event, or a message, says of a call. `is_free`: its arguments are any text, not JSON."""
 
-    __slots__ = ("id", "index", "name", "piece")
+    __slots__ = ("id", "index", "is_free", "name", "piece")
 
     def __init__(self, call: dict[str, Any], index: Any) -> None:
         said = call.get("function") or call.get("custom")
@@ -194,6 +208,7 @@ class _Part:
         self.index: int | None = index if isinstance(index, int) and not isinstance(index, bool) else None
         self.id = _name(call.get("id"))
         self.name = _name(said.get("name"))
+        self.is_free = isinstance(call.get("custom"), dict)
         self.piece = _arguments(said.get("arguments", said.get("input")))
 
 

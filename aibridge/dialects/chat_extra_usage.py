@@ -81,8 +81,8 @@ class UsageWithheld:
             raise
 
 
-_NO_CHOICE = re.compile(rb'"choices"\s*+:\s*+\[\s*+\]')
-"""In an event that has none; it may stand in a text, too."""
+_USAGE = re.compile(rb'"usage"\s*+:\s*+\{')
+"""In an event that has counts: the others need no look into."""
 
 _LINE_ENDS = re.compile(rb"(?:\r\n|\n|\r)*+")
 _BLANK_LINES = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)++")
@@ -120,14 +120,17 @@ def _start_of_block(relay: bytes, behind: int, end: int) -> int:
 
 
 def _is_usage_event(data: bytes) -> bool:
-    """Whether an event is the event that `include_usage` orders: no choice, and usage.
+    """Whether an event is the event that `include_usage` orders: counts, and no choice.
 
-    Azure begins with an event that has no choice either, but what its filter says of the prompt.
+    Some servers leave `choices` out there, or say null. Azure begins with an event that has no choice either, but what
+    its filter says of the prompt. An error that comes with counts is for the client.
     """
-    if _NO_CHOICE.search(data) is None:
+    if _USAGE.search(data) is None:
         return False
     try:
         fields: Any = jsontext.loads(data)
     except PayloadError:
         return False
-    return isinstance(fields, dict) and fields.get("choices") == [] and isinstance(fields.get("usage"), dict)
+    if not isinstance(fields, dict) or fields.get("choices") or fields.get("error"):
+        return False
+    return isinstance(fields.get("usage"), dict)

@@ -100,8 +100,7 @@ class ResponsesObserver:
             return Signal.BAD_PAYLOAD
         if not isinstance(response, dict):
             return Signal.BAD_PAYLOAD
-        failed = bool(response.get("error")) or response.get("status") == "failed"
-        return self._end(response, "response.failed" if failed else "")
+        return self._end(response, "response.failed" if response.get("error") else "")
 
     def observe_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Learn how long OpenAI says that it took; see `Observer`."""
@@ -169,7 +168,8 @@ class ResponsesObserver:
         """Learn from a response that ends with an event of this kind; "" where its status tells."""
         self._final = self._learn(response)
         self._items.take_output(response.get("output"))
-        signal = _ENDS.get(kind, Signal.LAST_WORD)
+        failed = response.get("status") == "failed"
+        signal = Signal.ERROR_EVENT if failed else _ENDS.get(kind, Signal.LAST_WORD)
         if signal is Signal.ERROR_EVENT:
             self.error = _words_of(response.get("error"))
         else:

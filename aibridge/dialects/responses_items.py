@@ -100,7 +100,8 @@ class Items:
 
 def _marks_of(item: dict[str, Any], index: Any) -> set[str | int]:
     """Return what an item is known by."""
-    marks: set[str | int] = {mark for mark in (item.get("id"), item.get("call_id")) if isinstance(mark, str) and mark}
+    said = [_text(item.get(name))[:MAX_ID_CHARACTERS] for name in ("id", "call_id")]
+    marks: set[str | int] = set(filter(None, said))
     return marks | {index} if isinstance(index, int) else marks
 
 

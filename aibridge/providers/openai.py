@@ -119,7 +119,7 @@ class OpenAIProvider:
 
     def decoder(self, quiet: tuple[bytes, ...], request: UpstreamRequest) -> StreamDecoder:
         """Return a scanner that relays whole events, byte for byte, less the usage that only we asked for."""
-        scanner = SSEScanner(quiet=quiet, max_event_bytes=self.max_event_bytes)
+        scanner = SSEScanner(quiet=quiet, max_event_bytes=self.max_event_bytes, hear_first=True)
         if request.adds_usage:
             return UsageWithheld(scanner)
         self.lessons.learn_from(request)

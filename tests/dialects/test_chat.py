@@ -241,6 +241,30 @@ def test_errors_in_a_stream(event):
     assert observer.error == "server_error: Sorry about that!"
 
 
+DIED = {"code": 502, "message": "the provider died"}
+
+
+@pytest.mark.parametrize(
+    ("failing", "error"),
+    [
+        (choice(finish_reason="error"), ""),
+        ({**choice(finish_reason="error"), "error": DIED}, "the provider died"),
+        ({**choice(), "error": DIED}, "the provider died"),
+    ],
+)
+def test_a_choice_that_broke_off(failing, error):
+    observer, answer = observe(chunk(choice(content="x")), chunk(failing))
+    assert (answer, observer.stop_reason, observer.error) == (Signal.ERROR_EVENT, "error", error)
+    assert CHAT.observer(ALL).observe_body(json.dumps(chunk(failing)).encode()) is Signal.ERROR_EVENT
+
+
+def test_the_others_come_whole_where_one_choice_broke_off():
+    begun, broken = chunk(choice(0, content="x"), choice(1, content="y")), chunk(choice(0, "error"))
+    assert observe(begun, broken)[1] is None
+    assert observe(begun, broken, chunk(choice(1, "stop")))[1] is Signal.ERROR_EVENT
+    assert observe(begun, broken, DONE)[1] is Signal.ERROR_EVENT
+
+
 def test_an_error_that_is_a_string():
     observer, answer = observe({"error": "model runner has unexpectedly stopped"})
     assert (answer, observer.error) == (Signal.ERROR_EVENT, "model runner has unexpectedly stopped")

@@ -74,6 +74,10 @@ def test_a_call_is_told_as_it_completes(events, told):
             calls(call(0, "call_a", "read", ""), call(1, "call_b", "write", "")),
             calls(call(1, arguments='{"b":')), calls(call(0, arguments='{"a":1}')), calls(call(1, arguments="2}")),
         ),
+        (  # one is announced, and goes on behind the next one's beginning
+            calls(call(0, "call_a", "read", "")), calls(call(0, arguments='{"a"')),
+            calls(call(1, "call_b", "write", "")), calls(call(0, arguments=":1}")), calls(call(1, arguments='{"b":2}')),
+        ),
         # the same index for every call
         (calls(call(0, "call_a", "read", '{"a":1}')), calls(call(0, "call_b", "write", '{"b":2}'))),
         (calls(call(0, "call_a", "read", '{"a":1}'), call(0, "call_b", "write", '{"b":2}')),),
@@ -111,6 +115,19 @@ def test_a_call_is_told_as_it_completes(events, told):
 def test_ways_of_servers(events):
     assert facts_of(*events, stop()) == [A, B]
     assert facts_of(*events, DONE) == [A, B]
+
+
+@pytest.mark.parametrize(
+    ("begun", "told"),
+    [
+        (call(0, "call_a", "read", '{"a":1'), []),
+        (call(0, "call_a", "read", ""), []),
+        ({"index": 0, "id": "call_a", "custom": {"name": "read", "input": "{"}}, [ToolUse("call_a", "read", "{")]),
+    ],
+)
+def test_half_arguments_are_told_of_no_answer_that_is_cut(begun, told):
+    assert facts_of(calls(begun), SECOND[0]) == told
+    assert facts_of(calls(begun), SECOND[0], policy=NOTHING) == [ToolUse("call_a", "read", "")]
 
 
 def test_calls_without_index_and_id():

@@ -131,6 +131,11 @@ CASES = {
         event('{"choices":[{"index":0,"finish_reason":"stop"}],"usage":{"prompt_tokens":3}}') + DONE,
         event('{"choices":[{"index":0,"finish_reason":"stop"}],"usage":{"prompt_tokens":3}}') + DONE,
     ),
+    "no member for choices": (STOP + event('{"id":"1","usage":{"prompt_tokens":3}}') + DONE, STOP + DONE),
+    "choices that are null": (STOP + event('{"choices":null,"usage":{"prompt_tokens":3}}') + DONE, STOP + DONE),
+    "an error with usage": (
+        event('{"choices":[],"usage":{"prompt_tokens":3},"error":{"message":"died"}}'),
+    ) * 2,
     "usage that is null": (event('{"choices":[],"usage":null}') + DONE,) * 2,
     "a text that looks so": (
         event('{"choices":[{"index":0,"delta":{"content":"\\"choices\\":[]"}}],"x":{"choices":[],"usage":{}}}') + DONE,

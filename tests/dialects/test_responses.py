@@ -62,6 +62,7 @@ def test_a_whole_answer():
     [
         (life("completed"), Signal.LAST_WORD, "completed", ""),
         (life("incomplete"), Signal.LAST_WORD, "incomplete", ""),
+        (life("completed", status="failed", error={"message": "m"}), Signal.ERROR_EVENT, "", "m"),
         (
             life("incomplete", incomplete_details={"reason": "max_output_tokens"}),
             Signal.LAST_WORD,

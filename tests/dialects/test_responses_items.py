@@ -1,6 +1,7 @@
 """Tool uses and thoughts of the Responses API: each whole, and each once."""
 
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -232,6 +233,19 @@ def test_contents_are_cut_at_their_bound_and_say_so():
 def test_names_and_ids_are_bounded():
     (fact,) = facts_of(done(call(call_id="i" * 5000, name="n" * 5000)))
     assert (fact.id, fact.name) == ("i" * 256, "n" * 256)
+
+
+def test_long_ids_are_not_kept_whole():
+    observer = RESPONSES.observer(ALL)
+    tracemalloc.start()
+    try:
+        for number in range(20):
+            kind, fields = done(call(number, id=f"{number}" + "i" * 1_000_000), number)
+            observer.observe(Event(kind, json.dumps({"type": kind, **fields}).encode(), 0))
+        assert tracemalloc.get_traced_memory()[0] < 2_000_000
+    finally:
+        tracemalloc.stop()
+    assert len(observer.facts) == 20
 
 
 def test_an_answer_has_so_many_facts_at_most():

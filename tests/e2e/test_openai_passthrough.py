@@ -329,3 +329,48 @@ async def test_a_router_lists_its_models(build, new_client):
         assert (await ask(house, new_client, "/all", method="HEAD")).status == 200
         assert [upstream.asked for upstream in upstreams] == [[], [], []]
         assert house.metric("aibridge_passthrough_total", provider="all", route="/v1/models", method="GET") == 1
+
+
+def untyped(*events):
+    body = b"".join(events)
+    return b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+
+
+COMPLETED = b'data: {"type":"response.completed","response":{"id":"resp_1","status":"completed"}}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("path", "request_", "answer"),
+    [
+        ("/openai/v1/responses", {"model": "m", "input": "hello", "stream": True}, COMPLETED),
+        ("/openai/v1/chat/completions", chat(stream=True), CHUNK + LAST + DONE),
+    ],
+)
+async def test_a_stream_may_come_without_a_content_type(build, new_client, path, request_, answer):
+    """As from ChatGPT's backend for Codex."""
+    async with build(untyped(answer)) as (house, *_):
+        got = await ask(house, new_client, path, request_)
+        assert (got.status, got.body, got.complete) == (200, answer, True)
+        assert "content-type" not in got.headers
+        (await house.books()).check("completed", "clean", health="success")
+
+
+async def test_a_page_without_a_content_type_is_no_whole_stream(build, new_client):
+    async with build(untyped(b"<html>log in</html>")) as (house, *_):
+        got = await ask(house, new_client, "/openai/v1/chat/completions", chat(stream=True))
+        assert b"html" not in got.body
+        assert got.last_event["error"]["code"] == "server_error"
+        (await house.books()).check("upstream_error", "truncated", health="failure")
+
+
+async def test_who_answered_is_known_of_a_cut_stream_too(build, new_client):
+    """Ollama tells id and model in events that all look alike."""
+    event = (
+        b'data: {"id":"chatcmpl-7","object":"chat.completion.chunk","created":1,"model":"qwen3","system_fingerprint":'
+        b'"fp_ollama","choices":[{"index":0,"delta":{"role":"assistant","content":"a"},"finish_reason":null}]}\n\n'
+    )
+    async with build(stream(event, event)) as (house, *_):
+        await ask(house, new_client, "/openai/v1/chat/completions", chat(stream=True))
+        books = await house.books()
+        books.check("upstream_error", "truncated", health="failure")
+        assert (books.outcome.message_id, books.outcome.response_model) == ("chatcmpl-7", "qwen3")
