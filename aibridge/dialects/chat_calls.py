@@ -1,7 +1,7 @@
 """The choices of one answer of Chat Completions: their tool calls and thoughts, put together as they complete.
 
-No event says that a call is complete. It is when the choice has a finish reason, or at the last word; and already when a
-later event begins another call there, unless its arguments are half a JSON text: some servers write several by turns.
+No event says that a call is complete. It is when the choice has a finish reason, or at the last word; and already when
+a later event begins another call there, unless its arguments are half a JSON text: some servers write several by turns.
 
 Calls are told apart by their index; by another id together with a name where a server gives every call the same index;
 and by id and name where it gives none.
