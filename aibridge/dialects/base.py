@@ -118,15 +118,19 @@ def fields_of(data: bytes) -> dict[str, Any]:
 def words_of(body: bytes) -> str:
     """Return the message in an error body of any known shape, or the empty string.
 
-    The shapes: `{"error": {"type", "message"}}`, `{"error": "…"}`, `{"message": "…"}`, `{"Message": "…"}`.
+    The shapes: `{"error": {"type", "message"}}`, `{"error": "…"}`, `{"message": "…"}`, `{"Message": "…"}`; of ChatGPT's
+    backend `{"detail": "…"}`; any of them in an array, as Gemini has it.
     """
     try:
         fields = jsontext.loads(body)
     except PayloadError:
         return ""
+    if isinstance(fields, list) and fields:
+        fields = fields[0]
     if not isinstance(fields, dict):
         return ""
-    error = fields.get("error", fields)
+    detail = fields.get("detail")
+    error = fields.get("error", detail if isinstance(detail, str) else fields)
     if isinstance(error, dict):
         words = [error.get("type"), error.get("message", error.get("Message"))]
         return ": ".join(word for word in words if isinstance(word, str) and word != "error")

@@ -82,7 +82,8 @@ class UsageWithheld:
 
 
 _USAGE = re.compile(rb'"usage"\s*+:\s*+\{')
-"""In an event that has counts: the others need no look into."""
+_CHOICE = re.compile(rb'"choices"\s*+:\s*+\[\s*+\{')
+"""Counts, and a choice. Events without counts need no look into, nor those of servers that tell them with a choice."""
 
 _LINE_ENDS = re.compile(rb"(?:\r\n|\n|\r)*+")
 _BLANK_LINES = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)++")
@@ -125,7 +126,7 @@ def _is_usage_event(data: bytes) -> bool:
     Some servers leave `choices` out there, or say null. Azure begins with an event that has no choice either, but what
     its filter says of the prompt. An error that comes with counts is for the client.
     """
-    if _USAGE.search(data) is None:
+    if _USAGE.search(data) is None or _CHOICE.search(data) is not None:
         return False
     try:
         fields: Any = jsontext.loads(data)
