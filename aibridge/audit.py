@@ -91,7 +91,7 @@ _QUERIES = {
     "completed, and with an error": "SELECT id FROM interceptions"
     " WHERE termination = 'completed' AND error IS NOT NULL",
     "completed, and its last event was not seen": "SELECT id FROM interceptions"
-    " WHERE termination = 'completed' AND terminal_event_seen = 0",
+    " WHERE termination = 'completed' AND terminal_event_seen = 0 AND note IS NOT 'missing_done'",
     # Those that the client or the gateway ended may have had no attempt yet, or one that ended in another way before.
     "ended otherwise than its last attempt": "SELECT id FROM interceptions LEFT JOIN attempts ON interception_id = id"
     " AND number = (SELECT max(number) FROM attempts WHERE interception_id = id)"

@@ -8,6 +8,7 @@ import pytest
 from aibridge.audit import SHOWN_IDS, audit, report
 from aibridge.cli import main
 from aibridge.journal import Journal, journal_folder
+from aibridge.relay import MISSING_DONE
 from aibridge.stores.base import StoreUnavailable
 from aibridge.stores.sqlite import SQLiteStore
 
@@ -50,10 +51,13 @@ GOOD = [
     ended("3", "gateway_error", "crashed"),
     ended("4", "client_gone", "stalled"),
     ended("5", "upstream_error", "circuit_open"),
+    ended("6", "completed", "clean"),
     attempt("1", 1, "http_status"),
     attempt("1", 2, "clean"),
     attempt("2", 1, "truncated"),
     attempt("4", 1, "clean"),
+    attempt("6", 1, "clean"),
+    f"UPDATE interceptions SET usage_source = 'none', terminal_event_seen = 0, note = '{MISSING_DONE}' WHERE id = '6'",
     "UPDATE interceptions SET usage_source = 'final', terminal_event_seen = 1 WHERE id = '1'",
     "UPDATE interceptions SET usage_source = 'none', error = 'words' WHERE id = '2'",
     "INSERT INTO token_usages (interception_id) VALUES ('1')",
@@ -63,7 +67,7 @@ GOOD = [
 def test_books_that_add_up(path, change, capsys):
     change(*GOOD)
     assert list(report(audit(path))) == [
-        "5 started = 1 completed + 3 failed + 1 client_gone + 0 in flight",
+        "6 started = 2 completed + 3 failed + 1 client_gone + 0 in flight",
         "no difference",
     ]
     assert main(["audit", str(path)]) == 0
