@@ -154,7 +154,7 @@ def test_the_file_of_the_configuration_is_taken(path, change, tmp_path, monkeypa
     assert main(["audit", "--config", str(file)]) == 0
     monkeypatch.setenv("AIBRIDGE_RECORDS", str(path))
     assert main(["audit"]) == 0
-    assert capsys.readouterr().out.count("5 started") == 2
+    assert capsys.readouterr().out.count("6 started") == 2
 
 
 def test_a_store_that_is_not_there_is_told(tmp_path, capsys):
