@@ -40,7 +40,8 @@ TOLD_ACTOR = ActorHeaderNames(b"x-ai-bridge-actor-id")
 _OF_THEIR_HOST = frozenset({b"content-length", b"set-cookie", b"strict-transport-security", b"alt-svc"})
 """They speak of the upstream's host or connection, and the client would take them as ours."""
 
-_NOT_FOR_UPSTREAMS = HOP_BY_HOP | _TRANSPORT | CREDENTIALS | _FORWARDED
+_NOT_FOR_UPSTREAMS = HOP_BY_HOP | _TRANSPORT | CREDENTIALS | _FORWARDED | {b"x-goog-api-key"}
+"""The last is a key too, of an API that is not served here: what a client sends in it is for nobody."""
 _NOT_FOR_CLIENTS = HOP_BY_HOP | _OF_THEIR_HOST
 _USUAL_CONNECTION = frozenset({b"keep-alive", b"close"})
 """Values of `Connection` that name no header."""
