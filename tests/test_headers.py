@@ -66,6 +66,7 @@ def test_unknown_ones_pass_in_order_and_repeated(passing):
         b"x-forwarded-host",
         b"x-forwarded-port",
         b"x-forwarded-proto",
+        b"x-goog-api-key",
         b"x-real-ip",
     ],
 )
