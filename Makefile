@@ -7,6 +7,15 @@ COMPILED := AIBRIDGE_SPEEDUPS=1 .venv/bin/python -c 'import aibridge.wire' 2>/de
 # Whether the compiler that setuptools would take is here, and Python's headers.
 CAN_COMPILE := echo '\#include <Python.h>' | $$(.venv/bin/python -c 'import os, sysconfig as s; print(os.environ.get("CC") or s.get_config_var("CC"), "-I" + s.get_path("include"))') -fsyntax-only -x c - 2>/dev/null
 
+TEST_PURE = AIBRIDGE_SPEEDUPS=0 $(PYTEST) -m "not compiled"
+# The pure run's words come behind the other's, whole.
+define TEST_BOTH
+said=$$(mktemp); trap 'kill $$pure 2>/dev/null; rm -f $$said' EXIT; trap 'exit 130' INT TERM; \
+$(TEST_PURE) >$$said 2>&1 & pure=$$!; \
+AIBRIDGE_SPEEDUPS=1 $(PYTEST); compiled=$$?; \
+wait $$pure; status=$$?; cat $$said; exit $$((compiled | status))
+endef
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help dev run test test-pure lint types bench bench-full bench-peers bench-count bench-smoke fuzz dist check-dist clients docs ci clean
@@ -19,13 +28,12 @@ dev: .venv/dev  ## set up .venv: aibridge, editable and compiled where possible,
 run: dev  ## start the gateway; without credentials on the simulator, with one stream and its record to see
 	@exec .venv/bin/aibridge serve --demo
 
-test: dev  ## test twice: compiled, where that could be built, and pure
+test: dev  ## test twice, side by side: compiled, where that could be built, and pure
 	@$(COMPILED) || ! $(CAN_COMPILE) || AIBRIDGE_SPEEDUPS=1 $(COMPILE)
-	@if $(COMPILED); then AIBRIDGE_SPEEDUPS=1 $(PYTEST); else echo "aibridge: nothing compiled here: only pure Python is tested"; fi
-	@$(MAKE) --no-print-directory test-pure
+	@if $(COMPILED); then $(TEST_BOTH); else echo "aibridge: nothing compiled here: only pure Python is tested"; $(TEST_PURE); fi
 
 test-pure: .venv/tools  ## test pure Python alone: wire and modules
-	AIBRIDGE_SPEEDUPS=0 $(PYTEST) -m "not compiled"
+	$(TEST_PURE)
 
 lint: dev  ## check the style
 	.venv/bin/ruff check

@@ -98,7 +98,7 @@ def without(value: bytes, path: Sequence[str]) -> bytes:
     if not path or path[-1].encode() not in value:
         return value
     if value.startswith(b"[") and path[0] == "*":
-        return b"[" + b",".join(_without_inside(item, path[1:]) for item in _items_of(value)) + b"]"
+        return b"[" + b",".join([_without_inside(item, path[1:]) for item in _items_of(value)]) + b"]"
     return _member_without(value, path[0], path[1:]) if value.startswith(b"{") else value
 
 

@@ -70,7 +70,7 @@ def read_tool_call_id(body: bytes, members: Sequence[Member]) -> str:
         message = _message(body, start, behind)
         if message is not None:
             content = message.get("content")
-            ids = (_text(block.get("tool_use_id")) for block in _blocks(content, "tool_result"))
+            ids = [_text(block.get("tool_use_id")) for block in _blocks(content, "tool_result")]
             return next(filter(None, ids), "")[:MAX_ID_CHARACTERS]
     return ""
 

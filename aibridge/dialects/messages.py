@@ -188,7 +188,7 @@ class MessagesDialect:
     """The Messages API."""
 
     name = "messages"
-    quiet_event = _DELTA
+    quiet_event = "content_block_delta"
     ping = b'event: ping\ndata: {"type": "ping"}\n\n'
 
     def quiet(self, policy: ContentPolicy) -> tuple[bytes, ...]:

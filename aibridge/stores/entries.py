@@ -58,7 +58,7 @@ _MAX_INTEGER = 2**63 - 1
 
 def _row_of(columns: Sequence[Column]) -> Callable[[Any], tuple[Any, ...]]:
     """Return what makes a row of an object, quickly."""
-    return attrgetter(*(column.path for column in columns))
+    return attrgetter(*[column.path for column in columns])
 
 
 _opened_row = _row_of(OPENED_VALUES)
@@ -112,7 +112,7 @@ def entry(at: float, parts: Sequence[Part]) -> bytes:
     text = dumps((at, *parts))
     if len(text) <= MAX_TEXT_BYTES and b"\\" not in text:
         return text
-    return dumps((at, *(part if isinstance(part, str) else [_storable(value) for value in part] for part in parts)))
+    return dumps((at, *[part if isinstance(part, str) else [_storable(value) for value in part] for part in parts]))
 
 
 def learned_parts(
@@ -156,7 +156,7 @@ def rows_of(entries: Sequence[bytes], journal: str) -> tuple[Rows, float]:
     text = b"[" + b",".join(entries) + b"]"
     # Nobody said it: NULL. Such a quotation mark stands nowhere inside a text, where it would have a backslash.
     read = reload(text.replace(b',""', b",null"))
-    rows: Rows = {name: [] for name in (*(table.name for table in TABLES), ENDS, WHOLE, PROGRESS)}
+    rows: Rows = {name: [] for name in (*[table.name for table in TABLES], ENDS, WHOLE, PROGRESS)}
     for _, *parts in read:
         following = iter(parts)
         for name in following:

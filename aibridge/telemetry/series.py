@@ -162,7 +162,7 @@ class HistogramFamily(Family[Distribution]):
     def __init__(self, name: str, text: str, labels: tuple[str, ...], bounds: tuple[float, ...]) -> None:
         super().__init__(name, text, labels)
         self._bounds = bounds
-        self._ends = [*(str(float(bound)) for bound in bounds), "+Inf"]
+        self._ends = [*[str(float(bound)) for bound in bounds], "+Inf"]
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metric as the library wants it."""
