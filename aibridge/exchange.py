@@ -141,9 +141,10 @@ class Exchange:
     def fail(self, error: BaseException) -> None:
         """End: an exception of ours. The client learns nothing of it but the id to ask for."""
         logger.error("interception %s failed", self._interception.id, exc_info=error)
-        self._end(Signal.BUG, _words(error))
+        words = _words(error)
+        self._end(Signal.BUG, words)
         if not self._over:
-            self._give_up(_words(error))
+            self._give_up(words)
 
     # what the client does
 

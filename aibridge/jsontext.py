@@ -119,3 +119,8 @@ def _integer(digits: str) -> int | float:
 
 def _refuse(constant: str) -> NoReturn:
     raise PayloadError(f"not valid JSON: {constant}")
+
+
+def text_of(value: Any) -> str:
+    """Return a value that is a string; the empty one where it is another."""
+    return value if isinstance(value, str) else ""

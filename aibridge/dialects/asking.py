@@ -46,8 +46,8 @@ def read_prompt(body: bytes, members: Sequence[Member]) -> str:
     if message.get("role") != "user":
         return ""
     if not isinstance(content, list):
-        return _text(content)
-    return next((_text(block.get("text")) for block in _blocks(content, "text")), "")
+        return jsontext.text_of(content)
+    return next((jsontext.text_of(block.get("text")) for block in _blocks(content, "text")), "")
 
 
 def read_tool_call_id(body: bytes, members: Sequence[Member]) -> str:
@@ -70,7 +70,7 @@ def read_tool_call_id(body: bytes, members: Sequence[Member]) -> str:
         message = _message(body, start, behind)
         if message is not None:
             content = message.get("content")
-            ids = [_text(block.get("tool_use_id")) for block in _blocks(content, "tool_result")]
+            ids = [jsontext.text_of(block.get("tool_use_id")) for block in _blocks(content, "tool_result")]
             return next(filter(None, ids), "")[:MAX_ID_CHARACTERS]
     return ""
 
@@ -150,7 +150,3 @@ def _blocks(content: Any, kind: str) -> Iterator[dict[str, Any]]:
     for block in reversed(content) if isinstance(content, list) else ():
         if isinstance(block, dict) and block.get("type") == kind:
             yield block
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""

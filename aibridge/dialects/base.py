@@ -106,6 +106,14 @@ class Dialect(Protocol):
         """Return an error as a JSON body."""
 
 
+def dumped(value: Any) -> str:
+    """Return the JSON text of a value; empty where there is none, or it has none."""
+    try:
+        return "" if value is None else jsontext.dumps(value).decode()
+    except PayloadError:
+        return ""
+
+
 def fields_of(data: bytes) -> dict[str, Any]:
     """Return the object that an event holds; empty where it is none: no data, `[DONE]`, another value."""
     try:

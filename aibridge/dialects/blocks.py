@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from aibridge import jsontext
-from aibridge.dialects.base import MAX_FACTS
+from aibridge.dialects.base import MAX_FACTS, dumped
 from aibridge.dialects.pieces import Pieces
 from aibridge.dialects.raw import Raw
 from aibridge.errors import PayloadError
@@ -88,10 +88,10 @@ class Blocks:
         kind = fields.get("type")
         fact: ToolUse | Thought | None = None
         if kind in _TOOLS:
-            arguments = (pieces or _dumped(fields.get("input"))) if self._arguments else ""
+            arguments = (pieces or dumped(fields.get("input"))) if self._arguments else ""
             fact = ToolUse(_name(fields.get("id")), _name(fields.get("name")), arguments)
         elif kind == _THINKING and self._thoughts:
-            text = _text(fields.get("thinking")) + pieces
+            text = jsontext.text_of(fields.get("thinking")) + pieces
             fact = Thought(text, _THINKING) if text else None
         if fact is not None and self._count < MAX_FACTS:
             self._count += 1
@@ -121,16 +121,5 @@ def _read_delta(data: bytes) -> tuple[int, bytes]:
     return index, jsontext.dumps(piece)[1:-1]
 
 
-def _dumped(arguments: Any) -> str:
-    try:
-        return "" if arguments is None else jsontext.dumps(arguments).decode()
-    except PayloadError:
-        return ""
-
-
 def _name(value: Any) -> str:
-    return _text(value)[:MAX_ID_CHARACTERS]
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
+    return jsontext.text_of(value)[:MAX_ID_CHARACTERS]

@@ -127,11 +127,12 @@ class ChatObserver:
 
     def _learn_names(self, answer: dict[str, Any]) -> None:
         # Azure's first event has empty ones.
-        self.message_id = self.message_id or _text(answer.get("id"))
-        self.response_model = self.response_model or _text(answer.get("model"))
+        self.message_id = self.message_id or jsontext.text_of(answer.get("id"))
+        self.response_model = self.response_model or jsontext.text_of(answer.get("model"))
 
     def _learn_stop(self, index: int, choice: dict[str, Any]) -> None:
-        reason = _FAILED if choice.get("error") else _text(choice.get("finish_reason"))  # old Ollama's may be empty
+        # Old Ollama's may be empty.
+        reason = _FAILED if choice.get("error") else jsontext.text_of(choice.get("finish_reason"))
         if reason:
             self._stopped.add(index)
             self._calls.stop(index)
@@ -211,7 +212,3 @@ def _choices_of(answer: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
     indexed = [(choice.get("index"), choice) for choice in listed]
     known = [(index if is_count(index) else 0, choice) for index, choice in indexed]
     return [(index, choice) for index, choice in known if index < MAX_CHOICES]
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""

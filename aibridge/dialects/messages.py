@@ -112,7 +112,7 @@ class MessagesObserver:
             return Signal.ERROR_EVENT
         self._learn_message(fields)
         self._blocks.take_whole(body)
-        self.stop_reason = _text(fields.get("stop_reason"))
+        self.stop_reason = jsontext.text_of(fields.get("stop_reason"))
         self._final = bool(self._counts)
         return Signal.LAST_WORD
 
@@ -162,8 +162,8 @@ class MessagesObserver:
 
     def _learn_message(self, message: Any) -> None:
         if isinstance(message, dict):
-            self.message_id = _text(message.get("id"))
-            self.response_model = _text(message.get("model"))
+            self.message_id = jsontext.text_of(message.get("id"))
+            self.response_model = jsontext.text_of(message.get("model"))
             self._learn_usage(message.get("usage"))
 
     def _learn_delta(self, fields: dict[str, Any]) -> None:
@@ -251,7 +251,3 @@ def _flat_counts(usage: dict[str, Any]) -> list[tuple[str, int]]:
     parts = [item for fields in nested for item in fields.items() if item[0] not in _AT_THE_TOP]
     counts = [item for item in (*parts, *usage.items()) if is_count(item[1])]
     return [(name, count) for name, count in counts if COUNT_NAME.fullmatch(name)]
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""

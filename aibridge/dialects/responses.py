@@ -79,7 +79,7 @@ class ResponsesObserver:
         ):
             return None
         fields = fields_of(event.data)
-        kind = _text(fields.get("type")) or event.type
+        kind = jsontext.text_of(fields.get("type")) or event.type
         response = fields.get("response")
         if kind in _ENDS:
             return self._end(response if isinstance(response, dict) else {}, kind)
@@ -155,8 +155,8 @@ class ResponsesObserver:
 
     def _learn(self, response: dict[str, Any]) -> bool:
         """Learn what a response says of itself, and return whether it tells usage."""
-        self.message_id = self.message_id or _text(response.get("id"))
-        self.response_model = _text(response.get("model")) or self.response_model
+        self.message_id = self.message_id or jsontext.text_of(response.get("id"))
+        self.response_model = jsontext.text_of(response.get("model")) or self.response_model
         created_at = response.get("created_at")
         if isinstance(created_at, int | float):
             self._created_at = created_at
@@ -174,8 +174,8 @@ class ResponsesObserver:
             self.error = _words_of(response.get("error"))
         else:
             details = response.get("incomplete_details")
-            reason = _text(details.get("reason")) if isinstance(details, dict) else ""
-            self.stop_reason = reason or kind.removeprefix("response.") or _text(response.get("status"))
+            reason = jsontext.text_of(details.get("reason")) if isinstance(details, dict) else ""
+            self.stop_reason = reason or kind.removeprefix("response.") or jsontext.text_of(response.get("status"))
         return signal
 
 
@@ -243,11 +243,7 @@ _QUIET = tuple(_templates())
 def _words_of(error: Any) -> str:
     """Return the words of an error: a string, or an object with a code (or type) and a message."""
     if not isinstance(error, dict):
-        return _text(error)
+        return jsontext.text_of(error)
     code = error.get("code") or error.get("type")
-    words = ["" if code in (None, "error") else str(code), _text(error.get("message"))]
+    words = ["" if code in (None, "error") else str(code), jsontext.text_of(error.get("message"))]
     return ": ".join(filter(None, words))
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from aibridge import jsontext
-from aibridge.dialects.base import MAX_FACTS
-from aibridge.errors import PayloadError
+from aibridge.dialects.base import MAX_FACTS, dumped
 from aibridge.text import shortened
 from aibridge.values import MAX_CONTENT_BYTES, MAX_ID_CHARACTERS, Thought, ToolUse
 
@@ -71,7 +70,7 @@ class Items:
                 self.take(item, index)
 
     def _facts_of(self, item: dict[str, Any]) -> Iterator[ToolUse | Thought]:
-        kind = _text(item.get("type"))
+        kind = jsontext.text_of(item.get("type"))
         if kind == "reasoning":
             yield from self._thoughts_of(item.get("summary"), "summary_text", "reasoning_summary")
             yield from self._thoughts_of(item.get("content"), "reasoning_text", "reasoning_text")
@@ -80,7 +79,7 @@ class Items:
                 yield from self._thoughts_of(item.get("content"), "output_text", "commentary")
         elif kind in _WRITTEN:
             owner = item.get("server_label" if kind == "mcp_call" else "namespace")
-            name = ".".join(filter(None, (_text(owner), _text(item.get("name")))))
+            name = ".".join(filter(None, (jsontext.text_of(owner), jsontext.text_of(item.get("name")))))
             yield self._tool_use(item, name, item.get(_WRITTEN[kind]))
         elif kind in _HOSTED or kind.endswith("_call"):
             told = {name: item[name] for name in _HOSTED.get(kind, ()) if item.get(name) is not None}
@@ -88,32 +87,23 @@ class Items:
 
     def _thoughts_of(self, parts: Any, kind: str, source: str) -> Iterator[Thought]:
         for part in parts if self._thoughts and isinstance(parts, list) else ():
-            text = _text(part.get("text")) if isinstance(part, dict) and part.get("type") == kind else ""
+            text = jsontext.text_of(part.get("text")) if isinstance(part, dict) and part.get("type") == kind else ""
             if text:
                 yield Thought(shortened(text, MAX_CONTENT_BYTES), source)
 
     def _tool_use(self, item: dict[str, Any], name: str, arguments: Any) -> ToolUse:
-        call = _text(item.get("call_id")) or _text(item.get("id"))
+        call = jsontext.text_of(item.get("call_id")) or jsontext.text_of(item.get("id"))
         text = shortened(_json(arguments), MAX_CONTENT_BYTES) if self._arguments else ""
         return ToolUse(call[:MAX_ID_CHARACTERS], name[:MAX_ID_CHARACTERS], text)
 
 
 def _marks_of(item: dict[str, Any], index: Any) -> set[str | int]:
     """Return what an item is known by."""
-    said = [_text(item.get(name))[:MAX_ID_CHARACTERS] for name in ("id", "call_id")]
+    said = [jsontext.text_of(item.get(name))[:MAX_ID_CHARACTERS] for name in ("id", "call_id")]
     marks: set[str | int] = set(filter(None, said))
     return marks | {index} if isinstance(index, int) else marks
 
 
 def _json(arguments: Any) -> str:
     """Return the text of arguments: what the model wrote, or the JSON of what an item tells."""
-    if isinstance(arguments, str):
-        return arguments
-    try:
-        return "" if arguments is None else jsontext.dumps(arguments).decode()
-    except PayloadError:
-        return ""
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
+    return arguments if isinstance(arguments, str) else dumped(arguments)
