@@ -5,7 +5,6 @@ import functools
 import importlib.util
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,11 +12,9 @@ from doors import HERE, KEY, Address, Door, Route, free_port, listening, model_o
 from traffic import BEDROCK_MODEL, MODEL, Api
 
 COMMAND = [sys.executable, "-m", "aibridge"]
-OPENAI = """
-  openai: {{base_url: "{url}/v1", api_key: sk-bench-0123456789}}"""
 
 
-def _config(upstream: Address, port: int, admin: int, directory: Path, *, recording: bool, openai: bool) -> str:
+def _config(upstream: Address, port: int, admin: int, directory: Path, *, recording: bool) -> str:
     """The whole YAML: all providers at the scripted upstream, defaults everywhere else."""
     records = f"path: {directory}/records.db" if recording else "enabled: false"
     trust = f"tls: {{ca_file: {upstream.authority}}}" if upstream.authority else ""
@@ -33,7 +30,8 @@ providers:
     region: us-east-1
     access_key_id: AKIDEXAMPLE
     secret_access_key: wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY
-    model_map: {{{MODEL}: "{BEDROCK_MODEL}"}}{OPENAI.format(url=upstream.url) if openai else ""}
+    model_map: {{{MODEL}: "{BEDROCK_MODEL}"}}
+  openai: {{base_url: "{upstream.url}/v1", api_key: sk-bench-0123456789}}
 """
 
 
@@ -43,7 +41,7 @@ def start_aibridge(
 ) -> Iterator[Door]:
     port = free_port()
     config = directory / "aibridge.yaml"
-    content = _config(upstream, port, free_port(), directory, recording=recording, openai=knows_openai())
+    content = _config(upstream, port, free_port(), directory, recording=recording)
     config.write_text(content)
     command = [*COMMAND, "serve", "--config", str(config)]
     with listening("aibridge", command, port, directory, AIBRIDGE_SPEEDUPS=speedups) as door:
@@ -54,31 +52,17 @@ start_unrecorded = functools.partial(start_aibridge, recording=False)
 start_pure = functools.partial(start_aibridge, speedups="0")
 
 
-@functools.cache
-def knows_openai() -> bool:
-    """Whether this aibridge takes a provider `openai`."""
-    with tempfile.TemporaryDirectory(prefix="aibridge-bench-") as name:
-        config = Path(name, "aibridge.yaml")
-        config.write_text(_config(Address(1), 8080, 8081, Path(name), recording=False, openai=True))
-        tried = subprocess.run([*COMMAND, "check", str(config)], capture_output=True, check=False)
-    return tried.returncode == 0
-
-
 def routes() -> dict[Api, Route]:
     """Bedrock comes back as Anthropic's events; everything else as it was."""
-    known: dict[Api, Route] = {
+    authorized = (("authorization", "Bearer sk-bench-0123456789"),)
+    chat = Route("/openai/v1/chat/completions", "chat", exact=True, model=model_of("chat"), headers=authorized)
+    responses = Route("/openai/v1/responses", "responses", exact=True, model=model_of("responses"), headers=authorized)
+    return {
         "messages": Route("/anthropic/v1/messages", "messages", exact=True, model=MODEL),
         "bedrock": Route("/bedrock/v1/messages", "messages", exact=True, model=MODEL),
+        "chat": chat,
+        "responses": responses,
     }
-    if knows_openai():
-        authorized = (("authorization", "Bearer sk-bench-0123456789"),)
-        known["chat"] = Route(
-            "/openai/v1/chat/completions", "chat", exact=True, model=model_of("chat"), headers=authorized
-        )
-        known["responses"] = Route(
-            "/openai/v1/responses", "responses", exact=True, model=model_of("responses"), headers=authorized
-        )
-    return known
 
 
 def aibridge_missing() -> str:
