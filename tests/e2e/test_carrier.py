@@ -16,9 +16,10 @@ from aibridge.stores.sqlite import read_interception
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="only Linux tells a process's children")
 LARGE = 60
+"""Requests whose entries, of 1,000 bytes each, are a large batch where they wait at once."""
+
 PATIENCE = 30.0
 VERSION = ("anthropic-version", "2023-06-01")
-"""Requests whose entries are a large batch."""
 
 
 def children(pid):
@@ -70,12 +71,16 @@ def load(new_client, request_body):
 
 @pytest.fixture
 def pile_up(load, records):
-    """Return a function that asks while the store is locked, so that a large batch waits; returns the ids."""
+    """Return a function that asks while the store is locked, so that a large batch waits; returns the ids.
+
+    The writer finds them in two parts, wherever it was cut off from the store: what it saw then, and all the rest. So
+    there are enough for either to be large.
+    """
 
     async def pile_up(port):
         with closing(sqlite3.connect(records, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            seen = await load(port, LARGE)
+            seen = await load(port, 2 * LARGE)
             other.execute("ROLLBACK")
         return seen + await load(port, 1)
 
@@ -93,11 +98,14 @@ def under_load(serve, load, pile_up):
     async def under_load():
         async with serve() as (process, port, *_):
             process.told = asyncio.create_task(process.stderr.read())  # a pipe that is full would hold its log
-            seen = await load(port, 1)
-            assert children(process.pid) == []
-            seen += await pile_up(port)
-            await carrier_of(process)
-            yield process, port, seen
+            try:
+                seen = await load(port, 1)
+                assert children(process.pid) == []
+                seen += await pile_up(port)
+                await carrier_of(process)
+                yield process, port, seen
+            finally:
+                process.told.cancel()  # the log has one reader: `serve` is the next
 
     return under_load
 
