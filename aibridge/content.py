@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from aibridge.text import shortened
-from aibridge.values import MAX_CONTENT_BYTES, Learned, Thought, ToolUse, UserPrompt
+from aibridge.values import MAX_CONTENT_BYTES, Learned, Thought, ToolRun, ToolUse, UserPrompt
 
 
 class Keep(StrEnum):
@@ -37,8 +37,11 @@ class ContentPolicy:
             return None
         return UserPrompt(self._keep(self.prompts, text))
 
-    def keep(self, fact: ToolUse | Thought) -> Learned | None:
+    def keep(self, fact: ToolUse | ToolRun | Thought) -> Learned | None:
         """Return what is kept of a fact; None where it is nothing."""
+        if isinstance(fact, ToolRun):
+            use = fact.use._replace(arguments=self._keep(self.arguments, fact.use.arguments))
+            return fact._replace(use=use)
         if isinstance(fact, ToolUse):
             return fact._replace(arguments=self._keep(self.arguments, fact.arguments))
         if self.thoughts is Keep.OFF:

@@ -61,7 +61,7 @@ class Exchange:
         "_around", "_attempt", "_attempt_at", "_body", "_body_ended", "_client", "_connecting", "_connection",
         "_dialect", "_head", "_heard_at", "_interception", "_late", "_mended", "_noted_at", "_noted_bytes", "_on_end",
         "_origin", "_over", "_paused_at", "_policy", "_provider", "_relay", "_request", "_retry_after", "_said_at",
-        "_sent_at", "_sent_to", "_started", "_told", "_unsent", "_whole",
+        "_sent_at", "_sent_to", "_started", "_told", "_trying", "_unsent", "_whole",
     )  # fmt: skip
 
     def __init__(
@@ -83,6 +83,7 @@ class Exchange:
         self._on_end = on_end
         self._attempt = 0
         self._attempt_at = started
+        self._trying = False
         self._request: UpstreamRequest | None = None
         self._sent_to = ""
         self._connecting: asyncio.Task[Connection] | None = None
@@ -115,6 +116,8 @@ class Exchange:
             self.client_lost()
         if self._relay.state is State.ENDED:
             return
+        if self._attempt:
+            self._relay.on(Signal.SENT)
         self._request = request
         self._sent_to = request.origin
         self._origin = _origin_of(request.origin)
@@ -228,9 +231,8 @@ class Exchange:
         try:
             if connection is not None and signal in CLOSINGS and self._was_stale(connection):
                 self._relay.on(signal, error)
-                self._tell_attempt(self._relay.evidence(self._started))
-                secrets, self._relay = self._relay.secrets, self._new_relay()
-                self._relay.secrets = secrets
+                self._await_further_attempt()
+                self._relay.on(Signal.SENT)
                 self._connect()
             else:
                 self._end(signal, error)
@@ -244,7 +246,7 @@ class Exchange:
         upstream that thought for a while before it closed has worked on the request: that is no stale connection.
         """
         thought = self._around.loop.time() - self._sent_at
-        return self._relay.state is State.CONNECTING and connection.was_stale and thought < _STALE_WITHIN
+        return self._relay.state in _ASKING and connection.was_stale and thought < _STALE_WITHIN
 
     # what the clock does
 
@@ -274,15 +276,21 @@ class Exchange:
         if self._paused_at is not None:
             # The upstream is not read meanwhile: only the client can be late.
             return self._paused_at + deadlines.client_stall, self._stalled
-        if self._relay.state is State.CONNECTING:
-            if self._connection is None:
-                return self._sent_at + deadlines.connect, self._connect_timed_out
-            return self._sent_at + deadlines.response, self._response_timed_out
-        idle = self._heard_at + deadlines.idle
+        due, act = self._next_of_the_upstream()
         ping = self._said_at + deadlines.ping
-        if self._relay.state is State.STREAMING and ping < idle:
+        if self._relay.committed and self._relay.state is not State.FINISHED and ping < due:
             return ping, self._ping
-        return idle, self._fell_silent
+        return due, act
+
+    def _next_of_the_upstream(self) -> tuple[float, Callable[[], None]]:
+        deadlines = self._around.deadlines
+        if self._relay.state is State.BETWEEN:
+            return _NEVER, _say_nothing  # what is done meanwhile has limits of its own
+        if self._relay.state not in _ASKING:
+            return self._heard_at + deadlines.idle, self._fell_silent
+        if self._connection is None:
+            return self._sent_at + deadlines.connect, self._connect_timed_out
+        return self._sent_at + deadlines.response, self._response_timed_out
 
     def _ping(self) -> None:
         self._said_at = self._around.loop.time()
@@ -358,6 +366,15 @@ class Exchange:
     def _new_attempt(self) -> None:
         self._attempt += 1
         self._attempt_at = time.perf_counter()
+        self._trying = True
+
+    def _await_further_attempt(self, answered: Outcome | None = None) -> None:
+        """Tell the attempt that has ended, and be ready for a further one. `answered` as `Relay.follow` has it."""
+        before = self._relay
+        self._tell_attempt(before.evidence(self._started))
+        self._relay = self._new_relay()
+        self._relay.follow(before, answered)
+        self._head, self._body, self._body_ended = None, [], False
 
     def _new_relay(self) -> Relay:
         return self._around.relays.make(self._dialect, self._interception.id, self._policy)
@@ -378,10 +395,18 @@ class Exchange:
             self._end(Signal.UNEXPECTED_HEAD, wrong)
         elif self._interception.streaming:
             relay.begin_stream(self._provider.decoder(self._dialect.quiet(self._policy), request))
-            self._said_at = self._around.loop.time()
-            self._client.start(head.status, self._headers(head) + _STREAM_HEADERS)
+            self._begin_answer(head)
         else:
             relay.on(Signal.BODY_HEAD)
+
+    def _begin_answer(self, head: ResponseHead) -> None:
+        """A stream begins: the client gets its head, unless it has one; a client that is late is waited for."""
+        if not self._relay.committed:
+            self._relay.committed = True
+            self._said_at = self._around.loop.time()
+            self._client.start(head.status, self._headers(head) + _STREAM_HEADERS)
+        if self._paused_at is not None and self._connection is not None:
+            self._connection.pause_reading()
 
     def _unexpected(self, head: ResponseHead) -> str | None:
         """Say what is wrong with the kind of a good answer; None where nothing is.
@@ -452,8 +477,7 @@ class Exchange:
             return False
         self._mended = True
         self._relay.on(Signal.BODY_END, words_of(body) or f"status {head.status}")
-        self._tell_attempt(self._relay.evidence(self._started))
-        self._relay, self._head, self._body, self._body_ended = self._new_relay(), None, [], False
+        self._await_further_attempt()
         self._connection = None
         connection.release()
         self.send(request)
@@ -595,8 +619,9 @@ class Exchange:
                 self._around.listener.learned(self._interception, kept, message_id)
 
     def _tell_attempt(self, evidence: Evidence) -> None:
-        if not self._attempt:
-            return  # it ended before there was anything to send
+        if not self._trying:
+            return  # it ended where nothing was asked of an upstream
+        self._trying = False
         attempt = self._relay.attempt(
             number=self._attempt,
             origin=self._sent_to,
@@ -622,6 +647,8 @@ def _say_nothing() -> None:
     """The client is not there."""
 
 
+_NEVER = float("inf")
+_ASKING = frozenset({State.CONNECTING, State.RECONNECTING})
 _GATHERING = frozenset({State.COLLECTING, State.REFUSED})
 _FOR_A_WHILE = frozenset({Cause.DRAINING, Cause.CIRCUIT_OPEN})
 """Ends after which the same request may do well a little later."""

@@ -69,6 +69,7 @@ class Cause(StrEnum):
     DRAINING = "draining"
     INTERNAL = "internal"
     RECORDING_FAILED = "recording_failed"
+    TOOL_LOOP_LIMIT = "tool_loop_limit"
     CRASHED = "crashed"
 
 
@@ -96,6 +97,7 @@ TERMINATION_OF: dict[Cause, Termination] = {
     Cause.DRAINING: Termination.GATEWAY_ERROR,
     Cause.INTERNAL: Termination.GATEWAY_ERROR,
     Cause.RECORDING_FAILED: Termination.GATEWAY_ERROR,
+    Cause.TOOL_LOOP_LIMIT: Termination.GATEWAY_ERROR,
     Cause.CRASHED: Termination.GATEWAY_ERROR,
 }
 
@@ -139,7 +141,11 @@ class State(Enum):
     __hash__ = object.__hash__  # members are single: the table is looked up by identity, many times a request
 
     CONNECTING = auto()
-    """The request is on its way; no response head has come."""
+    """The first attempt's request is on its way; no response head has come."""
+    BETWEEN = auto()
+    """An attempt has ended, and a further one is to come: nothing is on its way. Tools may run meanwhile."""
+    RECONNECTING = auto()
+    """A further attempt's request is on its way; no response head of its answer has come."""
     STREAMING = auto()
     """A good head came and was passed on; events flow."""
     COLLECTING = auto()
@@ -181,7 +187,9 @@ class Signal(Enum):
     CLIENT_LOST = auto()
     CLIENT_STALLED = auto()
     # gateway
+    SENT = auto()
     CIRCUIT_OPEN = auto()
+    TOOL_LOOP_LIMIT = auto()
     UNRECORDED = auto()
     DRAINED = auto()
     BUG = auto()
@@ -205,7 +213,7 @@ _STAY = {state: Step(state) for state in State}
 
 _REFUSED = _end(Cause.HTTP_STATUS)
 
-# Rows are signals; columns are the states in the order of `State`, without ENDED, where every signal stays.
+# Rows are signals; columns are the states of one attempt's answer. In ENDED every signal stays.
 _ROWS: dict[Signal, tuple[Step, Step, Step, Step, Step]] = {
     #                          CONNECTING                       STREAMING                      COLLECTING                     REFUSED     FINISHED
     Signal.STREAM_HEAD:       (Step(State.STREAMING),           _IMPOSSIBLE,                   _IMPOSSIBLE,                   _IMPOSSIBLE, _IMPOSSIBLE),
@@ -228,17 +236,35 @@ _ROWS: dict[Signal, tuple[Step, Step, Step, Step, Step]] = {
     Signal.SILENT:            (_IMPOSSIBLE,                     _end(Cause.IDLE_TIMEOUT),      _end(Cause.IDLE_TIMEOUT),      _REFUSED,    _STAY[State.FINISHED]),
     Signal.DELIVERED:         (_IMPOSSIBLE,                     _IMPOSSIBLE,                   _IMPOSSIBLE,                   _IMPOSSIBLE, _end(Cause.CLEAN)),
     Signal.CLIENT_LOST:       (_end(Cause.BEFORE_RESPONSE),     _end(Cause.DISCONNECTED),      _end(Cause.BEFORE_RESPONSE),   _REFUSED,    _end(Cause.DISCONNECTED)),
-    Signal.CLIENT_STALLED:    (_IMPOSSIBLE,                     _end(Cause.STALLED),           _IMPOSSIBLE,                   _IMPOSSIBLE, _end(Cause.STALLED)),
+    Signal.CLIENT_STALLED:    (_end(Cause.STALLED),             _end(Cause.STALLED),           _end(Cause.STALLED),           _REFUSED,    _end(Cause.STALLED)),
+    Signal.SENT:              (_IMPOSSIBLE,                     _IMPOSSIBLE,                   _IMPOSSIBLE,                   _IMPOSSIBLE, _IMPOSSIBLE),
     Signal.CIRCUIT_OPEN:      (_end(Cause.CIRCUIT_OPEN),        _IMPOSSIBLE,                   _IMPOSSIBLE,                   _IMPOSSIBLE, _IMPOSSIBLE),
     Signal.UNRECORDED:        (_end(Cause.RECORDING_FAILED),    _IMPOSSIBLE,                   _IMPOSSIBLE,                   _IMPOSSIBLE, _IMPOSSIBLE),
+    Signal.TOOL_LOOP_LIMIT:   (_IMPOSSIBLE,                     _IMPOSSIBLE,                   _IMPOSSIBLE,                   _IMPOSSIBLE, _IMPOSSIBLE),
     Signal.DRAINED:           (_end(Cause.DRAINING),            _end(Cause.DRAINING),          _end(Cause.DRAINING),          _REFUSED,    _end(Cause.DRAINING)),
     Signal.BUG:               (_end(Cause.INTERNAL),            _end(Cause.INTERNAL),          _end(Cause.INTERNAL),          _REFUSED,    _end(Cause.INTERNAL)),
 }  # fmt: skip
 
+_COLUMNS = (State.CONNECTING, State.STREAMING, State.COLLECTING, State.REFUSED, State.FINISHED)
+
+_BETWEEN = {
+    Signal.SENT: Step(State.RECONNECTING),
+    Signal.CLIENT_LOST: _end(Cause.DISCONNECTED),
+    Signal.CLIENT_STALLED: _end(Cause.STALLED),
+    Signal.TOOL_LOOP_LIMIT: _end(Cause.TOOL_LOOP_LIMIT),
+    Signal.DRAINED: _end(Cause.DRAINING),
+    Signal.BUG: _end(Cause.INTERNAL),
+}
+"""Between two attempts only the client and we ourselves can say anything."""
+
+_RECONNECTING = {Signal.CLIENT_LOST: _end(Cause.DISCONNECTED)}
+"""A further attempt is as the first one, but for a client that leaves: it has waited for more than a response."""
+
 TRANSITIONS: dict[tuple[State, Signal], Step] = {
-    (state, signal): step
-    for signal, row in _ROWS.items()
-    for state, step in zip(State, (*row, _STAY[State.ENDED]), strict=True)
+    **{(state, signal): cell for signal, row in _ROWS.items() for state, cell in zip(_COLUMNS, row, strict=True)},
+    **{(State.BETWEEN, signal): _BETWEEN.get(signal, _IMPOSSIBLE) for signal in Signal},
+    **{(State.RECONNECTING, signal): _RECONNECTING.get(signal, row[0]) for signal, row in _ROWS.items()},
+    **{(State.ENDED, signal): _STAY[State.ENDED] for signal in Signal},
 }
 """The machine, total: every state and every signal."""
 

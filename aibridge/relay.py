@@ -26,6 +26,7 @@ from aibridge.values import (
     ToolUse,
     Usage,
     UsageSource,
+    sum_of,
 )
 
 MAX_ERROR_CHARACTERS = 1024
@@ -46,15 +47,18 @@ class Relay:
     """
 
     __slots__ = (
-        "_decoder", "_dialect", "_request_id", "bytes_in", "bytes_out", "cause", "error", "error_type", "events",
-        "first_event_at", "http_status", "last_event", "last_words", "note", "observer", "said", "secrets", "state",
-        "terminal_event_seen", "trailing_bytes", "upstream_request_id",
+        "_decoder", "_dialect", "_earlier", "_request_id", "bytes_in", "bytes_out", "cause", "committed", "error",
+        "error_type", "events", "first_event_at", "http_status", "last_event", "last_words", "note", "observer",
+        "said", "secrets", "state", "terminal_event_seen", "trailing_bytes", "upstream_request_id",
     )  # fmt: skip
 
     def __init__(self, dialect: Dialect, request_id: str, policy: ContentPolicy = NOTHING) -> None:
         self._dialect = dialect
         self._decoder: StreamDecoder | None = None
         self._request_id = request_id
+        self._earlier: Outcome | None = None
+        self.committed = False
+        """Whether the client has the head of a stream: whatever comes is told in that stream."""
         self.observer: Observer = dialect.observer(policy)
         self.state = State.CONNECTING
         self.secrets: tuple[str, ...] = ()
@@ -75,6 +79,18 @@ class Relay:
         self.http_status: int | None = None
         self.upstream_request_id = ""
         self.first_event_at: float | None = None
+
+    def follow(self, before: "Relay", answered: Outcome | None) -> None:
+        """Be the answer to a further attempt, which is still to be sent.
+
+        Args:
+            before: the last attempt's, which has ended.
+            answered: what it and the turns before have given, where its answer is a part of what the client gets.
+        """
+        self.state = State.BETWEEN
+        self.secrets = before.secrets
+        self.committed = before.committed
+        self._earlier = before._earlier if answered is None else answered  # noqa: SLF001 - its own kind
 
     def on(self, signal: Signal, error: str = "") -> None:
         """Take a fact. The first decisive one sets `cause` and `error`; later ones change nothing."""
@@ -122,19 +138,22 @@ class Relay:
         before = self.cause
         if before is not None:
             return
-        streaming = self.state in _OPEN
+        streaming = self.committed or self.state in _OPEN
         held, self.last_words = self.last_words, b""
         self.on(signal, error)
         if self.state is not State.ENDED:
             self.last_words = held
-        elif streaming and self.cause in FAULT_OF:
+        elif streaming and (self.cause in FAULT_OF or self.cause is Cause.HTTP_STATUS):
             self.last_words = self.observer.error_event(self.telling())
 
     def telling(self) -> Telling:
-        """Return what the client is told of the end. Only for a cause in `FAULT_OF`."""
-        fault = FAULT_OF[self.cause or Cause.INTERNAL]
-        kind = kind_of_exception(self.error_type or "") if self.cause in _THEIR_WORDS else None
-        message = (self.said or self.error) if self.cause in _THEIR_WORDS else ""
+        """Return what the client is told of the end. Only for a cause in `FAULT_OF`, and for an error status."""
+        cause = self.cause or Cause.INTERNAL
+        if cause is Cause.HTTP_STATUS:
+            return Telling(kind_of_status(self.http_status or 0), self.error, self._request_id)
+        fault = FAULT_OF[cause]
+        kind = kind_of_exception(self.error_type or "") if cause in _THEIR_WORDS else None
+        message = (self.said or self.error) if cause in _THEIR_WORDS else ""
         return Telling(kind or fault.kind, message or fault.message, self._request_id)
 
     def refusal(self, *, late: bool) -> tuple[int, Telling]:
@@ -179,16 +198,16 @@ class Relay:
             cause=cause,
             error=self.error,
             evidence=evidence,
+            usage=self._usage(),
+            usage_source=self._usage_source(cause),
+            message_id=redact(self.observer.message_id, self.secrets),
         )
 
     def outcome(self, *, ended_at: float, duration: float, evidence: Evidence) -> Outcome:
-        """Return the one outcome of an interception whose last attempt has ended."""
+        """Return the one outcome of an interception whose last attempt has ended, with what earlier turns gave."""
         cause = self.cause or Cause.INTERNAL
         observer = self.observer
-        source = observer.usage_source()
-        if cause is not Cause.CLEAN and source is UsageSource.PROVIDER_FINAL:
-            source = UsageSource.PROVIDER_PARTIAL
-        return Outcome(
+        outcome = Outcome(
             termination=TERMINATION_OF[cause],
             cause=cause,
             error=self.error,
@@ -197,11 +216,12 @@ class Relay:
             evidence=evidence,
             health=health_of(cause, self.http_status, self.error_type),
             usage=self._usage(),
-            usage_source=source,
+            usage_source=self._usage_source(cause),
             message_id=redact(observer.message_id, self.secrets),
             response_model=redact(observer.response_model, self.secrets),
             stop_reason=redact(observer.stop_reason, self.secrets),
         )
+        return outcome if self._earlier is None else _together(self._earlier, outcome)
 
     def give_up(self, error: str, *, ended_at: float, duration: float) -> Outcome:
         """End as `internal`, whatever was decided, and return the plainest outcome.
@@ -229,6 +249,12 @@ class Relay:
             response_model="",
             stop_reason="",
         )
+
+    def _usage_source(self, cause: Cause) -> UsageSource:
+        source = self.observer.usage_source()
+        if cause is not Cause.CLEAN and source is UsageSource.PROVIDER_FINAL:
+            return UsageSource.PROVIDER_PARTIAL
+        return source
 
     def _usage(self) -> Usage:
         usage = self.observer.usage
@@ -324,6 +350,24 @@ class Relay:
         else:
             self.fail(_SIGNAL_OF[type(error)], str(error))
         return text
+
+
+def _together(earlier: Outcome, last: Outcome) -> Outcome:
+    """Return the end of the last turn with the sums of all: the client has got one answer of them."""
+    had, has = earlier.evidence, last.evidence
+    first = had.time_to_first_event
+    return last._replace(
+        evidence=has._replace(
+            events=had.events + has.events,
+            bytes_in=had.bytes_in + has.bytes_in,
+            bytes_out=had.bytes_out + has.bytes_out,
+            time_to_first_event=has.time_to_first_event if first is None else first,
+        ),
+        usage=sum_of(earlier.usage, last.usage),
+        usage_source=last.usage_source if earlier.usage_source is last.usage_source else UsageSource.PROVIDER_PARTIAL,
+        message_id=last.message_id or earlier.message_id,
+        response_model=last.response_model or earlier.response_model,
+    )
 
 
 _OPEN = frozenset({State.STREAMING, State.FINISHED})

@@ -140,6 +140,24 @@ class Usage(NamedTuple):
     extras: tuple[tuple[str, int], ...] = ()
 
 
+def sum_of(first: Usage, second: Usage) -> Usage:
+    """Return the counts of two answers together. What neither told stays untold."""
+    extras = dict(first.extras)
+    for name, count in second.extras:
+        extras[name] = extras.get(name, 0) + count
+    return Usage(
+        input_tokens=_plus(first.input_tokens, second.input_tokens),
+        output_tokens=_plus(first.output_tokens, second.output_tokens),
+        cache_read_input_tokens=_plus(first.cache_read_input_tokens, second.cache_read_input_tokens),
+        cache_creation_input_tokens=_plus(first.cache_creation_input_tokens, second.cache_creation_input_tokens),
+        extras=tuple(sorted(extras.items())),
+    )
+
+
+def _plus(one: int | None, other: int | None) -> int | None:
+    return other if one is None else one if other is None else one + other
+
+
 class UsageSource(StrEnum):
     """Where the token counts of a record come from."""
 
@@ -194,6 +212,21 @@ class ToolUse(NamedTuple):
     arguments: str
 
 
+class ToolRun(NamedTuple):
+    """A tool that the gateway ran, because the model called it.
+
+    `server` is that of the tool, empty where there is no such tool; `latency` is in seconds; `error` is empty where the
+    tool did well.
+    """
+
+    use: ToolUse
+    server: str
+    latency: float
+    error: str
+    arguments_bytes: int
+    result_bytes: int
+
+
 class Thought(NamedTuple):
     """What the model thought aloud; `source` is the kind of block that it came in."""
 
@@ -201,7 +234,7 @@ class Thought(NamedTuple):
     source: str
 
 
-Learned = UserPrompt | ToolUse | Thought
+Learned = UserPrompt | ToolUse | ToolRun | Thought
 """A fact of the content."""
 
 
@@ -224,7 +257,7 @@ class Evidence(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """One request to an upstream, ended. `number` counts from 1 within its interception."""
+    """One request to an upstream, ended. `number` counts from 1 within its interception; the rest is its own."""
 
     number: int
     origin: str
@@ -234,6 +267,9 @@ class Attempt(NamedTuple):
     cause: Cause
     error: str
     evidence: Evidence
+    usage: Usage
+    usage_source: UsageSource
+    message_id: str
 
 
 class Outcome(NamedTuple):

@@ -68,6 +68,9 @@ ATTEMPT = Attempt(
     cause=Cause.CLEAN,
     error="",
     evidence=EVIDENCE,
+    usage=Usage(input_tokens=5, output_tokens=7),
+    usage_source=UsageSource.PROVIDER_FINAL,
+    message_id="msg_1",
 )
 OUTCOME = Outcome(
     termination=Termination.COMPLETED,

@@ -54,6 +54,9 @@ ATTEMPT = Attempt(
     cause=Cause.CLEAN,
     error="",
     evidence=Evidence(),
+    usage=Usage(input_tokens=5, output_tokens=7),
+    usage_source=UsageSource.PROVIDER_FINAL,
+    message_id="msg_1",
 )
 
 

@@ -15,12 +15,16 @@ from aibridge.lifecycle import (
     step,
 )
 
+FURTHER = {Signal.SENT, Signal.TOOL_LOOP_LIMIT}
 OPEN = [state for state in State if state is not State.ENDED]
 
 
 def walk(*signals):
-    """Walk from the start; return the last step's state and the cause at which it ended."""
-    state, cause = State.CONNECTING, None
+    """Walk from the start; return the last step's state and the cause at which it ended.
+
+    A further attempt begins where the signal says that it was sent.
+    """
+    state, cause = State.BETWEEN if signals[0] in FURTHER else State.CONNECTING, None
     for signal in signals:
         taken = step(state, signal)
         state, cause = taken.state, cause or taken.cause
@@ -58,7 +62,7 @@ def test_ended_absorbs(signal):
 
 def test_every_open_state_can_be_reached_and_left():
     reached = {taken.state for (state, _), taken in TRANSITIONS.items() if state is not taken.state}
-    assert reached == set(State) - {State.CONNECTING}
+    assert reached == set(State) - {State.CONNECTING, State.BETWEEN}  # an answer begins in one of them
     for state in OPEN:
         assert any(step(state, signal).state is State.ENDED for signal in Signal)
 
@@ -109,6 +113,11 @@ def test_our_own_bug_ends_every_state_as_ours(state):
         ((Signal.BODY_HEAD, Signal.CLIENT_LOST), Cause.BEFORE_RESPONSE),
         ((Signal.STREAM_HEAD, Signal.CLIENT_LOST), Cause.DISCONNECTED),
         ((Signal.STREAM_HEAD, Signal.CLIENT_STALLED), Cause.STALLED),
+        ((Signal.CLIENT_STALLED,), Cause.STALLED),
+        ((Signal.BODY_HEAD, Signal.CLIENT_STALLED), Cause.STALLED),
+        ((Signal.SENT, Signal.CLIENT_LOST), Cause.DISCONNECTED),
+        ((Signal.SENT, Signal.BODY_HEAD, Signal.CLIENT_LOST), Cause.BEFORE_RESPONSE),
+        ((Signal.SENT, Signal.STREAM_HEAD, Signal.CLIENT_LOST), Cause.DISCONNECTED),
         ((Signal.STREAM_HEAD, Signal.LAST_WORD, Signal.CLIENT_LOST), Cause.DISCONNECTED),
         ((Signal.STREAM_HEAD, Signal.LAST_WORD, Signal.CLIENT_STALLED), Cause.STALLED),
         ((Signal.STREAM_HEAD, Signal.LAST_WORD, Signal.DELIVERED, Signal.CLIENT_LOST), Cause.CLEAN),
@@ -121,10 +130,29 @@ def test_our_own_bug_ends_every_state_as_ours(state):
         ((Signal.STREAM_HEAD, Signal.DRAINED), Cause.DRAINING),
         ((Signal.STREAM_HEAD, Signal.LAST_WORD, Signal.DRAINED), Cause.DRAINING),
         ((Signal.BUG,), Cause.INTERNAL),
+        ((Signal.TOOL_LOOP_LIMIT,), Cause.TOOL_LOOP_LIMIT),
     ],
 )
 def test_the_outcome_matrix(signals, cause):
     assert walk(*signals) == (State.ENDED, cause)
+
+
+@pytest.mark.parametrize(
+    ("signal", "cause"),
+    [
+        (Signal.CLIENT_LOST, Cause.DISCONNECTED),
+        (Signal.CLIENT_STALLED, Cause.STALLED),
+        (Signal.DRAINED, Cause.DRAINING),
+        (Signal.RESET, Cause.INTERNAL),  # nothing was asked of it
+    ],
+)
+def test_between_two_attempts_only_the_client_and_we_can_say_anything(signal, cause):
+    assert step(State.BETWEEN, signal) == Step(State.ENDED, cause)
+
+
+@pytest.mark.parametrize("signal", [signal for signal in Signal if signal is not Signal.CLIENT_LOST])
+def test_a_further_attempt_is_as_the_first(signal):
+    assert step(State.RECONNECTING, signal) == step(State.CONNECTING, signal)
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,14 @@
 import time
 
 import pytest
-from record_kit import INTERCEPTION, OUTCOME
+from record_kit import ATTEMPT, INTERCEPTION, OUTCOME
 
 from aibridge.content import NOTHING, ContentPolicy, Keep
 from aibridge.dialects import DIALECTS
 from aibridge.lifecycle import Signal, State
 from aibridge.overhead import EVERY, Relays, TimedBooks, TimedRelay
 from aibridge.relay import Relay
-from aibridge.values import Attempt, Evidence, ToolUse, UserPrompt
+from aibridge.values import Evidence, ToolUse, UserPrompt
 from aibridge.wire import SSEScanner
 
 DIALECT = DIALECTS["messages"]
@@ -41,7 +41,7 @@ class Slow:
 def test_the_books_are_told_and_timed():
     books, spent = Slow(), []
     timed = TimedBooks(books, lambda *told: spent.append(told))
-    attempt, fact = Attempt(1, "", 1.0, 1.0, OUTCOME.termination, OUTCOME.cause, "", Evidence()), UserPrompt("hi")
+    attempt, fact = ATTEMPT, UserPrompt("hi")
     timed.opened(INTERCEPTION)
     timed.learned(INTERCEPTION, fact, "msg")
     timed.attempted(INTERCEPTION, attempt)

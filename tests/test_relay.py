@@ -76,11 +76,15 @@ WIRES = pytest.mark.parametrize("wire", [SSE, Frames], ids=["sse", "frames"])
 
 def new_relay(wire=SSE, state=State.STREAMING):
     relay = Relay(MESSAGES, ID)
-    if state is State.COLLECTING:
+    if state in {State.BETWEEN, State.RECONNECTING}:
+        relay.follow(Relay(MESSAGES, ID), None)
+    if state is State.RECONNECTING:
+        relay.on(Signal.SENT)
+    elif state is State.COLLECTING:
         relay.on(Signal.BODY_HEAD)
     elif state is State.REFUSED:
         relay.on(Signal.ERROR_HEAD)
-    elif state is not State.CONNECTING:
+    elif state not in {State.CONNECTING, State.BETWEEN}:
         relay.begin_stream(wire.decoder())
     if state in {State.FINISHED, State.ENDED}:
         relay.feed_data(wire.body_of(CLEAN), 0.0)
@@ -376,6 +380,73 @@ def test_every_signal_in_every_state(state, signal):
         assert relay.last_words == relay.observer.error_event(relay.telling()), "an open stream never just stops"
     else:
         assert relay.last_words == b""
+
+
+@pytest.mark.parametrize("signal", Signal)
+@pytest.mark.parametrize("state", [state for state in State if state is not State.ENDED])
+def test_a_client_that_has_the_head_is_told_in_its_stream(state, signal):
+    relay = new_relay(state=state)
+    relay.committed, relay.http_status = True, 429
+    held = relay.last_words
+    taken = TRANSITIONS[state, signal]
+    relay.fail(signal, "what happened")
+
+    told = taken.cause in FAULT_OF or taken.cause is Cause.HTTP_STATUS
+    ours = relay.observer.error_event(relay.telling()) if told else b""
+    assert relay.last_words == (ours if taken.state is State.ENDED else held)
+    if taken.cause is Cause.HTTP_STATUS:
+        assert b"rate_limit_error" in ours
+        assert b"what happened" in ours
+
+
+def answered(relay):
+    evidence = relay.evidence(0.0)
+    return relay.outcome(ended_at=2.0, duration=1.0, evidence=evidence), evidence
+
+
+def test_a_further_turn_adds_to_what_the_turns_before_gave():
+    first = new_relay(state=State.ENDED)
+    first.bytes_out, first.secrets = 100, ("s3cret-s3cret",)
+    one, _ = answered(first)
+    relay = Relay(MESSAGES, ID)
+    relay.follow(first, one)
+    assert (relay.state, relay.secrets) == (State.BETWEEN, first.secrets)
+
+    relay.on(Signal.SENT)
+    relay.begin_stream(SSE.decoder())
+    relay.feed_data(SSE.body_of(CLEAN), 7.0)
+    relay.on(Signal.DELIVERED)
+    both, evidence = answered(relay)
+
+    assert both.usage.output_tokens == 2 * one.usage.output_tokens > 0
+    assert (both.usage_source, both.cause) == (one.usage_source, Cause.CLEAN)
+    assert both.evidence.events == 2 * one.evidence.events
+    assert both.evidence.bytes_out == 100
+    assert both.evidence.time_to_first_event == one.evidence.time_to_first_event == 0.0
+    assert evidence.time_to_first_event == 7.0
+    attempt = relay.attempt(number=2, origin="", started_at=0.0, duration=1.0, evidence=evidence)
+    assert (attempt.usage, attempt.usage_source) == (one.usage, one.usage_source)
+
+
+def test_a_client_that_leaves_between_two_turns_leaves_what_they_gave():
+    first = new_relay(state=State.ENDED)
+    one, _ = answered(first)
+    relay = Relay(MESSAGES, ID)
+    relay.follow(first, one)
+    relay.on(Signal.CLIENT_LOST)
+    end, _ = answered(relay)
+    assert (end.cause, end.usage, end.message_id) == (Cause.DISCONNECTED, one.usage, one.message_id)
+    assert end.usage_source is UsageSource.PROVIDER_PARTIAL
+
+
+def test_an_attempt_that_failed_gives_nothing_to_the_next():
+    failed = new_relay(state=State.REFUSED)
+    failed.fail(Signal.BODY_END, "no")
+    relay = Relay(MESSAGES, ID)
+    relay.follow(failed, None)
+    relay.on(Signal.CLIENT_LOST)
+    end, evidence = answered(relay)
+    assert (end.usage_source, end.evidence) == (UsageSource.NONE, evidence)
 
 
 LATE = [signal for signal in Signal if TRANSITIONS[State.FINISHED, signal].state is State.FINISHED]

@@ -80,7 +80,9 @@ def outcome(at, usage, cause=Cause.CLEAN, source=UsageSource.PROVIDER_FINAL):
 
 
 def attempt(at):
-    return Attempt(1, "https://x", at, 1.0, TERMINATION_OF[Cause.CLEAN], Cause.CLEAN, "", Evidence())
+    return Attempt(
+        1, "https://x", at, 1.0, TERMINATION_OF[Cause.CLEAN], Cause.CLEAN, "", Evidence(), Usage(), UsageSource.NONE, ""
+    )
 
 
 def opened(one):

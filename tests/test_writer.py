@@ -518,9 +518,10 @@ def test_many_interceptions_from_a_file_to_the_other(path, record):
         assert db.execute("SELECT count(*) FROM attempts").fetchone() == (1000,)
 
 
-def test_what_an_older_program_left_is_read(folder, tmp_path):
+@pytest.mark.parametrize(("version", "note"), [(3, None), (4, "missing_done")])
+def test_what_an_older_program_left_is_read(folder, tmp_path, version, note):
     left = Journal(folder, max_bytes=1 << 20)
-    recorded = Path(__file__).with_name("stores") / "version_3.jsonl"
+    recorded = Path(__file__).with_name("stores") / f"version_{version}.jsonl"
     for line in recorded.read_bytes().splitlines():
         left.append(line)
     left.close(remove=False)
@@ -532,9 +533,10 @@ def test_what_an_older_program_left_is_read(folder, tmp_path):
     expected = {"termination": "completed", "cause": "clean", "stop_reason": "end_turn"}
     expected |= {"usage_source": "provider_final"}
     expected |= {"events": 9, "upstream_request_id": "req_1", "time_to_first_event": 0.5, "message_id": "msg_1"}
-    expected |= {"input_tokens": 10, "output_tokens": 20, "note": None}
+    expected |= {"input_tokens": 10, "output_tokens": 20, "note": note}
     assert {name: row[name] for name in expected} == expected
     with closing(sqlite3.connect(tmp_path / "r.db")) as db:
-        assert db.execute("SELECT number, origin, cause, time_to_first_event, note FROM attempts").fetchall() == [
-            (1, "https://api.anthropic.com", "clean", 0.5, None)
+        columns = "number, origin, cause, time_to_first_event, note, usage_source, input_tokens"
+        assert db.execute(f"SELECT {columns} FROM attempts").fetchall() == [
+            (1, "https://api.anthropic.com", "clean", 0.5, note, None, None)
         ]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from aibridge.errors import AibridgeError
 from aibridge.values import Evidence, Interception
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Raised with every change of `TABLES`; the change itself is a line of `MIGRATIONS`."""
 
 _OPEN_INDEX = "CREATE INDEX interceptions_open ON interceptions (journal) WHERE ended_at IS NULL"
@@ -165,25 +165,27 @@ CLOSED_VALUES = (
     _NOTE,
 )
 
+COUNTS_VALUES = (
+    Column("input_tokens", Type.INTEGER, "usage.input_tokens"),
+    Column("output_tokens", Type.INTEGER, "usage.output_tokens"),
+    Column("cache_read_input_tokens", Type.INTEGER, "usage.cache_read_input_tokens"),
+    Column("cache_creation_input_tokens", Type.INTEGER, "usage.cache_creation_input_tokens"),
+)
+
 ATTEMPT_VALUES = (
     Column("number", Type.INTEGER, "number"),
     Column("origin", Type.TEXT, "origin"),
     Column("started_at", Type.REAL, "started_at"),
     *_END,
     _NOTE,
+    Column("message_id", Type.TEXT, "message_id"),
+    Column("usage_source", Type.TEXT, "usage_source"),
 )
 
 USAGE_VALUES = (
     Column("created_at", Type.REAL, "ended_at"),
     Column("message_id", Type.TEXT, "message_id"),
     Column("usage_source", Type.TEXT, "usage_source"),
-)
-
-COUNTS_VALUES = (
-    Column("input_tokens", Type.INTEGER, "usage.input_tokens"),
-    Column("output_tokens", Type.INTEGER, "usage.output_tokens"),
-    Column("cache_read_input_tokens", Type.INTEGER, "usage.cache_read_input_tokens"),
-    Column("cache_creation_input_tokens", Type.INTEGER, "usage.cache_creation_input_tokens"),
 )
 
 _INTERCEPTION_ID = Column("interception_id", Type.TEXT, "id")
@@ -206,7 +208,8 @@ An interception that answers a tool call belongs to a thread: its parent is the 
 first of them. Both are null for a root, and where the parent is not known.
 """
 
-ATTEMPTS = Table("attempts", ("interception_id", "number"), (_INTERCEPTION_ID, *ATTEMPT_VALUES))
+ATTEMPTS = Table("attempts", ("interception_id", "number"), (_INTERCEPTION_ID, *ATTEMPT_VALUES, *COUNTS_VALUES))
+"""One row for each request to an upstream. The tokens of an interception are the sum of those of its attempts."""
 
 TOKEN_USAGES = Table("token_usages", ("interception_id",), (_INTERCEPTION_ID, *USAGE_VALUES, *COUNTS_VALUES, _EXTRAS))
 """The provider's own counts; no row where it told none. `extras` is a JSON object of further counts."""
@@ -233,10 +236,16 @@ TOOL_USAGES = Table(
         Column("tool_call_id", Type.TEXT, ""),
         Column("tool", Type.TEXT, ""),
         Column("arguments", Type.TEXT, ""),
+        Column("server", Type.TEXT, ""),
+        Column("latency", Type.REAL, ""),
+        Column("error", Type.TEXT, ""),
+        Column("arguments_bytes", Type.INTEGER, ""),
+        Column("result_bytes", Type.INTEGER, ""),
     ),
     indexes=("tool_call_id, created_at",),
 )
-"""The tools that the model called, in the order of `number`. `arguments` is null where they are not kept."""
+"""The tools that the model called, in the order of `number`. `arguments` is null where they are not kept; what stands
+behind it is null but for the tools that the gateway ran itself, `server` also where there was no such tool."""
 
 MODEL_THOUGHTS = Table(
     "model_thoughts",
@@ -306,6 +315,11 @@ _ID_3, _TIME_3 = "interception_id TEXT", "DOUBLE PRECISION"
 _HEAD_3 = f"{_ID_3}, number BIGINT, created_at {_TIME_3}, message_id TEXT"
 _KEY_3 = "PRIMARY KEY (interception_id, number)"
 
+_COUNTS_4 = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+_ADDED_TO_TOOLS_IN_5 = (
+    "server TEXT", f"latency {_TIME_3}", "error TEXT", "arguments_bytes BIGINT", "result_bytes BIGINT",
+)  # fmt: skip
+
 MIGRATIONS: dict[int, tuple[str, ...]] = {
     1: (
         "ALTER TABLE interceptions ADD COLUMN journal TEXT",
@@ -322,5 +336,10 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
         f"CREATE TABLE model_thoughts ({_HEAD_3}, source TEXT, thought TEXT, {_KEY_3})",
     ),
     3: tuple(f"ALTER TABLE {name} ADD COLUMN note TEXT" for name in ("interceptions", "attempts")),
+    4: (
+        *(f"ALTER TABLE attempts ADD COLUMN {name} TEXT" for name in ("message_id", "usage_source")),
+        *(f"ALTER TABLE attempts ADD COLUMN {name} BIGINT" for name in _COUNTS_4),
+        *(f"ALTER TABLE tool_usages ADD COLUMN {name}" for name in _ADDED_TO_TOOLS_IN_5),
+    ),
 }
 """The statements that bring a store from version n to n + 1. Written out: `TABLES` goes on, what they did does not."""

@@ -44,6 +44,7 @@ from aibridge.values import (
     Interception,
     Learned,
     Outcome,
+    ToolRun,
     ToolUse,
     Usage,
     UsageSource,
@@ -87,7 +88,7 @@ def progressed_parts(interception: Interception, evidence: Evidence) -> tuple[Pa
 
 def attempted_parts(interception: Interception, attempt: Attempt) -> tuple[Part, ...]:
     """Return what an entry says of an attempt that ended."""
-    return ATTEMPTS.name, (interception.id, *_attempt_row(attempt))
+    return ATTEMPTS.name, (interception.id, *_attempt_row(attempt), *_bounded_counts(_counts(attempt)))
 
 
 def closed_parts(interception: Interception, outcome: Outcome) -> tuple[Part, ...]:
@@ -95,12 +96,9 @@ def closed_parts(interception: Interception, outcome: Outcome) -> tuple[Part, ..
     end = (interception.id, *_closed_row(outcome))
     if outcome.usage_source is UsageSource.NONE:
         return ENDS, end
-    counts, extras = _counts(outcome), outcome.usage.extras
-    said = [count for count in counts if count]
-    if extras:
-        said += [count for _, count in extras]
-    if said and (max(said) > _MAX_INTEGER or min(said) < -_MAX_INTEGER):
-        counts, extras = tuple(map(_count, counts)), tuple((name, _count(count) or 0) for name, count in extras)
+    counts, extras = _bounded_counts(_counts(outcome)), outcome.usage.extras
+    if extras and not _fit([count for _, count in extras]):
+        extras = tuple((name, _count(count) or 0) for name, count in extras)
     return ENDS, end, TOKEN_USAGES.name, (interception.id, *_usage_row(outcome), *counts, extras or None)
 
 
@@ -123,7 +121,10 @@ def learned_parts(
     if isinstance(fact, UserPrompt):
         return USER_PROMPTS.name, (interception.id, at, _content(fact.text))
     if isinstance(fact, ToolUse):
-        return TOOL_USAGES.name, (*head, _storable(fact.id), _storable(fact.name), _content(fact.arguments))
+        return TOOL_USAGES.name, (*head, *_call(fact))
+    if isinstance(fact, ToolRun):
+        ran = (fact.server, fact.latency, _storable(fact.error), fact.arguments_bytes, fact.result_bytes)
+        return TOOL_USAGES.name, (*head, *_call(fact.use), *ran)
     return MODEL_THOUGHTS.name, (*head, _storable(fact.source), _content(fact.text))
 
 
@@ -132,12 +133,24 @@ def content_entry(at: float, parts: Sequence[Part]) -> bytes:
     return dumps((at, *parts))
 
 
+def _call(use: ToolUse) -> tuple[Any, ...]:
+    return _storable(use.id), _storable(use.name), _content(use.arguments)
+
+
 def _content(text: str) -> str:
     return bounded(text, MAX_CONTENT_BYTES + len(CUT.encode()))
 
 
+def _bounded_counts(counts: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    """Return counts that columns can hold: an upstream may tell any number, and a column has 64 bits."""
+    return counts if _fit([count for count in counts if count]) else tuple(map(_count, counts))
+
+
+def _fit(counts: Sequence[int]) -> bool:
+    return not counts or (max(counts) <= _MAX_INTEGER and min(counts) >= -_MAX_INTEGER)
+
+
 def _count(value: int | None) -> int | None:
-    # An upstream may tell any number; a column holds 64 bits.
     return None if value is None else max(-_MAX_INTEGER, min(value, _MAX_INTEGER))
 
 

@@ -3,7 +3,7 @@
 Series are summed up with these bounds: P providers (as configured, say 3), M models (those that the configuration
 names, `max_models` others, and `other`: say 211; 10 in use), R routes that are intercepted at a provider (at most 3:
 of OpenAI's APIs two and `compact`, of Copilot's three), H methods (1: POST), C clients (15: `callers.CLIENT_NAMES`;
-say 5 in use), X causes (24; say 6 in use). A cause has one termination, and a termination one status, so that those two
+say 5 in use), X causes (25; say 6 in use). A cause has one termination, and a termination one status, so that those two
 labels multiply nothing. Worst cases are what hostile clients could reach, in use is what to expect;
 `metrics.max_models` is the bound to lower.
 
@@ -145,7 +145,7 @@ class Metrics:
         self.started = CounterFamily(
             "aibridge_interceptions_started", "Interceptions accepted.", ("provider", "model", "route")
         )
-        # _MANY + P x M x R x H x X = 10,000 + 3 x 211 x 3 x 1 x 24 = 55,576, by a client that tries everything; in use
+        # _MANY + P x M x R x H x X = 10,000 + 3 x 211 x 3 x 1 x 25 = 57,475, by a client that tries everything; in use
         # 3 x 10 x 1 x 1 x 5 x 6 = 900, fewer since a client keeps to its provider.
         self.total = CounterFamily(
             "aibridge_interceptions",
@@ -173,7 +173,7 @@ class Metrics:
             ("provider", "model"),
             _FIRST_EVENT_BUCKETS,
         )
-        # P x X = 3 x 24 = 72.
+        # P x X = 3 x 25 = 75.
         self.attempts = CounterFamily(
             "aibridge_upstream_attempts",
             "Requests to upstreams, by how they ended.",

@@ -221,7 +221,7 @@ async def test_a_client_that_leaves_during_the_second_attempt(house, new_client,
     async with new_client(house.port) as client:
         await client.ask("/bedrock/v1/messages", request_body("bedrock", a=1), headers=[VERSION])
         await house.simulator.ledger.wait_for_arrivals(2)
-    (await house.books()).check("client_gone", "before_response", health="neither")
+    (await house.books()).check("client_gone", "disconnected", health="neither")
     assert [attempt.number for attempt in house.outcomes.attempts] == [1, 2]
     assert (await house.simulator.ledger.wait_for(2))[1].ending in {"peer_closed", "peer_reset"}
 

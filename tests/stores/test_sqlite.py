@@ -31,6 +31,7 @@ from aibridge.values import (
     Interception,
     Outcome,
     Thought,
+    ToolRun,
     ToolUse,
     Usage,
     UsageSource,
@@ -101,6 +102,9 @@ ATTEMPT = Attempt(
     cause=Cause.CLEAN,
     error="",
     evidence=EVIDENCE,
+    usage=Usage(input_tokens=5, output_tokens=7),
+    usage_source=UsageSource.PROVIDER_FINAL,
+    message_id="msg_1",
 )
 
 
@@ -255,8 +259,20 @@ def test_attempts(store, rows):
         "termination": "completed",
         "cause": "clean",
         "error": None,
+        "message_id": "msg_1",
+        "usage_source": "provider_final",
+        "input_tokens": 5,
+        "output_tokens": 7,
+        "cache_read_input_tokens": None,
+        "cache_creation_input_tokens": None,
     }
     assert other["number"] == 2
+
+
+def test_an_attempt_s_counts_fit_their_columns(store, rows):
+    write(store, attempted(INTERCEPTION, ATTEMPT._replace(usage=Usage(10**30, -(10**30)))))
+    [row] = rows("attempts")
+    assert (row["input_tokens"], row["output_tokens"]) == (2**63 - 1, 1 - 2**63)
 
 
 # content
@@ -266,12 +282,16 @@ def learned(interception, fact, message_id, number, at):
     return content_entry(at, learned_parts(interception, fact, message_id, number, at))
 
 
+RAN = ToolRun(ToolUse("toolu_3", "Read", "{}"), "files", 0.25, "x" * 5000, 2, 345)
+
+
 def facts_of(interception, at=1_700_000_000.25):
     return [
         learned(interception, UserPrompt("hello"), "", 3, at),
         learned(interception, Thought("hm", "thinking"), "msg_1", 4, at + 0.75),
         learned(interception, ToolUse("toolu_1", "Read", '{"path":"/x"}'), "msg_1", 5, at + 1.25),
         learned(interception, ToolUse("toolu_2", "Read", ""), "msg_1", 6, at + 1.5),
+        learned(interception, RAN, "msg_1", 7, at + 2),
     ]
 
 
@@ -288,8 +308,18 @@ def test_facts_of_the_content(store, rows, batches):
         head
         | {"number": 4, "created_at": 1_700_000_001.0, "message_id": "msg_1", "source": "thinking", "thought": "hm"}
     ]
-    head |= {"message_id": "msg_1", "tool": "Read"}
-    assert rows("tool_usages") == [
+    ran = {"server": "files", "latency": 0.25, "arguments_bytes": 2, "result_bytes": 345}
+    head |= {"message_id": "msg_1", "tool": "Read", "error": None} | dict.fromkeys(ran)
+    *others, last = rows("tool_usages")
+    assert len(last["error"].encode()) == 1024
+    assert last == head | ran | {
+        "number": 7,
+        "created_at": 1_700_000_002.25,
+        "tool_call_id": "toolu_3",
+        "arguments": "{}",
+        "error": last["error"],
+    }
+    assert others == [
         head | {"number": 5, "created_at": 1_700_000_001.5, "tool_call_id": "toolu_1", "arguments": '{"path":"/x"}'},
         head | {"number": 6, "created_at": 1_700_000_001.75, "tool_call_id": "toolu_2", "arguments": None},
     ]
@@ -454,7 +484,7 @@ def test_deleting_waits_for_no_reader_and_for_one_writer(monkeypatch, store, pat
 VERSION_1 = (Path(__file__).parent / "version_1.sql").read_text()
 
 
-@pytest.fixture(params=[1, 2])
+@pytest.fixture(params=[1, 2, 3, 4])
 def older(path, request):
     """Return a file of an older version."""
     path.parent.mkdir()
@@ -493,7 +523,7 @@ def test_an_older_file_keeps_what_it_has_and_takes_more(older):
 
 
 def test_a_reader_says_of_which_version_a_file_is(older):
-    with pytest.raises(StoreRefused, match=r"is of version [12];"):
+    with pytest.raises(StoreRefused, match=r"is of version [1-4];"):
         read_interception(older, INTERCEPTION.id)
 
 

@@ -52,6 +52,9 @@ def make_attempt():
             cause=cause,
             error="" if cause is Cause.CLEAN else "its words",
             evidence=Evidence(http_status=200),
+            usage=Usage(input_tokens=5, output_tokens=7),
+            usage_source=UsageSource.PROVIDER_FINAL,
+            message_id="msg_1",
         )
         return attempt._replace(**changes)
 
