@@ -17,15 +17,27 @@ from collections.abc import Callable
 from aibridge.clientstream import ClientStream
 from aibridge.credentials import redact_bytes, redact_headers, secrets_of
 from aibridge.dialects import Dialect, words_of
-from aibridge.errors import AibridgeError, RecordingFailed, UpstreamFailure
+from aibridge.errors import AibridgeError, CorruptPayload, RecordingFailed, UpstreamFailure
 from aibridge.headers import JSON, RETRY_SOON, retry_after
 from aibridge.lifecycle import Cause, Signal, State
 from aibridge.linger import Linger
 from aibridge.providers.base import Provider
 from aibridge.relay import Relay
 from aibridge.surroundings import Surroundings
+from aibridge.turns import Turns
 from aibridge.upstream import CLOSINGS, Connection, Origin
-from aibridge.values import Evidence, Headers, Interception, Outcome, ResponseHead, UpstreamRequest
+from aibridge.values import (
+    Evidence,
+    Headers,
+    Interception,
+    Outcome,
+    ResponseHead,
+    StreamDecoder,
+    Thought,
+    ToolRun,
+    ToolUse,
+    UpstreamRequest,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +73,7 @@ class Exchange:
         "_around", "_attempt", "_attempt_at", "_body", "_body_ended", "_client", "_connecting", "_connection",
         "_dialect", "_head", "_heard_at", "_interception", "_late", "_mended", "_noted_at", "_noted_bytes", "_on_end",
         "_origin", "_over", "_paused_at", "_policy", "_provider", "_relay", "_request", "_retry_after", "_said_at",
-        "_sent_at", "_sent_to", "_started", "_told", "_trying", "_unsent", "_whole",
+        "_sent_at", "_sent_to", "_started", "_told", "_trying", "_turning", "_turns", "_unsent", "_whole",
     )  # fmt: skip
 
     def __init__(
@@ -84,6 +96,8 @@ class Exchange:
         self._attempt = 0
         self._attempt_at = started
         self._trying = False
+        self._turns: Turns | None = None
+        self._turning: asyncio.Task[UpstreamRequest] | None = None
         self._request: UpstreamRequest | None = None
         self._sent_to = ""
         self._connecting: asyncio.Task[Connection] | None = None
@@ -110,8 +124,15 @@ class Exchange:
 
     # what the gateway says
 
+    def begin(self, request: UpstreamRequest, turns: Turns | None) -> None:
+        """Send the first request. `turns` are there where it has tools that the gateway runs."""
+        if turns is not None:
+            self._turns = turns
+            turns.tell = self._tell_run
+        self.send(request)
+
     def send(self, request: UpstreamRequest) -> None:
-        """Send the request, on an idle connection or a new one."""
+        """Send a request, on an idle connection or a new one."""
         if self._client.lost:
             self.client_lost()
         if self._relay.state is State.ENDED:
@@ -394,10 +415,15 @@ class Exchange:
         if (wrong := self._unexpected(head)) is not None:
             self._end(Signal.UNEXPECTED_HEAD, wrong)
         elif self._interception.streaming:
-            relay.begin_stream(self._provider.decoder(self._dialect.quiet(self._policy), request))
+            relay.begin_stream(self._decoder(request))
             self._begin_answer(head)
         else:
             relay.on(Signal.BODY_HEAD)
+
+    def _decoder(self, request: UpstreamRequest) -> StreamDecoder:
+        if self._turns is not None:
+            return self._turns.decoder(request)
+        return self._provider.decoder(self._dialect.quiet(self._policy), request)
 
     def _begin_answer(self, head: ResponseHead) -> None:
         """A stream begins: the client gets its head, unless it has one; a client that is late is waited for."""
@@ -437,12 +463,12 @@ class Exchange:
         relay = self._relay
         body = b"".join(self._body)
         head = self._good_head()
-        signal = relay.observer.observe_body(body)
+        signal, body, wrong = self._observe_body(body)
         metrics = self._provider.metrics_in(head)
         if metrics:
             relay.observer.observe_metrics(metrics)
         relay.terminal_event_seen = signal is Signal.LAST_WORD
-        relay.on(signal, relay.observer.error or "the answer is not the JSON promised")
+        relay.on(signal, wrong)
         if relay.state is State.FINISHED and len(body) > _WRITTEN_AT_ONCE:
             self._client.begin_sized(head.status, self._headers(head), len(body))
             relay.last_words = body[-_HELD_BACK:]
@@ -452,6 +478,17 @@ class Exchange:
                 body = redact_bytes(body, relay.secrets)
             self._whole = (head.status, self._headers(head), body)
             self._finish(b"")
+
+    def _observe_body(self, body: bytes) -> tuple[Signal, bytes, str]:
+        """Return what a whole answer is, as the client gets it, and what is wrong with it."""
+        observer = self._relay.observer
+        signal = observer.observe_body(body)
+        if self._turns is not None and signal is Signal.LAST_WORD:
+            try:
+                body = self._turns.take_body(body)
+            except CorruptPayload as error:
+                return Signal.BAD_PAYLOAD, body, str(error)
+        return signal, body, observer.error or "the answer is not the JSON promised"
 
     def _refuse(self) -> None:
         """An error status and its body came whole: passed on in the client's API."""
@@ -514,6 +551,9 @@ class Exchange:
     def _finish(self, before: bytes) -> None:
         """The relay has its last words: hand them over, at once or when the client has taken what was before them."""
         relay, client = self._relay, self._client
+        if relay.state is State.FINISHED and self._turns is not None and self._turns.go_on:
+            self._turn(before, self._turns)
+            return
         if len(before) <= _WRITTEN_AT_ONCE and not client.unsent_bytes:
             relay.last_words = before + relay.last_words
         else:
@@ -528,6 +568,35 @@ class Exchange:
         elif self._paused_at is None:
             self._deliver()
 
+    def _turn(self, before: bytes, turns: Turns) -> None:
+        """The answer ends with calls of tools of ours: run them, and ask again with what they gave."""
+        relay = self._relay
+        if before:
+            relay.bytes_out += len(before)
+            self._client.write(before)
+        relay.on(Signal.DELIVERED)
+        self._tell_facts()
+        self._settle()
+        self._await_further_attempt(self._outcome(relay.evidence(self._started)))
+        if turns.exhausted:
+            self._end(Signal.TOOL_LOOP_LIMIT, "")
+            return
+        self._turning = self._around.loop.create_task(turns.next())
+        self._turning.add_done_callback(self._turned)
+
+    def _turned(self, turning: asyncio.Task[UpstreamRequest]) -> None:
+        self._turning = None
+        if turning.cancelled():
+            return
+        failure = turning.exception()
+        try:
+            if failure is None:
+                self.send(turning.result())
+            else:
+                self.fail(failure)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and is told as ours
+            self.fail(error)
+
     def _deliver(self) -> None:
         self._relay.on(Signal.DELIVERED)
         self._conclude()
@@ -538,6 +607,8 @@ class Exchange:
         say = self._last_words()
         evidence = relay.evidence(self._started)
         self._tell_facts()
+        if self._turns is not None:
+            self._end_turns(self._turns)
         self._tell_attempt(evidence)
         outcome = self._outcome(evidence)
         self._told = True
@@ -548,6 +619,13 @@ class Exchange:
         self._client.restore_limits()
         self._settle()
         self._leave()
+
+    def _end_turns(self, turns: Turns) -> None:
+        """Tell what the turns leave: tools that are stopped, and calls that nobody will run."""
+        for run in turns.cancelled():
+            self._tell_run(run)
+        for use, message_id in turns.left():
+            self._tell_fact(use, message_id)
 
     def _leave(self) -> None:
         self._over = True
@@ -601,6 +679,8 @@ class Exchange:
         """Keep the upstream's connection where all came and all is well, else cut it."""
         if self._connecting is not None:
             self._connecting.cancel()
+        if self._turning is not None:
+            self._turning.cancel()
         connection, self._connection = self._connection, None
         if connection is None:
             return
@@ -614,9 +694,16 @@ class Exchange:
     def _tell_facts(self) -> None:
         """Tell what the answer has given of tool uses and thoughts since the last time."""
         for fact, message_id in self._relay.take_facts():
-            kept = self._policy.keep(fact)
-            if kept is not None:
-                self._around.listener.learned(self._interception, kept, message_id)
+            if self._turns is None or not self._turns.hold(fact, message_id):
+                self._tell_fact(fact, message_id)
+
+    def _tell_run(self, run: ToolRun) -> None:
+        self._tell_fact(run, self._relay.message_id)
+
+    def _tell_fact(self, fact: ToolUse | ToolRun | Thought, message_id: str) -> None:
+        kept = self._policy.keep(fact)
+        if kept is not None:
+            self._around.listener.learned(self._interception, kept, message_id)
 
     def _tell_attempt(self, evidence: Evidence) -> None:
         if not self._trying:

@@ -19,15 +19,17 @@ from aibridge.callers import client_name
 from aibridge.clientstream import ClientStream
 from aibridge.content import Keep
 from aibridge.dialects import Dialect, Telling
+from aibridge.draft import Draft
 from aibridge.errors import RecordingFailed, RequestRejected
 from aibridge.exchange import Exchange
 from aibridge.faults import ErrorKind, kind_of_status
 from aibridge.headers import JSON, RETRY_SOON
 from aibridge.ids import uuid7
 from aibridge.passthrough import Passthrough
-from aibridge.providers.base import Answer, Provider, Reading
+from aibridge.providers.base import Answer, Reading
 from aibridge.routing import Action, OpenRoute, Route, RouteTable
 from aibridge.surroundings import Surroundings
+from aibridge.turns import Injection
 from aibridge.values import Actor, ClientRequest, Headers, Interception
 
 _FINAL_STATUSES = frozenset({401, 403, 501})
@@ -77,6 +79,7 @@ class Gateway:
         around: what the exchanges of each provider share, by its name.
         counters: counts what is no interception.
         bounds: of a client's request.
+        injection: tools of ours, or None.
     """
 
     def __init__(
@@ -86,12 +89,14 @@ class Gateway:
         around: Mapping[str, Surroundings],
         counters: Counters,
         bounds: Bounds,
+        injection: Injection | None = None,
     ) -> None:
         self._routes = routes
         self._authenticator = authenticator
         self._around = around
         self._counters = counters
         self._bounds = bounds
+        self._injection = injection
         self._live: set[Exchange] = set()
         self._waiting = 0
         self._idle = asyncio.Event()
@@ -230,6 +235,7 @@ class Gateway:
         interception = _open(route, actor, request, reading, request_bytes)
         exchange = Exchange(interception, provider, route.dialect, client, around, time.perf_counter(), self._ended)
         self._live.add(exchange)
+        draft = Draft(provider, request, reading, interception)
         try:
             around.listener.opened(interception)
             if prompt is not None:
@@ -238,7 +244,7 @@ class Gateway:
             if seconds is not None:
                 exchange.refuse(seconds)
                 return None
-            missing = provider.missing(reading)
+            missing = draft.missing()
         except RecordingFailed as reason:
             exchange.refuse_unrecorded(reason)
             return None
@@ -246,8 +252,8 @@ class Gateway:
             exchange.fail(error)
             return None
         if missing is not None:
-            return self._send_later(missing, exchange, provider, request, reading, interception)
-        self._send(exchange, provider, request, reading, interception)
+            return self._send_later(missing, exchange, draft)
+        self._send(exchange, draft)
         return None
 
     def _learn(self, route: Route | OpenRoute, request: ClientRequest) -> tuple[Route, ClientRequest, Reading]:
@@ -258,15 +264,7 @@ class Gateway:
         reading = decided.provider.read(request, decided.dialect)
         return decided, request, dataclasses.replace(reading, model=model)
 
-    async def _send_later(
-        self,
-        missing: Awaitable[object],
-        exchange: Exchange,
-        provider: Provider,
-        request: ClientRequest,
-        reading: Reading,
-        interception: Interception,
-    ) -> None:
+    async def _send_later(self, missing: Awaitable[object], exchange: Exchange, draft: Draft) -> None:
         try:
             await missing
         except asyncio.CancelledError:  # the server cancels what outlives its shutdown: told, like every other end
@@ -275,21 +273,15 @@ class Gateway:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and is told as ours
             exchange.fail(error)
         else:
-            self._send(exchange, provider, request, reading, interception)
+            self._send(exchange, draft)
 
-    def _send(
-        self,
-        exchange: Exchange,
-        provider: Provider,
-        request: ClientRequest,
-        reading: Reading,
-        interception: Interception,
-    ) -> None:
+    def _send(self, exchange: Exchange, draft: Draft) -> None:
         try:
             began = time.perf_counter()
-            outgoing = provider.prepare(request, reading, interception)
-            self._counters.spent("rewrite", provider.name, time.perf_counter() - began)
-            exchange.send(outgoing)
+            turns = None if self._injection is None else self._injection.turns(draft)
+            outgoing = (draft if turns is None else turns.draft()).prepare()
+            self._counters.spent("rewrite", draft.provider.name, time.perf_counter() - began)
+            exchange.begin(outgoing, turns)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and is told as ours
             exchange.fail(error)
 

@@ -173,6 +173,12 @@ class Relay:
             return timeout.status, self.telling()._replace(kind=timeout.kind)
         return FAULT_OF[self.cause or Cause.INTERNAL].status, self.telling()
 
+    @property
+    def message_id(self) -> str:
+        """The id of the message that is under way; between two turns that of the last one."""
+        own = redact(self.observer.message_id, self.secrets)
+        return self._earlier.message_id if not own and self._earlier is not None else own
+
     def take_facts(self) -> list[tuple[ToolUse | Thought, str]]:
         """Return the tool uses and thoughts that completed since the last call, each with its message's id.
 
@@ -217,7 +223,7 @@ class Relay:
             health=health_of(cause, self.http_status, self.error_type),
             usage=self._usage(),
             usage_source=self._usage_source(cause),
-            message_id=redact(observer.message_id, self.secrets),
+            message_id=self.message_id,
             response_model=redact(observer.response_model, self.secrets),
             stop_reason=redact(observer.stop_reason, self.secrets),
         )
@@ -365,7 +371,6 @@ def _together(earlier: Outcome, last: Outcome) -> Outcome:
         ),
         usage=sum_of(earlier.usage, last.usage),
         usage_source=last.usage_source if earlier.usage_source is last.usage_source else UsageSource.PROVIDER_PARTIAL,
-        message_id=last.message_id or earlier.message_id,
         response_model=last.response_model or earlier.response_model,
     )
 

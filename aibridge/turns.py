@@ -1,0 +1,137 @@
+"""The tool loop of one interception, acted out: its turns' requests, and the tools that are run between them.
+
+What is asked and what the client sees of the answers, a `ToolLoop` decides; that tools run, all of a turn at once, and
+with what, is here. Who tells how a turn ended, and sends the next, is the exchange.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from aibridge.draft import Draft
+from aibridge.toolloop import LOOPS, PREFIX, Ran, Tool, ToolCall, ToolLoop
+from aibridge.values import Headers, Interception, StreamDecoder, Thought, ToolRun, ToolUse, UpstreamRequest
+
+
+class ToolServers(Protocol):
+    """Who has tools, and runs them."""
+
+    def tools(self) -> tuple[Tool, ...]:
+        """Return all tools that can be called now, sorted by id; the same object until something changes."""
+
+    async def call(self, call: ToolCall) -> Ran:
+        """Run a tool. Never raises for what a model or a server does wrong: that is a result too."""
+
+
+class Turns:
+    """The turns of one interception.
+
+    Args:
+        loop: of its dialect, made of its request.
+        servers: run the tools.
+        draft: of the client's own request.
+        max_turns: requests to the upstream, at most.
+    """
+
+    def __init__(self, loop: ToolLoop, servers: ToolServers, draft: Draft, max_turns: int) -> None:
+        self._loop = loop
+        self._servers = servers
+        self._draft = draft
+        self._left = max_turns
+        self._held: list[tuple[ToolUse | Thought, str]] = []
+        self._running: dict[int, ToolCall] = {}
+        self.tell: Callable[[ToolRun], None] = _tell_nobody
+        """Told each tool that has run, when it has."""
+
+    def draft(self) -> Draft:
+        """Return the draft of the next turn's request."""
+        self._left -= 1
+        return self._draft.with_body(self._loop.request())
+
+    def decoder(self, request: UpstreamRequest) -> StreamDecoder:
+        """Return the decoder of the next turn's stream."""
+        return self._loop.decoder(self._draft.provider.decoder((), request))
+
+    def take_body(self, body: bytes) -> bytes:
+        """Take the next turn's whole answer; see `ToolLoop`."""
+        return self._loop.take_body(body)
+
+    @property
+    def go_on(self) -> bool:
+        """Whether the turn that has ended calls tools that are to be run."""
+        return bool(self._loop.calls)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no further turn is allowed."""
+        return self._left <= 0
+
+    def hold(self, fact: ToolUse | Thought, message_id: str) -> bool:
+        """Keep back a call of a tool of ours, which is told when the tool has run. Returns whether it is one."""
+        ours = isinstance(fact, ToolUse) and fact.name.startswith(PREFIX)
+        if ours:
+            self._held.append((fact, message_id))
+        return ours
+
+    def left(self) -> list[tuple[ToolUse | Thought, str]]:
+        """Return the calls that nobody will run, each with its message's id: the turn ended in another way."""
+        return self._held
+
+    async def next(self) -> UpstreamRequest:
+        """Run the tools of the turn that has ended, and return the next turn's request. Raises `AibridgeError`."""
+        self._held.clear()
+        async with asyncio.TaskGroup() as group:
+            runs = [group.create_task(self._run(number, call)) for number, call in enumerate(self._loop.calls)]
+        self._loop.answer([run.result().result for run in runs])
+        draft = self.draft()
+        missing = draft.missing()
+        if missing is not None:
+            await missing
+        return draft.prepare()
+
+    def cancelled(self) -> list[ToolRun]:
+        """Return the tools that run now, as they are told where nobody waits for them any more."""
+        calls = list(self._running.values())
+        self._running.clear()
+        return [ToolRun(_use(call), "", 0.0, "cancelled", _size(call), 0) for call in calls]
+
+    async def _run(self, number: int, call: ToolCall) -> Ran:
+        self._running[number] = call
+        ran = await self._servers.call(call)
+        if self._running.pop(number, None) is not None:
+            self.tell(ToolRun(_use(call), ran.server, ran.latency, ran.error, _size(call), ran.result_bytes))
+        return ran
+
+
+@dataclass(frozen=True, kw_only=True)
+class Injection:
+    """Which requests get tools, and which tools these are.
+
+    `wants` says whether a request gets any; `max_turns` are those of one interception.
+    """
+
+    servers: ToolServers
+    wants: Callable[[Interception, Headers], bool]
+    max_turns: int
+
+    def turns(self, draft: Draft) -> Turns | None:
+        """Return the tool loop of a request; None where it gets no tools."""
+        tools = self.servers.tools()
+        make = LOOPS.get(draft.interception.dialect)
+        if not tools or make is None or not self.wants(draft.interception, draft.request.headers):
+            return None
+        loop = make(draft.reading.body, tools)
+        return None if loop is None else Turns(loop, self.servers, draft, self.max_turns)
+
+
+def _use(call: ToolCall) -> ToolUse:
+    return ToolUse(call.id, call.tool, call.arguments)
+
+
+def _size(call: ToolCall) -> int:
+    return len(call.arguments.encode("utf-8", "replace"))
+
+
+def _tell_nobody(run: ToolRun) -> None:
+    """Nobody listens yet."""
