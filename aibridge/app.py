@@ -303,6 +303,7 @@ def _deadlines(config: Config, provider: str) -> Deadlines:
         idle=timeouts.idle,
         client_stall=timeouts.client_stall,
         ping=timeouts.ping,
+        commit=timeouts.commit_after,
     )
 
 

@@ -232,6 +232,8 @@ class Timeouts(_Section):
     """How long a client's full buffer may stay full."""
     ping: _Seconds = 10.0
     """Silence after which a streaming client gets a ping."""
+    commit_after: _Seconds = 15.0
+    """Silence before the first byte, after which a streaming client gets its head, and pings from then on."""
     keep_alive_upstream: _Seconds = 15.0
     """How long an idle upstream connection is kept."""
     request_body: _Seconds = 60.0

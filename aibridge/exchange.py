@@ -11,6 +11,7 @@ last word.
 import asyncio
 import functools
 import logging
+import operator
 import time
 from collections.abc import Callable
 
@@ -18,7 +19,7 @@ from aibridge.clientstream import ClientStream
 from aibridge.credentials import redact_bytes, redact_headers, secrets_of
 from aibridge.dialects import Dialect, words_of
 from aibridge.errors import AibridgeError, CorruptPayload, RecordingFailed, UpstreamFailure
-from aibridge.headers import JSON, RETRY_SOON, retry_after
+from aibridge.headers import EVENT_STREAM, JSON, RETRY_SOON, retry_after
 from aibridge.lifecycle import Cause, Signal, State
 from aibridge.linger import Linger
 from aibridge.providers.base import Provider
@@ -297,11 +298,15 @@ class Exchange:
         if self._paused_at is not None:
             # The upstream is not read meanwhile: only the client can be late.
             return self._paused_at + deadlines.client_stall, self._stalled
-        due, act = self._next_of_the_upstream()
-        ping = self._said_at + deadlines.ping
-        if self._relay.committed and self._relay.state is not State.FINISHED and ping < due:
-            return ping, self._ping
-        return due, act
+        return min(self._next_of_the_upstream(), self._next_for_the_client(), key=_WHEN)
+
+    def _next_for_the_client(self) -> tuple[float, Callable[[], None]]:
+        deadlines, relay = self._around.deadlines, self._relay
+        if relay.committed and relay.state is not State.FINISHED:
+            return self._said_at + deadlines.ping, self._ping
+        if self._interception.streaming and relay.state in _ASKING:
+            return self._said_at + deadlines.commit, self._commit
+        return _NEVER, _say_nothing
 
     def _next_of_the_upstream(self) -> tuple[float, Callable[[], None]]:
         deadlines = self._around.deadlines
@@ -312,6 +317,11 @@ class Exchange:
         if self._connection is None:
             return self._sent_at + deadlines.connect, self._connect_timed_out
         return self._sent_at + deadlines.response, self._response_timed_out
+
+    def _commit(self) -> None:
+        """The upstream is silent for long: the client gets its head, and pings from now on."""
+        self._start(200, EVENT_STREAM + self._id_header)
+        self._ping()
 
     def _ping(self) -> None:
         self._said_at = self._around.loop.time()
@@ -428,11 +438,14 @@ class Exchange:
     def _begin_answer(self, head: ResponseHead) -> None:
         """A stream begins: the client gets its head, unless it has one; a client that is late is waited for."""
         if not self._relay.committed:
-            self._relay.committed = True
-            self._said_at = self._around.loop.time()
-            self._client.start(head.status, self._headers(head) + _STREAM_HEADERS)
+            self._start(head.status, self._headers(head))
         if self._paused_at is not None and self._connection is not None:
             self._connection.pause_reading()
+
+    def _start(self, status: int, headers: Headers) -> None:
+        self._relay.committed = True
+        self._said_at = self._around.loop.time()
+        self._client.start(status, headers + _STREAM_HEADERS)
 
     def _unexpected(self, head: ResponseHead) -> str | None:
         """Say what is wrong with the kind of a good answer; None where nothing is.
@@ -736,6 +749,7 @@ def _say_nothing() -> None:
 
 _NEVER = float("inf")
 _ASKING = frozenset({State.CONNECTING, State.RECONNECTING})
+_WHEN = operator.itemgetter(0)
 _GATHERING = frozenset({State.COLLECTING, State.REFUSED})
 _FOR_A_WHILE = frozenset({Cause.DRAINING, Cause.CIRCUIT_OPEN})
 """Ends after which the same request may do well a little later."""

@@ -50,6 +50,9 @@ _USUAL_CONNECTION = frozenset({b"keep-alive", b"close"})
 JSON: Headers = ((b"content-type", b"application/json"),)
 """The media type of every answer of ours."""
 
+EVENT_STREAM: Headers = ((b"content-type", b"text/event-stream; charset=utf-8"),)
+"""The media type of a stream whose head the upstream has not sent yet."""
+
 
 def retry_after(seconds: int) -> Headers:
     """Return the header that asks a client to come again after a time, not before."""

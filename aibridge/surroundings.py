@@ -22,11 +22,12 @@ class Deadlines:
     idle: float
     client_stall: float
     ping: float
+    commit: float
 
     @property
     def shortest(self) -> float:
         """How long a look at the wheel may be put off: no deadline that begins later can be due before."""
-        return min(self.connect, self.response, self.idle, self.client_stall, self.ping)
+        return min(self.connect, self.response, self.idle, self.client_stall, self.ping, self.commit)
 
 
 class RelayedDump(Protocol):

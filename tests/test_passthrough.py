@@ -106,7 +106,9 @@ def request_to(port):
 
 
 def deadlines(response):
-    return Deadlines(connect=PATIENCE, response=response, idle=PATIENCE, client_stall=PATIENCE, ping=PATIENCE)
+    return Deadlines(
+        connect=PATIENCE, response=response, idle=PATIENCE, client_stall=PATIENCE, ping=PATIENCE, commit=PATIENCE
+    )
 
 
 async def relay(client, pool, request, *, max_bytes=1000, timeout=PATIENCE):  # noqa: ASYNC109 - of the code under test

@@ -55,6 +55,9 @@ class Delivery:
         pieces = self.reply.pieces
         if framing is Framing.LENGTH or end is None or end.word is not Word.ENDLESS:
             pieces = [piece for piece in pieces if piece.data]
+        late = self.play.number(Word.LATE, 0)
+        if late:
+            yield Pause(late / 1000)
         if Word.INTERIM in self.play:
             yield Write(_INTERIM)
         yield Write(self._head(framing, pieces), status=self.reply.status)

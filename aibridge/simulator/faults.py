@@ -63,6 +63,7 @@ class Word(StrEnum):
     TRAILING = "trailing"
     DRIP = "drip"
     SLOW = "slow"
+    LATE = "late"
     SPLIT_RANDOM = "split_random"
     ONE_WRITE = "one_write"
     RECHUNK = "rechunk"
@@ -217,6 +218,7 @@ SPECS: dict[Word, Spec] = {
     ),
     Word.DRIP: Spec("U15", _SHAPE, _ANY, "one byte at a time"),
     Word.SLOW: Spec("U15", _SHAPE, _ANY, "so many ms between events (or pieces of 64 bytes)", _NUMBER),
+    Word.LATE: Spec("U17", _SHAPE, _ANY, "so many ms before the head", _NUMBER),
     Word.SPLIT_RANDOM: Spec("U1", _SHAPE, _ANY, "TCP writes cut at random places, by seed", _NUMBER),
     Word.ONE_WRITE: Spec("U1", _SHAPE, _ANY, "everything in one TCP write"),
     Word.RECHUNK: Spec("U1", _SHAPE, _STREAM, "HTTP chunks cut at random places, by seed", _NUMBER),

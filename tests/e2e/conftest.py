@@ -40,7 +40,15 @@ LINE_OF = {
     "client_gone": ("info", "client gone"),
     "gateway_error": ("error", "gateway failed"),
 }
-FAST = {"connect": 3.0, "response": 3.0, "idle": 1.5, "client_stall": 0.6, "ping": 5.0, "request_body": 1.5}
+FAST = {
+    "connect": 3.0,
+    "response": 3.0,
+    "idle": 1.5,
+    "client_stall": 0.6,
+    "ping": 5.0,
+    "request_body": 1.5,
+    "commit_after": 15.0,
+}
 
 
 def pytest_asyncio_loop_factories(config, item):  # noqa: ARG001 - the hook's signature
