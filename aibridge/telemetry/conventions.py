@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from aibridge.lifecycle import Cause, Termination
 from aibridge.text import bounded
-from aibridge.values import Attempt, Interception, Outcome, Usage
+from aibridge.values import Attempt, Interception, Outcome, ToolRun, Usage
 
 MAX_TEXT_BYTES = 256
 """Of an attribute that a client or an upstream chooses."""
@@ -219,22 +219,38 @@ def request_attributes(interception: Interception) -> Attributes:
     return attributes
 
 
-def answer_attributes(outcome: Outcome, semconv: Semconv) -> Attributes:
-    """Return what is known of its answer."""
-    usage = outcome.usage
+def attempt_attributes(attempt: Attempt, semconv: Semconv) -> Attributes:
+    """Return what an attempt's answer told: its id and its tokens, which are its own."""
+    usage = attempt.usage
     created = usage.cache_creation_input_tokens
-    known: dict[str, str | int | list[str] | None] = {
-        "gen_ai.response.id": bounded(outcome.message_id, MAX_TEXT_BYTES) or None,
-        "gen_ai.response.model": bounded(outcome.response_model, MAX_TEXT_BYTES) or None,
-        "gen_ai.response.finish_reasons": [bounded(outcome.stop_reason, MAX_TEXT_BYTES)]
-        if outcome.stop_reason
-        else None,
+    known: dict[str, str | int | None] = {
+        "gen_ai.response.id": bounded(attempt.message_id, MAX_TEXT_BYTES) or None,
         "gen_ai.usage.input_tokens": all_input(usage),
         "gen_ai.usage.output_tokens": usage.output_tokens,
         "gen_ai.usage.cache_read.input_tokens": usage.cache_read_input_tokens,
         "gen_ai.usage.cache_creation.input_tokens": created if semconv.released else None,
         "gen_ai.usage.cache_write.input_tokens": created if semconv.coming else None,
         # The conventions have no word for counts of an answer that broke off.
-        "aibridge.usage_source": outcome.usage_source.value,
+        "aibridge.usage_source": attempt.usage_source.value,
     }
     return {name: value for name, value in known.items() if value is not None}
+
+
+def answer_attributes(outcome: Outcome) -> Attributes:
+    """Return what is known of an interception's answer; told by its last attempt."""
+    told: Attributes = {}
+    if outcome.response_model:
+        told["gen_ai.response.model"] = bounded(outcome.response_model, MAX_TEXT_BYTES)
+    if outcome.stop_reason:
+        told["gen_ai.response.finish_reasons"] = [bounded(outcome.stop_reason, MAX_TEXT_BYTES)]
+    return told
+
+
+def tool_attributes(run: ToolRun) -> Attributes:
+    """Return what the conventions tell of a tool that was run."""
+    return {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": bounded(run.use.name, MAX_TEXT_BYTES),
+        "gen_ai.tool.call.id": bounded(run.use.id, MAX_TEXT_BYTES),
+        "gen_ai.tool.type": "function",
+    }

@@ -1,13 +1,15 @@
 """OpenTelemetry spans. A door to opentelemetry.
 
 An interception is a root `Intercept` with a child `Intercept.ProcessRequest`, and in that an
-`Intercept.ProcessRequest.Upstream` for each attempt, over the whole of its answer; a request that is relayed only is a
-`Passthrough`. Spans carry the times of our own values. All but the root are made at the end, when all that they tell is
-known; the id of the span that an upstream continues is drawn when the request goes out.
+`Intercept.ProcessRequest.Upstream` for each attempt, over the whole of its answer, and an
+`Intercept.ProcessRequest.ToolCall` for each tool that was run; a request that is relayed only is a `Passthrough`.
+Spans carry the times of our own values. All but the root are made at the end, when all that they tell is known; the id
+of the span that an upstream continues is drawn when the request goes out.
 """
 
 import importlib
 import logging
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
@@ -23,9 +25,11 @@ from aibridge.telemetry.conventions import (
     Attributes,
     Semconv,
     answer_attributes,
+    attempt_attributes,
     error_type,
     first_chunk,
     request_attributes,
+    tool_attributes,
 )
 from aibridge.text import bounded
 from aibridge.values import (
@@ -35,6 +39,7 @@ from aibridge.values import (
     Interception,
     Learned,
     Outcome,
+    ToolRun,
     UpstreamRequest,
 )
 
@@ -69,13 +74,15 @@ def build(environ: Mapping[str, str], *, version: str = "", semconv: str = Semco
 class _Open:
     """What is held of an interception until its end."""
 
-    __slots__ = ("attempts", "reserved", "root")
+    __slots__ = ("attempts", "reserved", "root", "tools")
 
     def __init__(self, root: "Span") -> None:
         self.root = root
         self.reserved: int | None = None
         """The id of the span of the attempt under way, where the upstream was told it."""
         self.attempts: list[tuple[Attempt, int | None]] = []
+        self.tools: list[tuple[ToolRun, float]] = []
+        """With the time at which each ended, UTC."""
 
 
 class Tracing:
@@ -120,8 +127,10 @@ class Tracing:
         )
         self._open[interception.id] = _Open(root)
 
-    def learned(self, interception: Interception, fact: Learned, message_id: str) -> None:
-        """Tell nothing: no content goes into a span."""
+    def learned(self, interception: Interception, fact: Learned, message_id: str) -> None:  # noqa: ARG002 - the contract's
+        """Keep a tool that was run. No content goes into a span."""
+        if isinstance(fact, ToolRun) and (spans := self._open.get(interception.id)) is not None:
+            spans.tools.append((fact, time.time()))
 
     def carry(self, interception: Interception, request: UpstreamRequest) -> UpstreamRequest:
         """Return the request with the context of its own span in the place of the client's. For each attempt anew."""
@@ -154,6 +163,8 @@ class Tracing:
                 self._upstream(process, interception, attempt, span_id)
             for attempt, span_id in spans.attempts[-1:]:
                 self._upstream(process, interception, attempt, span_id, outcome)
+            for run, ended_at in spans.tools:
+                self._tool_call(process, interception, run, ended_at)
             self._end(process, outcome.termination, outcome.cause, outcome.error, status, end)
         self._end(spans.root, outcome.termination, outcome.cause, outcome.error, status, end)
 
@@ -215,7 +226,7 @@ class Tracing:
         span_id: int | None,
         outcome: Outcome | None = None,
     ) -> None:
-        """Make an attempt's span, from its start to its end. The last one's tells the outcome's usage too."""
+        """Make an attempt's span, from its start to its end. The last one's tells of the answer too."""
         attributes: Attributes = _attributes(interception) | _where(attempt.origin) | {"attempt": attempt.number}
         if attempt.evidence.http_status is not None:
             attributes["http.response.status_code"] = attempt.evidence.http_status
@@ -224,8 +235,9 @@ class Tracing:
             first = first_chunk(interception, attempt)
             if first is not None:
                 attributes["gen_ai.response.time_to_first_chunk"] = first
+            attributes |= attempt_attributes(attempt, self._semconv)
             if outcome is not None:
-                attributes |= answer_attributes(outcome, self._semconv)
+                attributes |= answer_attributes(outcome)
         self._ids.next = span_id
         span = self._child(
             "Intercept.ProcessRequest.Upstream",
@@ -236,6 +248,17 @@ class Tracing:
         )
         end = _ns(attempt.started_at + attempt.duration)
         self._end(span, attempt.termination, attempt.cause, attempt.error, attempt.evidence.http_status, end)
+
+    def _tool_call(self, process: "Span", interception: Interception, run: ToolRun, ended_at: float) -> None:
+        attributes = _attributes(interception)
+        attributes |= {"mcp_tool_name": bounded(run.use.name, MAX_TEXT_BYTES), "mcp_server_name": run.server}
+        if self._semconv is not Semconv.OFF:
+            attributes |= tool_attributes(run)
+        started_at = ended_at - run.latency
+        span = self._child("Intercept.ProcessRequest.ToolCall", process, attributes, started_at)
+        if run.error:
+            self._fail(span, "tool_error", bounded(run.error, MAX_ERROR_BYTES))
+        span.end(_ns(ended_at))
 
     def _end(
         self, span: "Span", termination: Termination, cause: Cause, error: str, http_status: int | None, end: int

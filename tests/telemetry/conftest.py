@@ -52,7 +52,7 @@ def make_attempt():
             cause=cause,
             error="" if cause is Cause.CLEAN else "its words",
             evidence=Evidence(http_status=200),
-            usage=Usage(input_tokens=5, output_tokens=7),
+            usage=Usage(10, 20, 30, 40, (("web_search_requests", 1),)),
             usage_source=UsageSource.PROVIDER_FINAL,
             message_id="msg_1",
         )

@@ -8,7 +8,17 @@ from aibridge.errors import RequestRejected
 from aibridge.lifecycle import TERMINATION_OF, Cause, Termination
 from aibridge.telemetry.conventions import Semconv
 from aibridge.telemetry.tracing import Tracing
-from aibridge.values import ClientRequest, Credential, CredentialKind, Evidence, UpstreamRequest, Usage
+from aibridge.values import (
+    ClientRequest,
+    Credential,
+    CredentialKind,
+    Evidence,
+    ToolRun,
+    ToolUse,
+    UpstreamRequest,
+    Usage,
+    UsageSource,
+)
 
 ROOT, PROCESS, UPSTREAM = "Intercept", "Intercept.ProcessRequest", "Intercept.ProcessRequest.Upstream"
 
@@ -210,16 +220,50 @@ def test_the_setting_says_which_names(exporter, make_interception, make_attempt,
     assert upstream.attributes["server.address"] == "api.anthropic.com"
 
 
-def test_what_the_answer_said_is_told_by_the_last_attempt(
+def test_each_attempt_tells_its_own_tokens_and_the_last_what_the_answer_said(
     tracing, spans, make_interception, make_attempt, make_outcome
 ):
-    attempts = [make_attempt(Cause.CONNECTION_RESET), make_attempt(Cause.CONNECTION_RESET, number=2)]
-    tell(tracing, make_interception(session_id="s-1"), attempts, make_outcome(Cause.CONNECTION_RESET, usage=Usage(5)))
-    first, last = spans()[UPSTREAM]
-    assert "gen_ai.usage.input_tokens" not in first.attributes
-    assert last.attributes["gen_ai.usage.input_tokens"] == 5
-    assert "gen_ai.usage.output_tokens" not in last.attributes
-    assert first.attributes["gen_ai.conversation.id"] == last.attributes["gen_ai.conversation.id"] == "s-1"
+    attempts = [
+        make_attempt(Cause.CONNECTION_RESET, usage=Usage(), usage_source=UsageSource.NONE, message_id=""),
+        make_attempt(number=2, usage=Usage(5), message_id="msg_a"),
+        make_attempt(number=3, usage=Usage(7, 2), message_id="msg_b"),
+    ]
+    tell(tracing, make_interception(session_id="s-1"), attempts, make_outcome(usage=Usage(12, 2)))
+    first, second, last = [span.attributes for span in spans()[UPSTREAM]]
+    assert "gen_ai.usage.input_tokens" not in first
+    assert "gen_ai.response.id" not in first
+    assert (first["aibridge.usage_source"], second["aibridge.usage_source"]) == ("none", "provider_final")
+    assert [one["gen_ai.usage.input_tokens"] for one in (second, last)] == [5, 7]
+    assert [one["gen_ai.response.id"] for one in (second, last)] == ["msg_a", "msg_b"]
+    assert "gen_ai.usage.output_tokens" not in second
+    assert "gen_ai.response.finish_reasons" not in second
+    assert last["gen_ai.response.finish_reasons"] == ("end_turn",)
+    assert {one["gen_ai.conversation.id"] for one in (first, second, last)} == {"s-1"}
+
+
+def test_a_tool_that_was_run_is_a_span(tracing, spans, make_interception, make_outcome):
+    interception = make_interception()
+    tracing.opened(interception)
+    good = ToolRun(ToolUse("toolu_1", "bmcp_files_read", '{"secret":1}'), "files", 0.5, "", 12, 34)
+    for run in (good, good._replace(error="it is away" * 200)):
+        tracing.learned(interception, run, "msg_1")
+    tracing.closed(interception, make_outcome())
+    found = spans()
+    well, ill = found["Intercept.ProcessRequest.ToolCall"]
+    assert {span.parent.span_id for span in (well, ill)} == {found[PROCESS][0].context.span_id}
+    told = {name: well.attributes[name] for name in well.attributes if name.startswith(("gen_ai", "mcp"))}
+    assert told == {
+        "mcp_tool_name": "bmcp_files_read",
+        "mcp_server_name": "files",
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": "bmcp_files_read",
+        "gen_ai.tool.call.id": "toolu_1",
+        "gen_ai.tool.type": "function",
+    }
+    assert (well.end_time - well.start_time) == pytest.approx(500_000_000, abs=2_000)
+    assert (well.status.status_code, ill.status.status_code) == (StatusCode.UNSET, StatusCode.ERROR)
+    assert len(ill.status.description) <= 1024
+    assert b"secret" not in repr(well.to_json()).encode()
 
 
 def test_the_first_chunk_is_counted_from_the_attempt(tracing, spans, make_interception, make_attempt, make_outcome):
