@@ -216,6 +216,7 @@ class App:
                 on_spent=self.metrics.spent,
                 on_progress=None if self.recorder is None else self.recorder.progressed,
                 relays=Relays(provider.name, self.metrics.spent),
+                read_on=self._config.providers[provider.name].read_on,
                 tracing=self._tracing,
             )
             for provider in providers

@@ -26,6 +26,7 @@ gateway itself.
 
 import difflib
 import hashlib
+import math
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -287,12 +288,32 @@ class Content(_Section):
     """Of `hashed`: whoever does not have it cannot try out what a short text may have been."""
 
 
+class OnDisconnect(StrEnum):
+    """What becomes of an answer whose client has left."""
+
+    CANCEL = "cancel"
+    """The upstream's connection is closed at once. What it told of usage until then is recorded, as partial."""
+    DRAIN = "drain"
+    """It is read to its end, so that its usage is known. The provider goes on working, and bills it."""
+    DRAIN_BOUNDED = "drain_bounded"
+    """It is read on for `drain_seconds`, then closed."""
+
+
 class _Provider(_Section):
+    on_disconnect: OnDisconnect = OnDisconnect.CANCEL
+    drain_seconds: _Seconds = 30.0
+    """Of `drain_bounded`."""
     send_actor_headers: bool = False
     """Tell the upstream who asked, in headers."""
     content: ContentOverrides = ContentOverrides()
     timeouts: TimeoutOverrides = TimeoutOverrides()
     circuit_breaker: CircuitBreaker = CircuitBreaker()
+
+    @property
+    def read_on(self) -> float:
+        """Seconds for which an answer is read on once its client has left."""
+        bounded = self.drain_seconds if self.on_disconnect is OnDisconnect.DRAIN_BOUNDED else math.inf
+        return 0.0 if self.on_disconnect is OnDisconnect.CANCEL else bounded
 
 
 class AnthropicProvider(_Provider):

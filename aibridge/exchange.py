@@ -72,9 +72,10 @@ class Exchange:
 
     __slots__ = (
         "_around", "_attempt", "_attempt_at", "_body", "_body_ended", "_client", "_connecting", "_connection",
-        "_dialect", "_head", "_heard_at", "_interception", "_late", "_mended", "_noted_at", "_noted_bytes", "_on_end",
-        "_origin", "_over", "_paused_at", "_policy", "_provider", "_relay", "_request", "_retry_after", "_said_at",
-        "_sent_at", "_sent_to", "_started", "_told", "_trying", "_turning", "_turns", "_unsent", "_whole",
+        "_dialect", "_gone_at", "_head", "_heard_at", "_interception", "_late", "_mended", "_noted_at",
+        "_noted_bytes", "_on_end", "_origin", "_over", "_paused_at", "_policy", "_provider", "_relay", "_request",
+        "_retry_after", "_said_at", "_sent_at", "_sent_to", "_started", "_told", "_trying", "_turning", "_turns",
+        "_unsent", "_whole",
     )  # fmt: skip
 
     def __init__(
@@ -115,6 +116,7 @@ class Exchange:
         now = around.loop.time()
         self._sent_at = self._heard_at = self._said_at = self._noted_at = now
         self._noted_bytes = 0
+        self._gone_at = now
         # The connection may still be full of the answer before.
         self._paused_at: float | None = now if client.paused else None
         self._unsent = client.unsent_bytes
@@ -174,8 +176,15 @@ class Exchange:
     # what the client does
 
     def client_lost(self) -> None:
-        """The client closed or reset its connection."""
-        self._end(Signal.CLIENT_LOST, "the client closed the connection")
+        """The client closed or reset its connection: so is the upstream's, or it is read on for the answer's tokens."""
+        if self._around.read_on <= 0 or self._relay.state not in _ANSWERED:
+            self._end(Signal.CLIENT_LOST, "the client closed the connection")
+            return
+        self._relay.lose_client()
+        self._gone_at = self._around.loop.time()
+        self._paused_at = None
+        if self._connection is not None:
+            self._connection.resume_reading()
 
     def client_paused(self) -> None:
         """The client's buffer is full: take no more from the upstream."""
@@ -223,7 +232,7 @@ class Exchange:
                 self._tell_facts()
             if relay.state is not State.STREAMING:
                 self._finish(text)
-            elif text:
+            elif text and not self._client.lost:
                 relay.bytes_out += len(text)
                 self._said_at = now
                 self._client.write(text)
@@ -302,6 +311,8 @@ class Exchange:
 
     def _next_for_the_client(self) -> tuple[float, Callable[[], None]]:
         deadlines, relay = self._around.deadlines, self._relay
+        if self._client.lost:
+            return self._gone_at + self._around.read_on, self._read_enough
         if relay.committed and relay.state is not State.FINISHED:
             return self._said_at + deadlines.ping, self._ping
         if self._interception.streaming and relay.state in _ASKING:
@@ -317,6 +328,9 @@ class Exchange:
         if self._connection is None:
             return self._sent_at + deadlines.connect, self._connect_timed_out
         return self._sent_at + deadlines.response, self._response_timed_out
+
+    def _read_enough(self) -> None:
+        self._end(Signal.CLIENT_LOST, "")
 
     def _commit(self) -> None:
         """The upstream is silent for long: the client gets its head, and pings from now on."""
@@ -564,7 +578,7 @@ class Exchange:
     def _finish(self, before: bytes) -> None:
         """The relay has its last words: hand them over, at once or when the client has taken what was before them."""
         relay, client = self._relay, self._client
-        if relay.state is State.FINISHED and self._turns is not None and self._turns.go_on:
+        if relay.state is State.FINISHED and not client.lost and self._turns is not None and self._turns.go_on:
             self._turn(before, self._turns)
             return
         if len(before) <= _WRITTEN_AT_ONCE and not client.unsent_bytes:
@@ -749,6 +763,7 @@ def _say_nothing() -> None:
 
 _NEVER = float("inf")
 _ASKING = frozenset({State.CONNECTING, State.RECONNECTING})
+_ANSWERED = frozenset({State.STREAMING, State.COLLECTING})
 _WHEN = operator.itemgetter(0)
 _GATHERING = frozenset({State.COLLECTING, State.REFUSED})
 _FOR_A_WHILE = frozenset({Cause.DRAINING, Cause.CIRCUIT_OPEN})

@@ -33,6 +33,7 @@ MAX_ERROR_CHARACTERS = 1024
 """The upstream's words on a record: enough for every message seen, and no room for a hostile one."""
 
 
+_GONE = "the client closed the connection"
 MISSING_DONE = "missing_done"
 """The note on an answer that was whole, and whose server closed it without the API's last word."""
 
@@ -47,9 +48,9 @@ class Relay:
     """
 
     __slots__ = (
-        "_decoder", "_dialect", "_earlier", "_request_id", "bytes_in", "bytes_out", "cause", "committed", "error",
-        "error_type", "events", "first_event_at", "http_status", "last_event", "last_words", "note", "observer",
-        "said", "secrets", "state", "terminal_event_seen", "trailing_bytes", "upstream_request_id",
+        "_decoder", "_dialect", "_earlier", "_gone", "_request_id", "bytes_in", "bytes_out", "cause", "committed",
+        "error", "error_type", "events", "first_event_at", "http_status", "last_event", "last_words", "note",
+        "observer", "said", "secrets", "state", "terminal_event_seen", "trailing_bytes", "upstream_request_id",
     )  # fmt: skip
 
     def __init__(self, dialect: Dialect, request_id: str, policy: ContentPolicy = NOTHING) -> None:
@@ -57,6 +58,7 @@ class Relay:
         self._decoder: StreamDecoder | None = None
         self._request_id = request_id
         self._earlier: Outcome | None = None
+        self._gone: Cause | None = None
         self.committed = False
         """Whether the client has the head of a stream: whatever comes is told in that stream."""
         self.observer: Observer = dialect.observer(policy)
@@ -97,11 +99,17 @@ class Relay:
         if self.state is State.ENDED:
             return
         self.state, cause = step(self.state, signal)
+        if cause is not None and self._gone is not None:
+            cause, error = self._gone, _GONE
         if cause is not None:
             self.cause = cause
             if cause is not Cause.CLEAN:
                 ours = FAULT_OF[cause].message if cause in FAULT_OF else cause.value
                 self.error = redact(error or ours, self.secrets)[:MAX_ERROR_CHARACTERS]
+
+    def lose_client(self) -> None:
+        """The client has left, which is how this answer ends; it is listened to on for what it costs."""
+        self._gone = step(self.state, Signal.CLIENT_LOST).cause
 
     def begin_stream(self, decoder: StreamDecoder) -> None:
         """Take the good head of a stream; `decoder` turns what follows into the client's text."""
@@ -258,7 +266,8 @@ class Relay:
 
     def _usage_source(self, cause: Cause) -> UsageSource:
         source = self.observer.usage_source()
-        if cause is not Cause.CLEAN and source is UsageSource.PROVIDER_FINAL:
+        heard_out = cause is Cause.CLEAN or (self._gone is not None and self.terminal_event_seen)
+        if source is UsageSource.PROVIDER_FINAL and not heard_out:
             return UsageSource.PROVIDER_PARTIAL
         return source
 

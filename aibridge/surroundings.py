@@ -52,7 +52,8 @@ class Surroundings:
     then what a long answer has seen so far, where there are records. `tracing` is there where
     spans are sent. `refused_for` is asked whether an interception may contact the
     upstream: None, or the seconds to wait. It is None itself where there is no circuit breaker, and `tee` and
-    `new_dump` are where nothing is dumped.
+    `new_dump` are where nothing is dumped. `read_on` are the seconds for which an answer is read on once its client has
+    left, so that its tokens are known: 0 where it is not.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -67,6 +68,7 @@ class Surroundings:
     on_progress: Callable[[Interception, Evidence], None] | None
     relays: Relays
     tracing: Tracing | None
+    read_on: float = 0.0
     refused_for: Callable[[Interception], int | None] | None = None
     tee: Tee | None = None
     new_dump: Callable[[], RelayedDump] | None = None

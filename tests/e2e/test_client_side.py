@@ -211,3 +211,88 @@ async def test_expect_continue(house, new_client, request_body):
 
 
 VERSION = ("anthropic-version", "2023-06-01")
+
+
+# an answer that is read on once its client has left
+
+
+async def until(house, look):
+    """Wait until the one exchange under way is so: nobody else has it, and nothing else tells."""
+    live = house.app.gateway._live
+    async with asyncio.timeout(PATIENCE):
+        while not any(look(exchange) for exchange in live):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def reading_on(**more):
+    return {name: {"on_disconnect": "drain", **more} for name in ("anthropic", "bedrock", "openai")}
+
+
+@each(*ALL)
+async def test_what_is_read_on_tells_all_tokens(build_house, new_client, api):
+    async with build_house(provider=reading_on()) as house:
+        async with new_client(house.port) as client:
+            headers = [("x-sim-fault", "many:40+slow:20"), *api.headers]
+            await client.ask(api.path, api.body(), headers=headers)
+            await client.read_until(api.delta)
+        (done,) = await house.simulator.ledger.wait_for(1, PATIENCE)
+        assert done.terminal_sent
+        assert done.ending not in GONE
+        books = await house.books()
+        books.check("client_gone", "disconnected", health="neither")
+        assert books.outcome.usage_source.value == "provider_final"
+        assert books.outcome.usage.output_tokens == house.outcomes.attempts[0].usage.output_tokens > 0
+        assert books.outcome.evidence.terminal_event_seen
+        assert books.outcome.evidence.bytes_out < books.outcome.evidence.bytes_in
+
+
+@each(*ALL)
+async def test_a_whole_answer_is_read_on_too(build_house, new_client, api):
+    async with build_house(provider=reading_on()) as house:
+        async with new_client(house.port) as client:
+            headers = [("x-sim-fault", "slow:200"), *api.headers]
+            await client.ask(api.path, api.body(stream=False), headers=headers)
+            await until(house, lambda exchange: exchange._relay.bytes_in > 0)
+        books = await house.books()
+        books.check("client_gone", "before_response", health="neither")
+        assert books.outcome.usage_source.value == "provider_final"
+
+
+@each(*SSE)
+@pytest.mark.parametrize("fault", ["truncate@6", "rst@6", "error_event@6"])
+async def test_what_breaks_while_it_is_read_on_was_left_before(build_house, new_client, api, fault):
+    async with build_house(provider=reading_on()) as house:
+        async with new_client(house.port) as client:
+            await client.ask(api.path, api.body(), headers=[("x-sim-fault", f"{fault}+slow:100"), *api.headers])
+            await client.read_until(api.delta)
+        books = await house.books()
+        books.check("client_gone", "disconnected", health="neither")
+        assert books.outcome.usage_source.value != "provider_final"
+
+
+async def test_reading_on_has_a_bound(build_house, new_client, request_body):
+    bounded = reading_on(on_disconnect="drain_bounded", drain_seconds=0.3)
+    async with build_house(provider=bounded) as house:
+        async with new_client(house.port) as client:
+            await client.ask(
+                "/anthropic/v1/messages", request_body(), headers=[("x-sim-fault", "endless+slow:20"), VERSION]
+            )
+            await client.read_until(b"content_block_delta")
+        (done,) = await house.simulator.ledger.wait_for(1, PATIENCE)
+        assert done.ending in GONE
+        books = await house.books()
+        books.check("client_gone", "disconnected", health="neither")
+        assert 0.3 <= books.outcome.duration < PATIENCE
+        assert books.outcome.usage_source.value == "provider_partial"
+
+
+async def test_a_client_that_did_not_read_is_read_on_for(build_house, new_client, request_body):
+    async with build_house(provider=reading_on(), timeouts={"client_stall": PATIENCE}) as house:
+        async with new_client(house.port) as client:
+            body = request_body(max_tokens=10_000)
+            await client.ask("/anthropic/v1/messages", body, headers=[("x-sim-fault", "many:3000+size:3000"), VERSION])
+            await client.read_until(b"content_block_delta")
+            await until(house, lambda exchange: exchange._paused_at is not None)
+        books = await house.books()
+        books.check("client_gone", "disconnected", health="neither")
+        assert books.outcome.usage_source.value == "provider_final"
