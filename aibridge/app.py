@@ -22,16 +22,18 @@ from aibridge.errors import ConfigError, CredentialsError, RequestRejected
 from aibridge.gateway import Bounds, Gateway
 from aibridge.headers import JSON, OURS
 from aibridge.journal import Fsync, Journal, journal_folder
+from aibridge.lifecycle import Cause
 from aibridge.listeners import Listeners
 from aibridge.overhead import Relays, TimedBooks
 from aibridge.providers.base import Provider
 from aibridge.providers.bedrock import BedrockProvider
 from aibridge.recorder import OnFailure, Recorder
 from aibridge.retention import keep_for
+from aibridge.retries import RetryBudget, RetryPolicy
 from aibridge.routing import RouteTable
 from aibridge.server import Server
 from aibridge.stores.sqlite import SQLiteStore, prune
-from aibridge.surroundings import Deadlines, Surroundings
+from aibridge.surroundings import Deadlines, Retrying, Surroundings
 from aibridge.telemetry.genai import GenAIMetrics
 from aibridge.telemetry.lag import LoopLag
 from aibridge.telemetry.log import Log
@@ -217,6 +219,7 @@ class App:
                 on_progress=None if self.recorder is None else self.recorder.progressed,
                 relays=Relays(provider.name, self.metrics.spent),
                 read_on=self._config.providers[provider.name].read_on,
+                retrying=_retrying(self._config, provider.name),
                 tracing=self._tracing,
             )
             for provider in providers
@@ -306,6 +309,20 @@ def _deadlines(config: Config, provider: str) -> Deadlines:
         ping=timeouts.ping,
         commit=timeouts.commit_after,
     )
+
+
+def _retrying(config: Config, provider: str) -> Retrying | None:
+    retries = config.providers[provider].retries
+    if not retries.max:
+        return None
+    policy = RetryPolicy(
+        retries=retries.max,
+        causes=frozenset(map(Cause, retries.causes)),
+        statuses=frozenset(retries.statuses),
+        backoff=retries.backoff,
+        max_backoff=retries.max_backoff,
+    )
+    return Retrying(policy=policy, budget=RetryBudget(retries.budget))
 
 
 def _circuit_limits(config: Config) -> dict[str, Limits]:

@@ -299,7 +299,28 @@ class OnDisconnect(StrEnum):
     """It is read on for `drain_seconds`, then closed."""
 
 
+_RetriedCause = Literal["connect_failed", "connection_reset", "protocol_error", "unexpected_response"]
+
+
+class Retries(_Section):
+    """When a request is sent again that has failed before its client got anything."""
+
+    max: Annotated[int, Field(ge=0, le=10)] = 0
+    """For one request. None by default: most clients retry by themselves."""
+    causes: tuple[_RetriedCause, ...] = ("connect_failed", "connection_reset")
+    """Ends without an answer. No response in time is none of them: the upstream may still work on it."""
+    statuses: tuple[Annotated[int, Field(ge=400, le=599)], ...] = (408, 429, 500, 502, 503, 504, 529)
+    """Of answers. The upstream's own `x-should-retry` stands above them."""
+    backoff: _Seconds = 0.5
+    """Before the first retry; doubled with each."""
+    max_backoff: _Seconds = 8.0
+    """A `retry-after` up to here is waited for; a longer one goes to the client."""
+    budget: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Retries for each request of the provider, in the long run: an outage is not to be made worse."""
+
+
 class _Provider(_Section):
+    retries: Retries = Retries()
     on_disconnect: OnDisconnect = OnDisconnect.CANCEL
     drain_seconds: _Seconds = 30.0
     """Of `drain_bounded`."""

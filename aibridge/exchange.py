@@ -74,8 +74,8 @@ class Exchange:
         "_around", "_attempt", "_attempt_at", "_body", "_body_ended", "_client", "_connecting", "_connection",
         "_dialect", "_gone_at", "_head", "_heard_at", "_interception", "_late", "_mended", "_noted_at",
         "_noted_bytes", "_on_end", "_origin", "_over", "_paused_at", "_policy", "_provider", "_relay", "_request",
-        "_retry_after", "_said_at", "_sent_at", "_sent_to", "_started", "_told", "_trying", "_turning", "_turns",
-        "_unsent", "_whole",
+        "_retries", "_retry_after", "_retrying", "_said_at", "_sent_at", "_sent_to", "_started", "_told", "_trying",
+        "_turning", "_turns", "_unsent", "_whole",
     )  # fmt: skip
 
     def __init__(
@@ -100,6 +100,8 @@ class Exchange:
         self._trying = False
         self._turns: Turns | None = None
         self._turning: asyncio.Task[UpstreamRequest] | None = None
+        self._retries = 0
+        self._retrying: asyncio.TimerHandle | None = None
         self._request: UpstreamRequest | None = None
         self._sent_to = ""
         self._connecting: asyncio.Task[Connection] | None = None
@@ -132,6 +134,8 @@ class Exchange:
         if turns is not None:
             self._turns = turns
             turns.tell = self._tell_run
+        if self._around.retrying is not None:
+            self._around.retrying.budget.feed()
         self.send(request)
 
     def send(self, request: UpstreamRequest) -> None:
@@ -315,7 +319,7 @@ class Exchange:
             return self._gone_at + self._around.read_on, self._read_enough
         if relay.committed and relay.state is not State.FINISHED:
             return self._said_at + deadlines.ping, self._ping
-        if self._interception.streaming and relay.state in _ASKING:
+        if self._interception.streaming and relay.state in _WAITING:
             return self._said_at + deadlines.commit, self._commit
         return _NEVER, _say_nothing
 
@@ -435,10 +439,11 @@ class Exchange:
         if head.status >= _FIRST_ERROR_STATUS:
             relay.on(Signal.ERROR_HEAD)
             return
-        request, self._request = self._sent_request(), None  # nobody will need its bytes again
         if (wrong := self._unexpected(head)) is not None:
             self._end(Signal.UNEXPECTED_HEAD, wrong)
-        elif self._interception.streaming:
+            return
+        request, self._request = self._sent_request(), None  # nobody will need its bytes again
+        if self._interception.streaming:
             relay.begin_stream(self._decoder(request))
             self._begin_answer(head)
         else:
@@ -570,10 +575,33 @@ class Exchange:
         try:
             relay.fail(signal, error)
             if relay.cause is not None:
-                self._conclude()
+                self._conclude_or_retry(signal, relay.cause)
         except Exception as failure:
             logger.exception("the end of interception %s failed", self._interception.id)
             self._give_up(_words(failure))
+
+    def _conclude_or_retry(self, signal: Signal, cause: Cause) -> None:
+        """The attempt has failed: that is the end, unless the client has nothing yet and another may do well."""
+        retrying, request = self._around.retrying, self._request
+        if retrying is None or request is None or self._client.started or signal in _LAST:
+            self._conclude()
+            return
+        pause = retrying.pause(self._retries, cause, self._head)
+        if pause is None:
+            self._conclude()
+            return
+        self._retries += 1
+        self._settle()
+        self._await_further_attempt()
+        self._whole, self._late = None, False
+        self._retrying = self._around.loop.call_later(pause, self._retry, request)
+
+    def _retry(self, request: UpstreamRequest) -> None:
+        self._retrying = None
+        try:
+            self.send(request)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and is told as ours
+            self.fail(error)
 
     def _finish(self, before: bytes) -> None:
         """The relay has its last words: hand them over, at once or when the client has taken what was before them."""
@@ -708,6 +736,8 @@ class Exchange:
             self._connecting.cancel()
         if self._turning is not None:
             self._turning.cancel()
+        if self._retrying is not None:
+            self._retrying.cancel()
         connection, self._connection = self._connection, None
         if connection is None:
             return
@@ -763,6 +793,9 @@ def _say_nothing() -> None:
 
 _NEVER = float("inf")
 _ASKING = frozenset({State.CONNECTING, State.RECONNECTING})
+_LAST = frozenset({Signal.CLIENT_LOST, Signal.CLIENT_STALLED, Signal.CIRCUIT_OPEN, Signal.DRAINED, Signal.BUG})
+"""Facts behind which nothing is tried again, whatever the upstream said."""
+_WAITING = frozenset({*_ASKING, State.BETWEEN})
 _ANSWERED = frozenset({State.STREAMING, State.COLLECTING})
 _WHEN = operator.itemgetter(0)
 _GATHERING = frozenset({State.COLLECTING, State.REFUSED})

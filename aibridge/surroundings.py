@@ -1,16 +1,19 @@
 """What all interceptions of one provider share: clocks, connections, books and bounds. Values only."""
 
 import asyncio
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from aibridge.content import ContentRules
 from aibridge.deadlines import Wheel
+from aibridge.lifecycle import Cause
 from aibridge.overhead import Relays, Spent
+from aibridge.retries import RetryBudget, RetryPolicy, pause_before
 from aibridge.telemetry.tracing import Tracing
 from aibridge.upstream import Pool, Sink
-from aibridge.values import Evidence, Interception, Listener, UpstreamRequest
+from aibridge.values import Evidence, Interception, Listener, ResponseHead, UpstreamRequest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,19 @@ class RelayedDump(Protocol):
         """There is no whole answer."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Retrying:
+    """How one provider's requests are tried again."""
+
+    policy: RetryPolicy
+    budget: RetryBudget
+
+    def pause(self, made: int, cause: Cause, head: ResponseHead | None) -> float | None:
+        """Return how long to wait before the next retry; None where there is none. Takes it from the budget."""
+        pause = pause_before(self.policy, made, cause, head, random.random())  # noqa: S311 - no secret
+        return pause if pause is not None and self.budget.take() else None
+
+
 Tee = Callable[[Interception, int, UpstreamRequest, Sink], Sink]
 """Takes the request of an attempt as it is sent, and returns what the answer has to go through on its way."""
 
@@ -53,7 +69,7 @@ class Surroundings:
     spans are sent. `refused_for` is asked whether an interception may contact the
     upstream: None, or the seconds to wait. It is None itself where there is no circuit breaker, and `tee` and
     `new_dump` are where nothing is dumped. `read_on` are the seconds for which an answer is read on once its client has
-    left, so that its tokens are known: 0 where it is not.
+    left, so that its tokens are known: 0 where it is not. `retrying` is there where requests are tried again.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -69,6 +85,7 @@ class Surroundings:
     relays: Relays
     tracing: Tracing | None
     read_on: float = 0.0
+    retrying: Retrying | None = None
     refused_for: Callable[[Interception], int | None] | None = None
     tee: Tee | None = None
     new_dump: Callable[[], RelayedDump] | None = None

@@ -17,7 +17,18 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
     ["errors", "lifecycle", "ids", "text", "deadlines", "compiled"],
     ["values", "breaker", "faults", "jsontext", "config", "journal", "decompression", "__init__"],
-    ["headers", "callers", "circuits", "clientstream", "content", "credentials", "listeners", "stores/", "telemetry/"],
+    [
+        "headers",
+        "callers",
+        "circuits",
+        "retries",
+        "clientstream",
+        "content",
+        "credentials",
+        "listeners",
+        "stores/",
+        "telemetry/",
+    ],
     ["wire/", "auth", "clientconnection", "dumptext", "carrier", "audit", "retention"],
     ["body", "dumpfiles", "writer"],
     ["dialects/", "recorder"],
@@ -134,7 +145,7 @@ DOORS = {
 
 PURE = {
     "errors", "lifecycle", "ids", "text", "deadlines", "__init__", "values", "faults", "jsontext", "breaker", "headers",
-    "decompression", "callers", "content", "credentials", "dumptext", "wire/", "auth", "body", "dialects/",
+    "decompression", "callers", "retries", "content", "credentials", "dumptext", "wire/", "auth", "body", "dialects/",
     "toolloop/", "relay",
 }  # fmt: skip
 """Rooms that do no I/O and read no clock: bytes and times come in as arguments. They import only each other."""

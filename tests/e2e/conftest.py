@@ -75,14 +75,16 @@ class Outcomes:
 
     def attempted(self, _interception, attempt):
         self.attempts.append(attempt)
+        self.news.set()
 
     def closed(self, interception, outcome):
         self.ended.append((interception, outcome))
         self.news.set()
 
-    async def wait(self, *, opened=0, ended=0, facts=0):
+    async def wait(self, *, opened=0, ended=0, facts=0, attempts=0):
+        wanted = [(self.opened_ids, opened), (self.ended, ended), (self.facts, facts), (self.attempts, attempts)]
         async with asyncio.timeout(PATIENCE):
-            while len(self.opened_ids) < opened or len(self.ended) < ended or len(self.facts) < facts:
+            while any(len(told) < number for told, number in wanted):
                 self.news.clear()
                 await self.news.wait()
 
