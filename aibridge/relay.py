@@ -48,9 +48,10 @@ class Relay:
     """
 
     __slots__ = (
-        "_decoder", "_dialect", "_earlier", "_gone", "_request_id", "bytes_in", "bytes_out", "cause", "committed",
-        "error", "error_type", "events", "first_event_at", "http_status", "last_event", "last_words", "note",
-        "observer", "said", "secrets", "state", "terminal_event_seen", "trailing_bytes", "upstream_request_id",
+        "_decoder", "_dialect", "_earlier", "_ended_with", "_gone", "_request_id", "bytes_in", "bytes_out", "cause",
+        "committed", "error", "error_type", "events", "first_event_at", "http_status", "last_event", "last_words",
+        "note", "observer", "said", "secrets", "state", "terminal_event_seen", "trailing_bytes",
+        "upstream_request_id",
     )  # fmt: skip
 
     def __init__(self, dialect: Dialect, request_id: str, policy: ContentPolicy = NOTHING) -> None:
@@ -59,6 +60,7 @@ class Relay:
         self._request_id = request_id
         self._earlier: Outcome | None = None
         self._gone: Cause | None = None
+        self._ended_with: tuple[Usage, UsageSource, str] | None = None
         self.committed = False
         """Whether the client has the head of a stream: whatever comes is told in that stream."""
         self.observer: Observer = dialect.observer(policy)
@@ -203,6 +205,7 @@ class Relay:
     def attempt(self, *, number: int, origin: str, started_at: float, duration: float, evidence: Evidence) -> Attempt:
         """Return the attempt that has ended."""
         cause = self.cause or Cause.INTERNAL
+        usage, source, message_id = self._answer(cause)
         return Attempt(
             number=number,
             origin=origin,
@@ -212,15 +215,16 @@ class Relay:
             cause=cause,
             error=self.error,
             evidence=evidence,
-            usage=self._usage(),
-            usage_source=self._usage_source(cause),
-            message_id=redact(self.observer.message_id, self.secrets),
+            usage=usage,
+            usage_source=source,
+            message_id=message_id,
         )
 
     def outcome(self, *, ended_at: float, duration: float, evidence: Evidence) -> Outcome:
         """Return the one outcome of an interception whose last attempt has ended, with what earlier turns gave."""
         cause = self.cause or Cause.INTERNAL
         observer = self.observer
+        usage, source, message_id = self._answer(cause)
         outcome = Outcome(
             termination=TERMINATION_OF[cause],
             cause=cause,
@@ -229,9 +233,9 @@ class Relay:
             duration=duration,
             evidence=evidence,
             health=health_of(cause, self.http_status, self.error_type),
-            usage=self._usage(),
-            usage_source=self._usage_source(cause),
-            message_id=self.message_id,
+            usage=usage,
+            usage_source=source,
+            message_id=message_id,
             response_model=redact(observer.response_model, self.secrets),
             stop_reason=redact(observer.stop_reason, self.secrets),
         )
@@ -263,6 +267,12 @@ class Relay:
             response_model="",
             stop_reason="",
         )
+
+    def _answer(self, cause: Cause) -> tuple[Usage, UsageSource, str]:
+        """Return the tokens of an answer that has ended, where they come from, and its message's id. Asked twice."""
+        if self._ended_with is None:
+            self._ended_with = self._usage(), self._usage_source(cause), redact(self.observer.message_id, self.secrets)
+        return self._ended_with
 
     def _usage_source(self, cause: Cause) -> UsageSource:
         source = self.observer.usage_source()
@@ -379,6 +389,7 @@ def _together(earlier: Outcome, last: Outcome) -> Outcome:
             time_to_first_event=has.time_to_first_event if first is None else first,
         ),
         usage=sum_of(earlier.usage, last.usage),
+        message_id=last.message_id or earlier.message_id,
         usage_source=last.usage_source if earlier.usage_source is last.usage_source else UsageSource.PROVIDER_PARTIAL,
         response_model=last.response_model or earlier.response_model,
     )
