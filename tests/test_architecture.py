@@ -21,6 +21,7 @@ FLOORS = [
     ["wire/", "auth", "clientconnection", "dumptext", "carrier", "audit", "retention"],
     ["body", "dumpfiles", "writer"],
     ["dialects/", "recorder"],
+    ["toolloop/"],
     ["relay", "providers/"],
     ["routing", "server", "upstream", "overhead"],
     ["surroundings", "dump", "assembly"],
@@ -57,6 +58,10 @@ INNER_FLOORS = {
         ["__init__", "base", "reading", "sigv4", "bedrock_errors", "bedrock_lessons", "bedrock_models"],
         ["renewal", "bedrock_features", "usage_lessons"],
         ["aws", "anthropic", "bedrock", "openai", "router"],
+    ],
+    "toolloop/": [
+        ["base"],
+        ["__init__"],
     ],
     "stores/": [["__init__", "base"], ["entries", "ledger"], ["carrying", "sqlite"]],
     "telemetry/": [
@@ -129,7 +134,8 @@ DOORS = {
 
 PURE = {
     "errors", "lifecycle", "ids", "text", "deadlines", "__init__", "values", "faults", "jsontext", "breaker", "headers",
-    "decompression", "callers", "content", "credentials", "dumptext", "wire/", "auth", "body", "dialects/", "relay",
+    "decompression", "callers", "content", "credentials", "dumptext", "wire/", "auth", "body", "dialects/",
+    "toolloop/", "relay",
 }  # fmt: skip
 """Rooms that do no I/O and read no clock: bytes and times come in as arguments. They import only each other."""
 

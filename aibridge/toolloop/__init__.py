@@ -1,0 +1,31 @@
+"""Injected tools, and the turns that they make, per API. An API is one file here and a line of this table."""
+
+from collections.abc import Mapping
+
+from aibridge.toolloop.base import (
+    MAX_TURN_BYTES,
+    PREFIX,
+    Image,
+    LoopFactory,
+    Text,
+    Tool,
+    ToolCall,
+    ToolLoop,
+    ToolResult,
+)
+
+LOOPS: Mapping[str, LoopFactory] = {}
+"""By the dialect's name."""
+
+__all__ = [
+    "LOOPS",
+    "MAX_TURN_BYTES",
+    "PREFIX",
+    "Image",
+    "LoopFactory",
+    "Text",
+    "Tool",
+    "ToolCall",
+    "ToolLoop",
+    "ToolResult",
+]
