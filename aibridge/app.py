@@ -1,12 +1,21 @@
 """How everything is put together: from a `Config` to two ports, and back down again."""
 
 import asyncio
+import contextlib
 import functools
 import logging
 from collections.abc import Coroutine, Mapping, Sequence
 
 from aibridge import __version__, jsontext
-from aibridge.assembly import build_provider, build_routers, header_names, own_dialects, told
+from aibridge.assembly import (
+    build_provider,
+    build_routers,
+    build_tool_servers,
+    header_names,
+    own_dialects,
+    told,
+    tool_rules,
+)
 from aibridge.auth import Authenticator, HeaderAuthenticator, KeyAuthenticator, OpenAuthenticator
 from aibridge.breaker import Limits
 from aibridge.carrier import Carrier
@@ -24,6 +33,7 @@ from aibridge.headers import JSON, OURS
 from aibridge.journal import Fsync, Journal, journal_folder
 from aibridge.lifecycle import Cause
 from aibridge.listeners import Listeners
+from aibridge.mcp.servers import ToolServers
 from aibridge.overhead import Relays, TimedBooks
 from aibridge.providers.base import Provider
 from aibridge.providers.bedrock import BedrockProvider
@@ -39,6 +49,7 @@ from aibridge.telemetry.lag import LoopLag
 from aibridge.telemetry.log import Log
 from aibridge.telemetry.metrics import Metrics
 from aibridge.telemetry.tracing import Tracing
+from aibridge.turns import Injection
 from aibridge.upstream import Pool, PoolSettings
 from aibridge.values import Interception, Listener, Outcome
 from aibridge.wire import IMPLEMENTATION
@@ -91,6 +102,7 @@ class App:
         self._lag = LoopLag(self.metrics.lagged)
         self._signing = [one for one in providers if isinstance(one, BedrockProvider) and one.bearer_token is None]
         self._pools = {provider.name: Pool(_pool_settings(config, provider.name)) for provider in providers}
+        self.tool_servers = build_tool_servers(config, self.metrics)
         self.gateway = Gateway(
             RouteTable(
                 providers,
@@ -101,6 +113,7 @@ class App:
             self._surroundings(providers, listener),
             self.metrics,
             Bounds(max_request_bytes=limits.max_request_bytes, request_body=config.timeouts.request_body),
+            self._build_injection(),
         )
         self._data = Server(
             self._serve_data,
@@ -121,6 +134,8 @@ class App:
             OSError: an address cannot be had.
         """
         await _find_credentials(self._signing)
+        if self.tool_servers is not None:
+            await _connect_tools(self.tool_servers)
         self.port = await self._data.listen(self._config.listen.host, self._config.listen.port)
         self.admin_port = await self._admin.listen(self._config.admin.host, self._config.admin.port)
         self._lag.start()
@@ -138,6 +153,8 @@ class App:
         self.log.flush()
         await self._data.close()
         await self._admin.close()
+        if self.tool_servers is not None:
+            await self.tool_servers.close()
         self._lag.stop()
         for pool in self._pools.values():
             pool.close()
@@ -150,6 +167,12 @@ class App:
             await asyncio.to_thread(self.recorder.close)
         senders = [sender.shutdown for sender in (self._tracing, self._genai) if sender is not None]
         await asyncio.gather(*(asyncio.to_thread(shutdown) for shutdown in senders))
+
+    def _build_injection(self) -> Injection | None:
+        if self.tool_servers is None:
+            return None
+        rules, max_turns = tool_rules(self._config), self._config.mcp.max_tool_turns
+        return Injection(servers=self.tool_servers, rules=rules, max_turns=max_turns)
 
     def _build_recorder(self, others: Listener) -> Recorder | None:
         records = self._config.records
@@ -269,6 +292,17 @@ class App:
 
 _SERVER_ERROR = 500
 _HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
+
+
+_TOOLS_WITHIN_S = 5.0
+"""How long the start waits for tool servers: the first requests have tools then. One that is slower comes later."""
+
+
+async def _connect_tools(servers: ToolServers) -> None:
+    await servers.start()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_TOOLS_WITHIN_S):
+            await servers.connected()
 
 
 async def _find_credentials(providers: Sequence[BedrockProvider]) -> None:

@@ -244,17 +244,22 @@ class Gateway:
             if seconds is not None:
                 exchange.refuse(seconds)
                 return None
-            missing = draft.missing()
+            missing = self._missing(draft)
         except RecordingFailed as reason:
             exchange.refuse_unrecorded(reason)
             return None
         except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and is told as ours
             exchange.fail(error)
             return None
-        if missing is not None:
+        if missing:
             return self._send_later(missing, exchange, draft)
         self._send(exchange, draft)
         return None
+
+    def _missing(self, draft: Draft) -> list[Awaitable[object]]:
+        """Return what must be waited for: a credential that is being fetched, an actor's sessions with tool servers."""
+        found = [draft.missing(), None if self._injection is None else self._injection.missing(draft)]
+        return [one for one in found if one is not None]
 
     def _learn(self, route: Route | OpenRoute, request: ClientRequest) -> tuple[Route, ClientRequest, Reading]:
         """Choose the provider where that is open, and let it read the request. `Reading.model` is the client's name."""
@@ -264,9 +269,9 @@ class Gateway:
         reading = decided.provider.read(request, decided.dialect)
         return decided, request, dataclasses.replace(reading, model=model)
 
-    async def _send_later(self, missing: Awaitable[object], exchange: Exchange, draft: Draft) -> None:
+    async def _send_later(self, missing: list[Awaitable[object]], exchange: Exchange, draft: Draft) -> None:
         try:
-            await missing
+            await asyncio.gather(*missing)
         except asyncio.CancelledError:  # the server cancels what outlives its shutdown: told, like every other end
             exchange.drain()
             raise

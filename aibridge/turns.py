@@ -5,23 +5,15 @@ with what, is here. Who tells how a turn ended, and sends the next, is the excha
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from aibridge.draft import Draft
-from aibridge.toolloop import LOOPS, PREFIX, Ran, Tool, ToolCall, ToolLoop
-from aibridge.values import Headers, Interception, StreamDecoder, Thought, ToolRun, ToolUse, UpstreamRequest
-
-
-class ToolServers(Protocol):
-    """Who has tools, and runs them."""
-
-    def tools(self) -> tuple[Tool, ...]:
-        """Return all tools that can be called now, sorted by id; the same object until something changes."""
-
-    async def call(self, call: ToolCall) -> Ran:
-        """Run a tool. Never raises for what a model or a server does wrong: that is a result too."""
+from aibridge.mcp.policy import Credentials, Rules, credentials_of, wants_tools
+from aibridge.mcp.servers import ToolServers
+from aibridge.mcp.values import CallOutcome, Ran
+from aibridge.toolloop import LOOPS, PREFIX, ToolCall, ToolLoop
+from aibridge.values import StreamDecoder, Thought, ToolRun, ToolUse, UpstreamRequest
 
 
 class Turns:
@@ -29,14 +21,16 @@ class Turns:
 
     Args:
         loop: of its dialect, made of its request.
-        servers: run the tools.
+        call: runs a tool. Never raises for what a model or a server does wrong: that is a result too.
         draft: of the client's own request.
         max_turns: requests to the upstream, at most.
     """
 
-    def __init__(self, loop: ToolLoop, servers: ToolServers, draft: Draft, max_turns: int) -> None:
+    def __init__(
+        self, loop: ToolLoop, call: Callable[[ToolCall], Awaitable[Ran]], draft: Draft, max_turns: int
+    ) -> None:
         self._loop = loop
-        self._servers = servers
+        self._call = call
         self._draft = draft
         self._left = max_turns
         self._held: list[tuple[ToolUse | Thought, str]] = []
@@ -94,39 +88,64 @@ class Turns:
         """Return the tools that run now, as they are told where nobody waits for them any more."""
         calls = list(self._running.values())
         self._running.clear()
-        return [ToolRun(_use(call), "", 0.0, "cancelled", _size(call), 0) for call in calls]
+        return [ToolRun(_use(call), "", "", 0.0, "cancelled", "cancelled", _size(call), 0) for call in calls]
 
     async def _run(self, number: int, call: ToolCall) -> Ran:
         self._running[number] = call
-        ran = await self._servers.call(call)
+        ran = await self._call(call)
         if self._running.pop(number, None) is not None:
-            self.tell(ToolRun(_use(call), ran.server, ran.latency, ran.error, _size(call), ran.result_bytes))
+            self.tell(_told(call, ran))
         return ran
 
 
 @dataclass(frozen=True, kw_only=True)
 class Injection:
-    """Which requests get tools, and which tools these are.
-
-    `wants` says whether a request gets any; `max_turns` are those of one interception.
-    """
+    """Which requests get tools, and which tools these are. `max_turns` are the requests of one interception."""
 
     servers: ToolServers
-    wants: Callable[[Interception, Headers], bool]
+    rules: Rules
     max_turns: int
+
+    def missing(self, draft: Draft) -> Awaitable[None] | None:
+        """Return what must be waited for before `turns`: an actor's own sessions. None: nothing."""
+        credentials = self._credentials(draft)
+        return self.servers.connected(credentials) if credentials else None
 
     def turns(self, draft: Draft) -> Turns | None:
         """Return the tool loop of a request; None where it gets no tools."""
-        tools = self.servers.tools()
         make = LOOPS.get(draft.interception.dialect)
-        if not tools or make is None or not self.wants(draft.interception, draft.request.headers):
+        if make is None or not self._wants(draft):
             return None
-        loop = make(draft.reading.body, tools)
-        return None if loop is None else Turns(loop, self.servers, draft, self.max_turns)
+        credentials = self._credentials(draft)
+        tools = self.servers.tools(credentials)
+        loop = make(draft.reading.body, tools) if tools else None
+        if loop is None:
+            return None
+        return Turns(loop, lambda call: self.servers.call(call, credentials), draft, self.max_turns)
+
+    def _wants(self, draft: Draft) -> bool:
+        one = draft.interception
+        return wants_tools(self.rules, one.model, one.actor.id, draft.request.headers)
+
+    def _credentials(self, draft: Draft) -> Credentials:
+        return credentials_of(self.servers.of_actors, draft.request.headers) if self._wants(draft) else ()
 
 
 def _use(call: ToolCall) -> ToolUse:
     return ToolUse(call.id, call.tool, call.arguments)
+
+
+def _told(call: ToolCall, ran: Ran) -> ToolRun:
+    return ToolRun(
+        use=_use(call),
+        server=ran.server,
+        tool=ran.tool,
+        latency=ran.latency,
+        outcome=ran.outcome.value,
+        error="" if ran.outcome is CallOutcome.OK else ran.error or ran.outcome.value,
+        arguments_bytes=ran.arguments_bytes,
+        result_bytes=ran.result_bytes,
+    )
 
 
 def _size(call: ToolCall) -> int:

@@ -213,16 +213,19 @@ class ToolUse(NamedTuple):
 
 
 class ToolRun(NamedTuple):
-    """A tool that the gateway ran, because the model called it.
-
-    `server` is that of the tool, empty where there is no such tool; `latency` is in seconds; `error` is empty where the
-    tool did well.
-    """
+    """A tool that the gateway ran, because the model called it."""
 
     use: ToolUse
     server: str
+    """Empty where the model named no tool that there is; so is `tool`."""
+    tool: str
+    """As the server calls it."""
     latency: float
+    """Seconds."""
+    outcome: str
+    """How it ended: a word of a closed set, `ok` where the tool did well."""
     error: str
+    """What went wrong; empty where nothing did."""
     arguments_bytes: int
     result_bytes: int
 
