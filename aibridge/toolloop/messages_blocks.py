@@ -74,7 +74,8 @@ class Block:
         values = {name: jsontext.dumps(value) for name, value in self._put.items()}
         values |= {name: b'"%b"' % bytes(pieces) for name, pieces in self._grown.items()}
         arguments = values.pop("partial_json", b'""')
-        if self._is_call and (arguments != b'""' or not isinstance(self.fields.get("input"), dict)):
+        is_call = jsontext.text_of(self.fields.get("type")).endswith("tool_use")
+        if is_call and (arguments != b'""' or not isinstance(self.fields.get("input"), dict)):
             values["input"] = _object_of(_string(arguments))
         if self.fields.get("type") == "text" and not _string(values.get("text"), self.fields.get("text")).strip():
             return b""  # the API refuses blank text
@@ -86,10 +87,6 @@ class Block:
         if not arguments and "input" in self.fields:
             arguments = (Body(self.raw, scan_object(self.raw)).value("input") or b"").decode()
         return ToolCall(jsontext.text_of(self.fields.get("id")), jsontext.text_of(self.fields.get("name")), arguments)
-
-    @property
-    def _is_call(self) -> bool:
-        return "input" in self.fields or "partial_json" in self._grown
 
 
 def contents(blocks: Sequence[Block]) -> list[bytes]:

@@ -168,7 +168,7 @@ class StreamedTurn:
             self.calls = injected
             return _WITHHELD
         self.skipped = injected
-        if not self._told.metrics:
+        if not (self._told.metrics and fields):
             return _AS_IT_CAME
         return encode_event(event.type, _with(event.data, _METRICS, jsontext.dumps(metrics)))
 
