@@ -96,7 +96,7 @@ def test_a_forced_choice_is_forced_once(choice, later):
 def test_the_bytes_of_the_client_stay_behind_later_turns():
     body = b'{"model":"m", %b ,"temperature":1.0 }' % MESSAGES
     loop = raw_loop(body)
-    assert loop.take_body(message(call("a", input=1.0))) == b""
+    assert loop.take_body(message(call("a"))) == b""
     loop.answer([ToolResult((Text("x"),))])
     assert loop.request() == (
         b'{"model":"m", "messages" : [ {"role":"user","content":"\\u00e9 1.0"} ,'
