@@ -114,7 +114,7 @@ def without(value: bytes, path: Sequence[str]) -> bytes:
     if not path or path[-1].encode() not in value:
         return value
     if value.startswith(b"[") and path[0] == "*":
-        return b"[" + b",".join([_without_inside(item, path[1:]) for item in items_of(value)]) + b"]"
+        return b"[" + b",".join([_without_inside(item, path[1:]) for item in _items_of(value)]) + b"]"
     return _member_without(value, path[0], path[1:]) if value.startswith(b"{") else value
 
 
@@ -143,8 +143,8 @@ def _without_inside(item: bytes, path: Sequence[str]) -> bytes:
     return item if smaller == text else smaller
 
 
-def items_of(array: bytes) -> list[bytes]:
-    """Return the items of an array as they stand, blanks and all; one of blanks alone where it is empty."""
+def _items_of(array: bytes) -> list[bytes]:
+    """Return the items of an array as they stand, blanks and all."""
     items, depth, start = [], 0, 1
     for token in _STRUCTURE.finditer(array):
         mark = token[0]

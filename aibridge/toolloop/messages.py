@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from aibridge import jsontext
-from aibridge.body import Body, edited, items_of
+from aibridge.body import Body, edited
+from aibridge.dialects.raw import Raw
 from aibridge.errors import CorruptPayload, PayloadError
 from aibridge.toolloop.base import MAX_TURN_BYTES, Tool, ToolCall, ToolResult
-from aibridge.toolloop.messages_blocks import Block, calls, contents
+from aibridge.toolloop.messages_blocks import MAX_BLOCKS, Block, calls, contents, may_run
 from aibridge.toolloop.messages_request import Offer, assistant_message, offer, request_with, results_message
-from aibridge.toolloop.messages_stream import StreamedTurn, Told, may_run
+from aibridge.toolloop.messages_stream import StreamedTurn, Told
 from aibridge.toolloop.messages_usage import summed
 from aibridge.toolloop.rewriting import RewritingDecoder
 from aibridge.values import StreamDecoder
@@ -95,8 +96,10 @@ class WholeTurn:
         except PayloadError as error:
             raise CorruptPayload(f"the answer is not what was promised: {error}") from None
         content = self.body.value("content") or b""
-        items = [item.strip() for item in items_of(content)] if content.startswith(b"[") else []
-        self._blocks = [_block_of(item, offered) for item in items if item]
+        items = [item.raw() for item in Raw(content, 0, len(content)).elements(MAX_BLOCKS + 1)]
+        if len(items) > MAX_BLOCKS:
+            raise CorruptPayload(f"the answer has over {MAX_BLOCKS} content blocks")
+        self._blocks = [_block_of(item, offered) for item in reversed(items)]
         to_run = may_run(jsontext.text_of(self._field("stop_reason")), self._blocks)
         injected = calls(self._blocks)
         self.calls = injected if to_run else ()

@@ -13,6 +13,9 @@ from aibridge.errors import PayloadError
 from aibridge.toolloop.base import ToolCall
 from aibridge.wire import scan_object
 
+MAX_BLOCKS = 4096
+"""Of one turn. Real ones have some ten; one that searches the web, some hundred."""
+
 GROWING = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
 """Deltas whose text is put behind what came before, and the member that holds it."""
 
@@ -97,6 +100,16 @@ def contents(blocks: Sequence[Block]) -> list[bytes]:
 def calls(blocks: Sequence[Block]) -> tuple[ToolCall, ...]:
     """Return the injected calls among some blocks, in their order."""
     return tuple(block.call() for block in blocks if block.injected)
+
+
+def may_run(stop_reason: str, blocks: Sequence[Block]) -> bool:
+    """Whether a turn's injected calls are run, and another turn follows.
+
+    Not where the client's own calls stand beside them: it has to answer these first, and so has the whole message. Nor
+    where the model was cut short, or has ended in another way than to wait for results.
+    """
+    injected = any(block.injected for block in blocks)
+    return stop_reason == "tool_use" and injected and not any(block.is_own_call for block in blocks)
 
 
 def _inside(value: Any) -> bytes:

@@ -13,14 +13,11 @@ from aibridge.body import Body, edited
 from aibridge.dialects.base import fields_of
 from aibridge.errors import CorruptPayload
 from aibridge.toolloop.base import MAX_TURN_BYTES, ToolCall
-from aibridge.toolloop.messages_blocks import USUAL_DELTA, Block, calls, contents
+from aibridge.toolloop.messages_blocks import MAX_BLOCKS, USUAL_DELTA, Block, calls, contents, may_run
 from aibridge.toolloop.messages_request import Offer
 from aibridge.toolloop.messages_usage import summed, summed_metrics, updated
 from aibridge.values import Event
 from aibridge.wire import encode_event, scan_object
-
-MAX_BLOCKS = 4096
-"""Of one turn. Real ones have some ten; one that searches the web, some hundred."""
 
 _DELTA = "content_block_delta"
 _METRICS = "amazon-bedrock-invocationMetrics"
@@ -189,16 +186,6 @@ class StreamedTurn:
         "message_delta": _delta,
         "message_stop": _stop,
     }
-
-
-def may_run(stop_reason: str, blocks: list[Block]) -> bool:
-    """Whether a turn's injected calls are run, and another turn follows.
-
-    Not where the client's own calls stand beside them: it has to answer these first, and so has the whole message. Nor
-    where the model was cut short, or has ended in another way than to wait for results.
-    """
-    injected = any(block.injected for block in blocks)
-    return stop_reason == "tool_use" and injected and not any(block.is_own_call for block in blocks)
 
 
 def _renumbered(event: Event, index: Any, block: Block) -> bytes | None:

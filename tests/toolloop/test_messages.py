@@ -232,6 +232,11 @@ def test_answers_that_are_no_message(monkeypatch):
     for body in (b"[]", b"5", b'{"content":' + b"[" * 600 + b"]" * 600 + b"}"):
         with pytest.raises(CorruptPayload, match="not what was promised"):
             loop_of().take_body(body)
+    monkeypatch.setattr(messages, "MAX_BLOCKS", 300)
+    many = message(*[words("x")] * 300, reason="end_turn")
+    assert loop_of().take_body(many) == many
+    with pytest.raises(CorruptPayload, match="over 300 content blocks"):
+        loop_of().take_body(message(*[words("x")] * 301))
     monkeypatch.setattr(messages, "MAX_TURN_BYTES", 100)
     with pytest.raises(CorruptPayload, match="over the limit"):
         loop_of().take_body(message(words("x" * 100)))

@@ -323,6 +323,72 @@ def test_events_of_other_shapes_do_no_harm(kind, data):
     assert [call.id for call in loop.calls] == ["toolu_1"]
 
 
+INDEXES = st.sampled_from([0, 1, 2, 3, -1, 1 << 40, None, "0", [], True])
+ODD_BLOCKS = st.sampled_from(
+    [
+        {"type": "text", "text": "a"},
+        {"type": "text"},
+        {"type": "thinking", "thinking": 5},
+        {"type": "tool_use", "name": OURS, "id": "a", "input": {}},
+        {"type": "tool_use", "name": OURS, "input": "x"},
+        {"type": "tool_use", "name": ["Read"]},
+        {"type": ["tool_use"]},
+        {"type": "server_tool_use", "name": OURS},
+        5,
+        None,
+    ]
+)
+ODD_DELTAS = st.sampled_from(
+    [
+        {"type": "text_delta", "text": "\ud83d"},
+        {"type": "text_delta", "text": None},
+        {"type": "input_json_delta", "partial_json": '{"a"'},
+        {"type": "thinking_delta", "thinking": "x"},
+        {"type": "signature_delta", "signature": 5},
+        {"type": "citations_delta"},
+        {"type": "odd_delta", "partial_json": {"x": 1}, "input": [], "text": 5},
+        {"type": []},
+        {},
+        "x",
+    ]
+)
+ODD_ENDS = st.sampled_from(
+    [
+        {"delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": -1}},
+        {"delta": {"stop_reason": None}, "usage": []},
+        {"delta": 5, "usage": {"a": {"b": [1 << 70]}}},
+        {},
+    ]
+)
+ODD_EVENTS = st.one_of(
+    st.builds(lambda at, one: {"type": "content_block_start", "index": at, "content_block": one}, INDEXES, ODD_BLOCKS),
+    st.builds(lambda at, one: {"type": "content_block_delta", "index": at, "delta": one}, INDEXES, ODD_DELTAS),
+    st.builds(lambda at: {"type": "content_block_stop", "index": at}, INDEXES),
+    st.builds(lambda one: {"type": "message_delta"} | one, ODD_ENDS),
+    st.sampled_from([start(), {"type": "message_start", "message": 5}, {"type": "odd"}, PING]),
+)
+ODD_TURNS = st.lists(ODD_EVENTS, max_size=25).map(lambda events: [*events, *end("tool_use", {"inputTokenCount": 1})])
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.lists(ODD_TURNS, min_size=1, max_size=3), st.lists(st.integers(0, 3000), max_size=5))
+def test_whatever_comes_no_call_of_ours_is_shown(events, places):
+    loop = loop_of()
+    for turn in events:
+        data = sse(turn)
+        got, _ = feed(loop, data, [place % (len(data) + 1) for place in places])
+        shown = [event.get("content_block") for event in events_of(got)]
+        assert not [
+            one for one in shown if isinstance(one, dict) and (one.get("type"), one.get("name")) == ("tool_use", OURS)
+        ]
+        if not loop.calls:
+            assert events_of(got)[-1]["type"] == "message_stop"
+            break
+        assert "message_stop" not in [event["type"] for event in events_of(got)]
+        loop.answer([ToolResult((), is_error=True)] * len(loop.calls))
+        assert json.loads(loop.request())["messages"][-1]["role"] == "user"
+
+
 # every cut
 
 TOLD = st.text(st.characters(codec="utf-8"), max_size=12)
