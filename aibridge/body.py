@@ -82,6 +82,22 @@ def replaced(body: Body, key: str, value: bytes) -> bytes:
     return b"".join((*kept, body.raw[at:]))
 
 
+def edited(body: Body, values: Mapping[str, bytes]) -> bytes:
+    """Return the body with other JSON texts as top-level values, in place or behind the last; all other bytes stay."""
+    kept, at = [], 0
+    for member in body.members:
+        value = values.get(member.key)
+        if value is not None:
+            kept += [body.raw[at : member.value_start], value]
+            at = member.value_end
+    new = values.keys() - {member.key for member in body.members}
+    if new and body.members:
+        end = body.members[-1].value_end
+        kept += [body.raw[at:end], *[b"," + jsontext.dumps(key) + b":" + values[key] for key in sorted(new)]]
+        at = end
+    return b"".join((*kept, body.raw[at:]))
+
+
 def _text_of(raw: bytes, member: Member, replace: Mapping[str, bytes]) -> bytes:
     value = replace.get(member.key)
     if value is None:

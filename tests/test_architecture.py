@@ -72,7 +72,10 @@ INNER_FLOORS = {
         ["aws", "anthropic", "bedrock", "openai", "router"],
     ],
     "toolloop/": [
-        ["base"],
+        ["base", "rewriting"],
+        ["messages_blocks", "messages_request", "messages_usage"],
+        ["messages_stream"],
+        ["messages"],
         ["__init__"],
     ],
     "stores/": [["__init__", "base"], ["entries", "ledger"], ["carrying", "sqlite"]],

@@ -9,7 +9,7 @@ from aibridge import jsontext
 from aibridge.wire import element_start
 
 MAX_ELEMENTS = 256
-"""Of one array that are looked at, from its end."""
+"""Of one array that are looked at, from its end, unless more are wanted."""
 
 MAX_MEMBERS = 32
 """Of one object."""
@@ -30,10 +30,10 @@ class Raw(NamedTuple):
             end = start + len(text[start:end].rstrip(b" \t\n\r"))
         return cls(text, start, end)
 
-    def elements(self) -> Iterator["Raw"]:
+    def elements(self, most: int = MAX_ELEMENTS) -> Iterator["Raw"]:
         """Yield the last elements of an array, the last one first; none where it is another value."""
         if self.text.startswith(b"[", self.start):
-            yield from islice(self._parts(), MAX_ELEMENTS)
+            yield from islice(self._parts(), most)
 
     @property
     def size(self) -> int:

@@ -13,8 +13,11 @@ from aibridge.toolloop.base import (
     ToolLoop,
     ToolResult,
 )
+from aibridge.toolloop.messages import messages_loop
 
-LOOPS: Mapping[str, LoopFactory] = {}
+LOOPS: Mapping[str, LoopFactory] = {
+    "messages": messages_loop,
+}
 """By the dialect's name."""
 
 __all__ = [

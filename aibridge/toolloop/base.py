@@ -90,7 +90,7 @@ class ToolLoop(Protocol):
 
     @property
     def skipped(self) -> tuple[ToolCall, ...]:
-        """Injected calls of the last turn that are not to run: the client's own calls stood beside them."""
+        """Injected calls of the last turn, not to run: the client's own stood beside them, or they were cut short."""
 
     def answer(self, results: Sequence[ToolResult]) -> None:
         """Take the results, in the order of `calls`; `request` returns the next turn's body then."""
