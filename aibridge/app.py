@@ -11,19 +11,21 @@ from aibridge.assembly import (
     build_provider,
     build_routers,
     build_tool_servers,
+    circuit_limits,
+    content_rules,
+    deadlines,
     header_names,
     own_dialects,
-    told,
+    pool_settings,
+    retrying,
     tool_rules,
 )
 from aibridge.auth import Authenticator, HeaderAuthenticator, KeyAuthenticator, OpenAuthenticator
-from aibridge.breaker import Limits
 from aibridge.carrier import Carrier
 from aibridge.circuits import Circuits
 from aibridge.clientstream import ClientStream
 from aibridge.compiled import MODULES
-from aibridge.config import AuthMode, Config, ContentOverrides
-from aibridge.content import ContentPolicy, ContentRules, Keep
+from aibridge.config import AuthMode, Config
 from aibridge.deadlines import Wheel
 from aibridge.dump import Dump, subfolders_for
 from aibridge.dumpfiles import DumpFiles
@@ -31,7 +33,6 @@ from aibridge.errors import ConfigError, CredentialsError, RequestRejected
 from aibridge.gateway import Bounds, Gateway
 from aibridge.headers import JSON, OURS
 from aibridge.journal import Fsync, Journal, journal_folder
-from aibridge.lifecycle import Cause
 from aibridge.listeners import Listeners
 from aibridge.mcp.servers import ToolServers
 from aibridge.overhead import Relays, TimedBooks
@@ -39,18 +40,17 @@ from aibridge.providers.base import Provider
 from aibridge.providers.bedrock import BedrockProvider
 from aibridge.recorder import OnFailure, Recorder
 from aibridge.retention import keep_for
-from aibridge.retries import RetryBudget, RetryPolicy
 from aibridge.routing import RouteTable
 from aibridge.server import Server
 from aibridge.stores.sqlite import SQLiteStore, prune
-from aibridge.surroundings import Deadlines, Retrying, Surroundings
+from aibridge.surroundings import Surroundings
 from aibridge.telemetry.genai import GenAIMetrics
 from aibridge.telemetry.lag import LoopLag
 from aibridge.telemetry.log import Log
 from aibridge.telemetry.metrics import Metrics
 from aibridge.telemetry.tracing import Tracing
 from aibridge.turns import Injection
-from aibridge.upstream import Pool, PoolSettings
+from aibridge.upstream import Pool
 from aibridge.values import Interception, Listener, Outcome
 from aibridge.wire import IMPLEMENTATION
 
@@ -88,7 +88,7 @@ class App:
             modules=MODULES,
         )
         self.dump_files = self._build_dump_files()
-        limits_of = _circuit_limits(config)
+        limits_of = circuit_limits(config)
         self.circuits = Circuits(limits_of, self.metrics) if limits_of else None
         self._dump = None if self.dump_files is None else Dump(self.dump_files)
         self.log = Log(asyncio.get_running_loop())
@@ -101,7 +101,7 @@ class App:
         providers = [build_provider(name, config, self.metrics) for name in config.providers]
         self._lag = LoopLag(self.metrics.lagged)
         self._signing = [one for one in providers if isinstance(one, BedrockProvider) and one.bearer_token is None]
-        self._pools = {provider.name: Pool(_pool_settings(config, provider.name)) for provider in providers}
+        self._pools = {provider.name: Pool(pool_settings(config, provider.name)) for provider in providers}
         self.tool_servers = build_tool_servers(config, self.metrics)
         self.gateway = Gateway(
             RouteTable(
@@ -231,8 +231,8 @@ class App:
                 wheel=wheel,
                 pool=self._pools[provider.name],
                 listener=listener,
-                deadlines=_deadlines(self._config, provider.name),
-                content=_content_rules(self._config, provider.name),
+                deadlines=deadlines(self._config, provider.name),
+                content=content_rules(self._config, provider.name),
                 max_response_bytes=self._config.limits.max_response_bytes,
                 on_trailing=self.metrics.trailing,
                 refused_for=self.circuits.ask if self.circuits is not None and self._breaks(provider.name) else None,
@@ -242,7 +242,7 @@ class App:
                 on_progress=None if self.recorder is None else self.recorder.progressed,
                 relays=Relays(provider.name, self.metrics.spent),
                 read_on=self._config.providers[provider.name].read_on,
-                retrying=_retrying(self._config, provider.name),
+                retrying=retrying(self._config, provider.name),
                 tracing=self._tracing,
             )
             for provider in providers
@@ -331,74 +331,3 @@ def _build_authenticator(config: Config) -> Authenticator:
 def _names_only_ours(config: Config) -> frozenset[bytes]:
     """Return the headers of actors that `headers.OURS` does not hold back already."""
     return frozenset(name for name in header_names(config.actor_headers) if name and not name.startswith(OURS))
-
-
-def _deadlines(config: Config, provider: str) -> Deadlines:
-    timeouts = config.timeouts_for(provider)
-    return Deadlines(
-        connect=timeouts.connect,
-        response=timeouts.response,
-        idle=timeouts.idle,
-        client_stall=timeouts.client_stall,
-        ping=timeouts.ping,
-        commit=timeouts.commit_after,
-    )
-
-
-def _retrying(config: Config, provider: str) -> Retrying | None:
-    retries = config.providers[provider].retries
-    if not retries.max:
-        return None
-    policy = RetryPolicy(
-        retries=retries.max,
-        causes=frozenset(map(Cause, retries.causes)),
-        statuses=frozenset(retries.statuses),
-        backoff=retries.backoff,
-        max_backoff=retries.max_backoff,
-    )
-    return Retrying(policy=policy, budget=RetryBudget(retries.budget))
-
-
-def _circuit_limits(config: Config) -> dict[str, Limits]:
-    """Return the limits of the providers that have a circuit breaker."""
-    breakers = {name: provider.circuit_breaker for name, provider in config.providers.items()}
-    return {
-        name: Limits(breaker.failures, breaker.interval, breaker.timeout, breaker.probes)
-        for name, breaker in breakers.items()
-        if breaker.enabled
-    }
-
-
-def _content_rules(config: Config, provider: str) -> ContentRules:
-    """Return what is kept of a provider's content: the actor's own word first, then the provider's, then the common."""
-    if not config.records.enabled:
-        return ContentRules()
-    own = config.providers[provider].content
-    by_actor = {key.name: _content_policy(config, key.content, own) for key in config.auth.keys}
-    return ContentRules(_content_policy(config, own), by_actor)
-
-
-def _content_policy(config: Config, *overrides: ContentOverrides) -> ContentPolicy:
-    content = config.records.content
-
-    def keep(kind: str) -> Keep:
-        said = (getattr(override, kind) for override in overrides)
-        return Keep(next((word for word in said if word is not None), getattr(content, kind)))
-
-    return ContentPolicy(
-        prompts=keep("prompts"),
-        arguments=keep("arguments"),
-        thoughts=keep("thoughts"),
-        hash_key=(told(content.hash_key) or "").encode(),
-    )
-
-
-def _pool_settings(config: Config, provider: str) -> PoolSettings:
-    return PoolSettings(
-        keep_alive=config.timeouts_for(provider).keep_alive_upstream,
-        max_connections=config.limits.max_connections,
-        ca_file=str(config.tls.ca_file) if config.tls.ca_file else None,
-        verify=config.tls.verify,
-        proxy=told(config.proxy.url),
-        proxy_from_environment=config.proxy.from_environment,
-    )

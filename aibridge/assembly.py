@@ -1,19 +1,22 @@
-"""Providers, made as the configuration says."""
+"""Providers, tool servers, and what bounds them, made as the configuration says."""
 
 import re
 from collections.abc import Mapping
 from urllib.parse import urlencode
 
-from aibridge.config import ActorHeaders, Config, FrontProxy, RouterTarget, Secret
+from aibridge.breaker import Limits
+from aibridge.config import ActorHeaders, Config, ContentOverrides, FrontProxy, RouterTarget, Secret
 from aibridge.config import AnthropicProvider as AnthropicSettings
 from aibridge.config import BedrockProvider as BedrockSettings
 from aibridge.config import CopilotProvider as CopilotSettings
 from aibridge.config import OpenAIProvider as OpenAISettings
 from aibridge.config import RouterPrefix as PrefixSettings
 from aibridge.config import ToolServer as ToolServerSettings
+from aibridge.content import ContentPolicy, ContentRules, Keep
 from aibridge.credentials import hint
 from aibridge.dialects import ChatDialect, Dialect
 from aibridge.headers import ActorHeaderNames
+from aibridge.lifecycle import Cause
 from aibridge.mcp.policy import Rules
 from aibridge.mcp.servers import ToolServers
 from aibridge.mcp.sessions import load_connect
@@ -28,8 +31,10 @@ from aibridge.providers.openai import OpenAIProvider
 from aibridge.providers.renewal import CredentialSource
 from aibridge.providers.router import Router, Target
 from aibridge.providers.sigv4 import Keys
+from aibridge.retries import RetryBudget, RetryPolicy
+from aibridge.surroundings import Deadlines, Retrying
 from aibridge.telemetry.metrics import Metrics
-from aibridge.upstream import Origin
+from aibridge.upstream import Origin, PoolSettings
 
 
 def build_provider(name: str, config: Config, metrics: Metrics) -> Provider:
@@ -111,6 +116,80 @@ def _tool_server(settings: ToolServerSettings, config: Config) -> ServerSettings
         deny=None if settings.deny is None else re.compile(settings.deny),
         max_concurrent_calls=settings.max_concurrent_calls,
         max_result_bytes=settings.max_result_bytes,
+    )
+
+
+def deadlines(config: Config, provider: str) -> Deadlines:
+    """Return a provider's deadlines."""
+    timeouts = config.timeouts_for(provider)
+    return Deadlines(
+        connect=timeouts.connect,
+        response=timeouts.response,
+        idle=timeouts.idle,
+        client_stall=timeouts.client_stall,
+        ping=timeouts.ping,
+        commit=timeouts.commit_after,
+    )
+
+
+def retrying(config: Config, provider: str) -> Retrying | None:
+    """Return how a provider's requests are tried again; None where they are not."""
+    retries = config.providers[provider].retries
+    if not retries.max:
+        return None
+    policy = RetryPolicy(
+        retries=retries.max,
+        causes=frozenset(map(Cause, retries.causes)),
+        statuses=frozenset(retries.statuses),
+        backoff=retries.backoff,
+        max_backoff=retries.max_backoff,
+    )
+    return Retrying(policy=policy, budget=RetryBudget(retries.budget))
+
+
+def circuit_limits(config: Config) -> dict[str, Limits]:
+    """Return the limits of the providers that have a circuit breaker."""
+    breakers = {name: provider.circuit_breaker for name, provider in config.providers.items()}
+    return {
+        name: Limits(breaker.failures, breaker.interval, breaker.timeout, breaker.probes)
+        for name, breaker in breakers.items()
+        if breaker.enabled
+    }
+
+
+def content_rules(config: Config, provider: str) -> ContentRules:
+    """Return what is kept of a provider's content: the actor's own word first, then the provider's, then the common."""
+    if not config.records.enabled:
+        return ContentRules()
+    own = config.providers[provider].content
+    by_actor = {key.name: _content_policy(config, key.content, own) for key in config.auth.keys}
+    return ContentRules(_content_policy(config, own), by_actor)
+
+
+def _content_policy(config: Config, *overrides: ContentOverrides) -> ContentPolicy:
+    content = config.records.content
+
+    def keep(kind: str) -> Keep:
+        said = (getattr(override, kind) for override in overrides)
+        return Keep(next((word for word in said if word is not None), getattr(content, kind)))
+
+    return ContentPolicy(
+        prompts=keep("prompts"),
+        arguments=keep("arguments"),
+        thoughts=keep("thoughts"),
+        hash_key=(told(content.hash_key) or "").encode(),
+    )
+
+
+def pool_settings(config: Config, provider: str) -> PoolSettings:
+    """Return what a provider's connections are made with."""
+    return PoolSettings(
+        keep_alive=config.timeouts_for(provider).keep_alive_upstream,
+        max_connections=config.limits.max_connections,
+        ca_file=str(config.tls.ca_file) if config.tls.ca_file else None,
+        verify=config.tls.verify,
+        proxy=told(config.proxy.url),
+        proxy_from_environment=config.proxy.from_environment,
     )
 
 

@@ -295,6 +295,24 @@ class Outcome(NamedTuple):
     stop_reason: str
 
 
+def joined(earlier: Outcome, last: Outcome) -> Outcome:
+    """Return the end of the last turn with the sums of all: the client has got one answer of them."""
+    had, has = earlier.evidence, last.evidence
+    first = had.time_to_first_event
+    return last._replace(
+        evidence=has._replace(
+            events=had.events + has.events,
+            bytes_in=had.bytes_in + has.bytes_in,
+            bytes_out=had.bytes_out + has.bytes_out,
+            time_to_first_event=has.time_to_first_event if first is None else first,
+        ),
+        usage=sum_of(earlier.usage, last.usage),
+        message_id=last.message_id or earlier.message_id,
+        usage_source=last.usage_source if earlier.usage_source is last.usage_source else UsageSource.PROVIDER_PARTIAL,
+        response_model=last.response_model or earlier.response_model,
+    )
+
+
 class Listener(Protocol):
     """Who keeps books. Nobody else hears how a stream ended.
 

@@ -1,0 +1,245 @@
+"""Tools that the gateway injects and runs: real tool servers, real sockets, all books, and the SDKs as judges."""
+
+import asyncio
+import json
+from contextlib import asynccontextmanager, closing
+
+import anthropic
+import pytest
+from api_kit import APIS, each
+from mcp_kit import serving, tools_server, until
+
+from aibridge.stores import ledger
+from aibridge.stores.sqlite import querying
+from aibridge.toolloop import LOOPS
+
+LOOPING = [api for api in APIS.values() if api.speaks in {"anthropic", "bedrock"}]
+VERSION = ("anthropic-version", "2023-06-01")
+
+
+@pytest.fixture
+def build_tooled(build_house):
+    """Return a context manager that builds a house with a tool server `kit`, whose calls are told in `events`."""
+
+    @asynccontextmanager
+    async def build(*, events=None, allow="^add$", mcp=(), server=(), **sections):
+        async with serving(tools_server(events)) as url:
+            servers = {"kit": {"url": url, "allow": allow, **dict(server)}}
+            content = {"arguments": "full", "prompts": "full", "thoughts": "full"}
+            records = {"content": content} | sections.pop("records", {})
+            async with build_house(mcp={"servers": servers, **dict(mcp)}, records=records, **sections) as house:
+                yield house
+
+    return build
+
+
+def record_of(house, interception_id):
+    with closing(querying(house.records)) as db:
+        (one,) = [row for row in ledger.export(db) if row["id"] == interception_id]
+    return one
+
+
+@each(*LOOPING)
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "blocking"])
+@pytest.mark.parametrize("calls", [1, 2, 5])
+async def test_calls_are_run_and_the_client_sees_one_answer(build_tooled, ask, api, stream, calls):
+    async with build_tooled() as house:
+        house.simulator.play(f"tools:{calls}", 1)
+        answer = await ask(house, api.name, stream=stream)
+        assert (answer.status, answer.complete) == (200, True)
+        assert b"bmcp_" not in answer.body
+        if stream:
+            assert answer.events.count("message_start") == answer.events.count("message_stop") == 1
+            assert answer.events[-1] == "message_stop"
+        books = await house.books()
+        books.check("completed", "clean", health="success")
+        attempts = house.outcomes.attempts
+        assert [one.cause.value for one in attempts] == ["clean", "clean"]
+        told = [one.usage.output_tokens for one in attempts]
+        assert books.outcome.usage.output_tokens == sum(told)
+        row = record_of(house, books.interception.id)
+        assert [one["output_tokens"] for one in row["attempts"]] == told
+        assert [one["tool"] for one in row["tool_usages"]] == ["bmcp_kit_add"] * calls
+        assert {one["server"] for one in row["tool_usages"]} == {"kit"}
+        assert {one["error"] for one in row["tool_usages"]} == {None}
+        assert all(one["latency"] > 0 and one["result_bytes"] > 0 for one in row["tool_usages"])
+        labels = {"server": "kit", "name": "add", "outcome": "ok"}
+        assert house.metric("aibridge_injected_tool_invocations_total", **labels) == calls
+        spans = [span for span in house.spans.get_finished_spans() if span.name == "Intercept.ProcessRequest.ToolCall"]
+        assert len(spans) == calls
+
+
+async def test_the_same_request_has_the_same_bytes(build_tooled, ask):
+    async with build_tooled(allow=".") as house:
+        for _ in range(2):
+            await ask(house, "anthropic")
+        first, second, *_ = sent = [row.body_sha256 for row in house.simulator.ledger.rows]
+        assert len(sent) == 4
+        assert (first, second) == tuple(sent[2:])
+
+
+@each(*LOOPING)
+async def test_a_loop_without_end_has_one(build_tooled, ask, api):
+    async with build_tooled(mcp={"max_tool_turns": 3}) as house:
+        house.simulator.play("tool_loop", None)
+        answer = await ask(house, api.name)
+        _, said = api.parted(answer.body)
+        assert said.kind == "api_error"
+        books = await house.books()
+        books.check("gateway_error", "tool_loop_limit", health="neither")
+        assert [one.cause.value for one in house.outcomes.attempts] == ["clean"] * 3
+        assert said.request_id == books.interception.id
+
+
+async def test_a_loop_without_end_that_is_not_streamed(build_tooled, ask):
+    async with build_tooled(mcp={"max_tool_turns": 2}) as house:
+        house.simulator.play("tool_loop", None)
+        answer = await ask(house, "anthropic", stream=False)
+        assert answer.status == 500
+        (await house.books()).check("gateway_error", "tool_loop_limit", health="neither")
+
+
+@each(*LOOPING)
+@pytest.mark.parametrize(
+    ("fault", "cause", "kind"),
+    [
+        ("truncate@3", "truncated", "api_error"),
+        ("rst@3", "connection_reset", "api_error"),
+        ("status:429", "http_status", "rate_limit_error"),
+        ("close_before_head", "connection_reset", "api_error"),
+        ("no_head", "response_timeout", "timeout_error"),
+        ("html", "unexpected_response", "api_error"),
+    ],
+)
+async def test_what_breaks_in_a_later_turn_is_told_in_the_stream(build_tooled, ask, api, fault, cause, kind):
+    async with build_tooled(timeouts={"response": 1.0}) as house:
+        house.simulator.play("tools:1", 1)
+        house.simulator.play(fault, None)
+        answer = await ask(house, api.name)
+        assert (answer.status, answer.complete) == (200, True)
+        _, said = api.parted(answer.body)
+        assert said.kind == kind
+        (await house.books()).check("upstream_error", cause, health="failure")
+        assert [one.cause.value for one in house.outcomes.attempts][0] == "clean"
+
+
+async def test_an_error_status_in_a_later_turn_of_a_blocking_answer_is_passed_on(build_tooled, ask):
+    async with build_tooled() as house:
+        house.simulator.play("tools:1", 1)
+        house.simulator.play("status:529", None)
+        answer = await ask(house, "anthropic", stream=False)
+        assert answer.status == 529
+        (await house.books()).check("upstream_error", "http_status", health="failure")
+
+
+async def asked_for_sleep(house, client, request_body, events):
+    """Ask for a call of a tool that sleeps for long, and return when it has begun."""
+    house.simulator.play("tool:bmcp_kit_sleep", 1)
+    schema = {"type": "object", "properties": {"seconds": {"type": "number", "const": 60}}, "required": ["seconds"]}
+    del schema
+    await client.ask("/anthropic/v1/messages", request_body(), headers=[VERSION])
+    await until(lambda: "began" in events)
+
+
+async def test_c7_a_client_that_leaves_while_a_tool_runs(build_tooled, new_client, request_body):
+    events = []
+    async with build_tooled(events=events, allow="^sleep$") as house:
+        async with new_client(house.port) as client:
+            await asked_for_sleep(house, client, request_body, events)
+        books = await house.books()
+        books.check("client_gone", "disconnected", health="neither")
+        await until(lambda: "cancelled" in events)
+        assert house.simulator.ledger.total == 1
+        (use,) = record_of(house, books.interception.id)["tool_usages"]
+        assert (use["tool"], use["error"]) == ("bmcp_kit_sleep", "cancelled")
+
+
+async def test_pings_flow_while_a_tool_runs(build_tooled, new_client, request_body):
+    events = []
+    async with (
+        build_tooled(events=events, allow="^sleep$", timeouts={"ping": 0.2}) as house,
+        new_client(house.port) as client,
+    ):
+        await asked_for_sleep(house, client, request_body, events)
+        await client.read_until(b'event: ping\ndata: {"type": "ping"}\n\n' * 1)
+        await house.app.gateway.drain(0.1)
+        answer = await client.answer()
+        assert answer.events[-1] == "error"
+        (await house.books()).check("gateway_error", "draining", health="neither")
+
+
+async def test_a_tool_that_is_too_slow_is_told_to_the_model(build_tooled, ask):
+    async with build_tooled(allow="^sleep$", server={"call_timeout": 0.3}) as house:
+        answer = await ask(house, "anthropic")
+        assert answer.events[-1] == "message_stop"
+        books = await house.books()
+        books.check("completed", "clean", health="success")
+        (use,) = record_of(house, books.interception.id)["tool_usages"]
+        assert "did not answer within" in use["error"]
+        assert house.metric("aibridge_injected_tool_invocations_total", outcome="timeout") == 1
+
+
+@pytest.mark.parametrize(
+    ("mcp", "headers", "injected"),
+    [
+        ({}, [], True),
+        ({}, [("x-aibridge-mcp", "off")], False),
+        ({"models": ["gpt-*"]}, [], False),
+        ({"models": ["claude-*"]}, [], True),
+        ({"actors": ["somebody"]}, [], False),
+    ],
+)
+async def test_which_requests_get_tools(build_tooled, ask, mcp, headers, injected):
+    async with build_tooled(mcp=mcp) as house:
+        await ask(house, "anthropic", headers=headers)
+        await house.books()
+        assert bool([one for one in house.outcomes.attempts if one.number == 2]) == injected
+        sent = {name for row in house.simulator.ledger.rows for name, _ in row.headers}
+        assert not any(name.startswith("x-aibridge") for name in sent)
+
+
+async def test_without_tools_a_stream_is_untouched(build_tooled, ask, request_body):
+    body = request_body("anthropic")
+    async with build_tooled(allow="^nothing$") as house:
+        answer = await ask(house, "anthropic")
+        assert answer.body == APIS["anthropic"].client_text(body)
+
+
+@pytest.mark.parametrize("calls", [1, 2, 5])
+async def test_anthropics_sdk_sees_one_message(build_tooled, calls):
+    async with build_tooled() as house:
+        house.simulator.play(f"tools:{calls}", 1)
+        async with anthropic.AsyncAnthropic(
+            base_url=f"http://127.0.0.1:{house.port}/anthropic", api_key="k", max_retries=0
+        ) as client:
+            asked = {"model": "claude-sim", "max_tokens": 99, "messages": [{"role": "user", "content": "hello"}]}
+            async with client.messages.stream(**asked) as stream:
+                message = await stream.get_final_message()
+            assert [block.type for block in message.content] == ["text"]
+            assert message.stop_reason == "end_turn"
+            outcome = (await house.books()).outcome
+            assert message.usage.output_tokens == outcome.usage.output_tokens
+            whole = await client.messages.create(**asked)
+            assert [block.type for block in whole.content] == ["text"]
+            # What the client asks next is taken: the turns between are no part of it.
+            asked["messages"] += [{"role": "assistant", "content": message.content}, {"role": "user", "content": "more"}]
+            async with client.messages.stream(**asked) as stream:
+                assert (await stream.get_final_message()).stop_reason == "end_turn"
+
+
+async def test_a_server_that_is_down_costs_its_tools_alone(build_house, ask):
+    down = {"servers": {"away": {"url": "http://127.0.0.1:9/mcp", "connect_timeout": 2}}}
+    async with build_house(mcp=down) as house:
+        answer = await ask(house, "anthropic")
+        assert answer.events[-1] == "message_stop"
+        (await house.books()).check("completed", "clean", health="success")
+        assert house.metric("aibridge_mcp_server_up", server="away") == 0
+
+
+def test_each_api_that_has_a_loop_is_tried_here():
+    assert {"messages"} <= set(LOOPS)
+
+
+def test_bodies_are_json(request_body):
+    assert json.dumps(request_body())
+    assert asyncio.iscoroutinefunction(asked_for_sleep)
