@@ -1,5 +1,6 @@
 """Providers, made as the configuration says."""
 
+import re
 from collections.abc import Mapping
 from urllib.parse import urlencode
 
@@ -9,9 +10,14 @@ from aibridge.config import BedrockProvider as BedrockSettings
 from aibridge.config import CopilotProvider as CopilotSettings
 from aibridge.config import OpenAIProvider as OpenAISettings
 from aibridge.config import RouterPrefix as PrefixSettings
+from aibridge.config import ToolServer as ToolServerSettings
 from aibridge.credentials import hint
 from aibridge.dialects import ChatDialect, Dialect
 from aibridge.headers import ActorHeaderNames
+from aibridge.mcp.policy import Rules
+from aibridge.mcp.servers import ToolServers
+from aibridge.mcp.sessions import load_connect
+from aibridge.mcp.values import Endpoint, ServerSettings
 from aibridge.providers.anthropic import AnthropicProvider
 from aibridge.providers.aws import Finder, Role
 from aibridge.providers.base import Provider
@@ -64,6 +70,48 @@ def own_dialects(config: Config) -> dict[str, dict[str, Dialect]]:
         for name, settings in config.providers.items()
         if isinstance(settings, OpenAISettings | CopilotSettings) and settings.repair_done
     }
+
+
+def build_tool_servers(config: Config, metrics: Metrics) -> ToolServers | None:
+    """Return the tool servers that the configuration has; None, and nothing imported for them, where it has none.
+
+    Raises:
+        ConfigError: what speaks MCP is not installed.
+    """
+    if not config.mcp.servers:
+        return None
+    return ToolServers(
+        {name: _tool_server(settings, config) for name, settings in config.mcp.servers.items()},
+        load_connect(),
+        max_actor_sessions=config.mcp.max_actor_sessions,
+        on_up=metrics.tool_server_is,
+    )
+
+
+def tool_rules(config: Config) -> Rules:
+    """Return which requests get tools."""
+    return Rules(config.mcp.models, config.mcp.actors)
+
+
+def _tool_server(settings: ToolServerSettings, config: Config) -> ServerSettings:
+    endpoint = Endpoint(
+        url=settings.url,
+        headers=tuple((name, value.get_secret_value()) for name, value in settings.headers.items()),
+        connect=settings.connect_timeout,
+        call=settings.call_timeout,
+        ca_file=str(config.tls.ca_file) if config.tls.ca_file else None,
+        verify=config.tls.verify,
+        proxy=told(config.proxy.url),
+        proxy_from_environment=config.proxy.from_environment,
+    )
+    return ServerSettings(
+        endpoint,
+        actor_header=settings.actor_header or "",
+        allow=None if settings.allow is None else re.compile(settings.allow),
+        deny=None if settings.deny is None else re.compile(settings.deny),
+        max_concurrent_calls=settings.max_concurrent_calls,
+        max_result_bytes=settings.max_result_bytes,
+    )
 
 
 def _build_anthropic(name: str, settings: AnthropicSettings, config: Config) -> Provider:

@@ -1,4 +1,4 @@
-"""The command line: `serve`, `simulate`, `check`, `audit`, `version`, and the reports on the records."""
+"""The command line: `serve`, `simulate`, `check`, `audit`, `mcp`, `version`, and the reports on the records."""
 
 import argparse
 import asyncio
@@ -19,15 +19,19 @@ import uvloop
 
 from aibridge import __version__, config, jsontext, reports
 from aibridge.app import App
+from aibridge.assembly import build_tool_servers
 from aibridge.audit import audit, report
 from aibridge.compiled import MODULES
 from aibridge.config import Config
 from aibridge.demo import show_one_stream, show_record
 from aibridge.errors import AibridgeError
+from aibridge.mcp import report as mcp
+from aibridge.mcp.values import ServerState, State
 from aibridge.simulator import command as simulator
 from aibridge.simulator.server import Simulator
 from aibridge.simulator.settings import Settings as SimulatorSettings
 from aibridge.telemetry import genai, log, tracing
+from aibridge.telemetry.metrics import Metrics
 from aibridge.wire import IMPLEMENTATION
 
 _COLLECT_EVERY = 10_000
@@ -73,6 +77,12 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("path", nargs="?", metavar="STORE", help="the file of the records (default: as `serve` would)")
     where.add_argument("--config", metavar="FILE", help="a YAML file that names it")
     reports.add_commands(functools.partial(_add, commands))
+    tool_servers = _add(commands, "mcp", _list_tool_servers, "look at the tool servers")
+    asked = tool_servers.add_subparsers(dest="question", required=True, metavar="QUESTION")
+    told = "show them, their tools and what is left out; exit status 1 where one is down"
+    listing = _add(asked, "list", _list_tool_servers, told)
+    listing.add_argument("-c", "--config", metavar="FILE", help="a YAML file (default: as `serve` would)")
+    listing.add_argument("--json", action="store_true", help="for programs")
     _add(commands, "version", _version, "print the version and which wire is in use")
     return parser
 
@@ -107,6 +117,29 @@ def _audit(options: argparse.Namespace) -> int:
     for line in report(result):
         print(line)
     return 1 if result.differences else 0
+
+
+def _list_tool_servers(options: argparse.Namespace) -> int:
+    states = uvloop.run(_ask_tool_servers(_load(options)))
+    if options.json:
+        print(jsontext.dumps(mcp.values(states)).decode())
+    else:
+        for line in mcp.lines(states):
+            print(line)
+        if not states:
+            print("no tool servers are configured")
+    return 1 if any(state.state is State.DOWN for state in states) else 0
+
+
+async def _ask_tool_servers(loaded: Config) -> list[ServerState]:
+    servers = build_tool_servers(loaded, Metrics())
+    if servers is None:
+        return []
+    await servers.start()
+    await servers.connected()
+    states = servers.states()
+    await servers.close()
+    return states
 
 
 def _simulate(options: argparse.Namespace) -> int:

@@ -147,6 +147,19 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
+def _clean_server_url(text: str) -> str:
+    _clean_base_url(text)
+    return text  # a slash at its end may count
+
+
+def _check_regex(text: str) -> str:
+    try:
+        re.compile(text)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise _error(f"should be a regular expression: {error}") from None
+    return text
+
+
 _FIELD_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 _TAKEN_NAMES = re.compile(
     "host|cookie|expect|te|trailer|upgrade|user-agent|authorization|(x-)?api-key|x-aibridge-(key|id)"
@@ -163,6 +176,22 @@ def _clean_header_name(text: str) -> str:
         raise _error("should be the name of a header")
     if _TAKEN_NAMES.fullmatch(name):
         raise _error(f"should be another header: {name} has a meaning of its own")
+    return name
+
+
+_OF_THE_TRANSPORT = re.compile(
+    "host|accept|expect|te|trailer|upgrade|connection|keep-alive|transfer-encoding|last-event-id"
+    "|(accept|content|mcp|proxy)-.*"
+)
+"""Headers that HTTP and MCP set themselves."""
+
+
+def _clean_server_header(text: str) -> str:
+    name = text.lower()
+    if not _FIELD_NAME.fullmatch(name):
+        raise _error("should be the name of a header")
+    if _OF_THE_TRANSPORT.fullmatch(name):
+        raise _error(f"should be another header: {name} is set by HTTP or MCP itself")
     return name
 
 
@@ -199,6 +228,9 @@ _HeaderName = Annotated[str, AfterValidator(_clean_header_name)]
 _KeyHeader = Annotated[str, AfterValidator(_clean_key_header)]
 _Value = Annotated[SecretStr, BeforeValidator(_undated), AfterValidator(_clean_value)]
 """Goes out beside a key, in a header or in the query, and may be one."""
+_ServerURL = Annotated[str, AfterValidator(_clean_server_url)]
+_ServerHeader = Annotated[str, AfterValidator(_clean_server_header)]
+_Regex = Annotated[str, AfterValidator(_check_regex)]
 _Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_read_network)]
 
 
@@ -720,6 +752,51 @@ class TracingSettings(_Section):
     """OpenTelemetry's conventions for generative AI: those released last, those to come, both, or none of them."""
 
 
+class ToolServer(_Section):
+    """A server of MCP, over streamable HTTP."""
+
+    url: _ServerURL
+    headers: dict[_ServerHeader, _Value] = {}
+    """That go with every request, for all actors."""
+    actor_header: _ServerHeader | None = None
+    """In which it gets the actor's own credential, which a client sends as `x-aibridge-mcp-<name>`."""
+    allow: _Regex | None = None
+    """Searched for in a tool's name, as the server writes it. None: all tools."""
+    deny: _Regex | None = None
+    """The same; stands above `allow`."""
+    connect_timeout: _Seconds = 10.0
+    """To set a session up, and again to list the tools."""
+    call_timeout: _Seconds = 60.0
+    """Of one call, the wait for `max_concurrent_calls` included."""
+    max_concurrent_calls: _Count = 16
+    """Under way at once; others wait."""
+    max_result_bytes: _Size = ByteSize(256 * KIB)
+    """Of a result's text; what is longer is cut, with a note."""
+
+    @model_validator(mode="after")
+    def _has_one_value(self) -> Self:
+        if self.actor_header is not None and self.actor_header in self.headers:
+            raise _error(f"headers: {self.actor_header} is the place of the actor's own credential")
+        return self
+
+
+_ServerName = Annotated[str, Field(max_length=32), AfterValidator(_check_provider_name)]
+
+
+class ToolServers(_Section):
+    """Tools that the gateway offers to models, and runs itself; and which requests get them."""
+
+    models: tuple[_Text, ...] = ()
+    """Globs over the names that clients write; empty: all."""
+    actors: tuple[_Text, ...] = ()
+    """Ids; empty: all."""
+    max_tool_turns: _Count = 10
+    """Answers of a model, with calls to run, in one interception."""
+    max_actor_sessions: _Count = 64
+    """With servers that have an `actor_header`, all together."""
+    servers: dict[_ServerName, ToolServer] = {}
+
+
 class Settings(_Section):
     """What the file may say."""
 
@@ -737,6 +814,7 @@ class Settings(_Section):
     proxy: Proxy = Proxy()
     records: Records = Records()
     dump: DumpSettings = DumpSettings()
+    mcp: ToolServers = ToolServers()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
     tracing: TracingSettings = TracingSettings()

@@ -4,6 +4,7 @@ AibridgeError
 ├── ConfigError            the configuration cannot be used; the text names the key
 ├── CredentialsError       no AWS keys can be had; the text names what was tried
 ├── RequestRejected        refused before it became an interception (outcomes.md, G8)
+├── ToolServerError        a tool server cannot be reached, or does not answer as it should
 ├── RecordingFailed        it cannot be recorded, and without a record nothing is to happen (outcomes.md, G7)
 ├── UpstreamFailure        the upstream could not be reached or spoke badly, before an answer came
 ├── PayloadError           text that is not the JSON promised
@@ -43,6 +44,19 @@ class RequestRejected(AibridgeError):
         self.reason = reason
         self.status = status
         self.message = message
+
+
+class ToolServerError(AibridgeError):
+    """A tool server cannot be reached, or does not answer as it should; the text holds no secret.
+
+    Args:
+        message: words that a model may be told.
+        broken: whether the session is to be looked at: the fault is not the call's own.
+    """
+
+    def __init__(self, message: str, *, broken: bool = False) -> None:
+        super().__init__(message)
+        self.broken = broken
 
 
 class RecordingFailed(AibridgeError):

@@ -33,7 +33,7 @@ FLOORS = [
     ["body", "dumpfiles", "writer"],
     ["dialects/", "recorder"],
     ["toolloop/"],
-    ["relay", "providers/"],
+    ["relay", "mcp/", "providers/"],
     ["routing", "server", "upstream", "overhead", "draft"],
     ["surroundings", "dump", "assembly", "turns"],
     ["linger", "passthrough"],
@@ -65,6 +65,7 @@ INNER_FLOORS = {
         ["chat", "messages", "responses"],
         ["__init__"],
     ],
+    "mcp/": [["__init__", "values", "policy"], ["catalog", "link", "report", "results"], ["sessions"], ["servers"]],
     "providers/": [
         ["__init__", "base", "reading", "sigv4", "bedrock_errors", "bedrock_lessons", "bedrock_models"],
         ["renewal", "bedrock_features", "usage_lessons"],
@@ -114,11 +115,14 @@ DOORS = {
         "aibridge.telemetry.tracing",
     },
     "uvloop": {"aibridge.cli"},
+    "mcp": {"aibridge.mcp.link"},
+    "mcp_types": {"aibridge.mcp.link"},
+    "httpx2": {"aibridge.mcp.link"},
     "aibridge._speedups": {"aibridge.wire"},
     # of the standard library, what reaches outside
     "sqlite3": {"aibridge.stores.sqlite"},
     "socket": {"aibridge.upstream", "aibridge.simulator.connection"},
-    "ssl": {"aibridge.upstream"},
+    "ssl": {"aibridge.mcp.link", "aibridge.upstream"},
     "urllib.request": {"aibridge.upstream"},
     "http.client": {"aibridge.demo"},
     "threading": {

@@ -201,6 +201,26 @@ class Metrics:
             Bound(_MANY, frozenset({"name"})),
         )
 
+        # _MANY + P x M x (servers, say 5) x 7 outcomes = 10,000 + 3 x 211 x 5 x 7 = 32,155, by servers that rename
+        # their tools without end; in use 3 x 10 x 20 tools x 2 = 1,200.
+        self.injected_tools = CounterFamily(
+            "aibridge_injected_tool_invocations",
+            "Calls of tools that the gateway offered and ran, by how they ended.",
+            ("provider", "model", "server", "name", "outcome"),
+            Bound(_MANY, frozenset({"name"})),
+        )
+        # (servers, say 5, and none) x (14 buckets + 3) = 6 x 17 = 102.
+        self.tool_duration = HistogramFamily(
+            "aibridge_injected_tool_duration_seconds",
+            "What such a call took, the wait for its turn included.",
+            ("server",),
+            _DURATION_BUCKETS,
+        )
+        # Servers whose session all actors share: 5.
+        self.tool_servers = GaugeFamily(
+            "aibridge_mcp_server_up", "Whether a tool server is there with its tools: 1, else 0.", ("server",)
+        )
+
     def _define_own_work(self) -> None:
         # P x 6 steps x (13 buckets + 3) = 3 x 6 x 16 = 288.
         self.overhead = HistogramFamily(
@@ -310,6 +330,26 @@ class Metrics:
             elif isinstance(fact, ToolUse):
                 name = fact.name[:MAX_TOOL_NAME].encode("utf-8", "replace").decode()
                 self.tools.child(interception.provider, model, name).value += 1
+
+    def tool_ran(self, interception: Interception, server: str, tool: str, outcome: str, seconds: float) -> None:
+        """Count a call of an injected tool.
+
+        Args:
+            interception: in which the model made it.
+            server: the server's name; empty where the model named no tool that there is.
+            tool: as the server calls it; the same.
+            outcome: one word of a closed set.
+            seconds: what it took.
+        """
+        with self._lock:
+            model = self._children(interception).model
+            name = tool[:MAX_TOOL_NAME].encode("utf-8", "replace").decode() or OTHER
+            self.injected_tools.child(interception.provider, model, server or OTHER, name, outcome).value += 1
+            self.tool_duration.child(server or OTHER).observe(seconds)
+
+    def tool_server_is(self, server: str, up: bool) -> None:  # noqa: FBT001 - it is what is told
+        """Show whether a tool server is up."""
+        self.tool_servers.child(server).value = float(up)
 
     def attempted(self, interception: Interception, attempt: Attempt) -> None:
         """Count an ended request to an upstream, and what it took beyond the provider's own time."""

@@ -1,0 +1,1 @@
+"""Tool servers: whose tools the gateway offers to models, and runs. See docs/decisions/0024."""
