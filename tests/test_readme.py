@@ -138,6 +138,9 @@ def keys_of(model, prefix=""):
             yield from keys_of(config.Router, "routers.all.")
             yield from keys_of(config.RouterTarget, "routers.all.models[].")
             yield from keys_of(config.RouterPrefix, "routers.all.prefixes[].")
+        elif key == "mcp.servers":
+            yield key, shown(field.default)
+            yield from keys_of(config.ToolServer, "mcp.servers.wiki.")
         elif key == "auth.keys":
             yield key, shown(field.default)
             yield from keys_of(config.GatewayKey, "auth.keys[].")

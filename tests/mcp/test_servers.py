@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from mcp.server.mcpserver import Context
 from mcp_kit import (
     PIXEL,
     QUICK,
@@ -50,9 +51,8 @@ async def test_tools_are_sorted_and_the_same_object_until_something_changes(kit)
 
 
 async def test_two_gateways_get_the_same_tools():
-    async with serving(tools_server()) as url:
-        async with kept({"kit": url}) as one, kept({"kit": url}) as other:
-            assert one.tools() == other.tools()
+    async with serving(tools_server()) as url, kept({"kit": url}) as one, kept({"kit": url}) as other:
+        assert one.tools() == other.tools()
 
 
 async def test_a_list_in_small_pages_is_read_to_its_end():
@@ -76,12 +76,10 @@ async def test_a_change_that_is_told_is_heard_at_once(legacy):
     server = tools_server()
 
     @server.tool()
-    async def grow(ctx: "Context") -> str:
+    async def grow(ctx: Context) -> str:
         server.add_tool(lambda: "x", name="grown")
         await ctx.session.send_tool_list_changed() if legacy else await ctx.notify_tools_changed()
         return "grown"
-
-    from mcp.server.mcpserver import Context
 
     never = Pace(first=0.02, most=0.1, refresh=600, pause=0.01)
     app = server.streamable_http_app()
@@ -104,7 +102,7 @@ async def test_answers(kit):
 @pytest.mark.parametrize(
     ("tool", "arguments", "outcome", "words"),
     [
-        ("fail", "{}", CallOutcome.TOOL_ERROR, "no such thing"),
+        ("fail", "{}", CallOutcome.TOOL_ERROR, "Error executing tool fail"),
         ("says_no", "{}", CallOutcome.TOOL_ERROR, "not today"),
         ("add", '{"a": "x"}', CallOutcome.TOOL_ERROR, "valid"),
         ("add", '{"a": 1, "b"', CallOutcome.BAD_ARGUMENTS, "not valid JSON"),
@@ -270,19 +268,18 @@ async def test_static_headers_reach_the_server_and_are_told_nowhere():
 
 async def test_each_actor_has_a_session_of_its_own():
     app = Recorded(tools_server().streamable_http_app())
-    async with serving(app) as url:
-        async with kept({"kit": settings(url, actor_header="authorization")}) as servers:
-            assert (servers.tools(), state_of(servers).state) == ((), State.PER_ACTOR)
-            alice, bob = (("kit", "Bearer alice-0123456789"),), (("kit", "Bearer bob-0123456789"),)
-            for credentials in (alice, bob, alice):
-                await servers.connected(credentials)
-                assert servers.tools(credentials)
-            assert servers.tools(alice) is servers.tools(alice)
-            ran = await servers.call(call("bmcp_kit_add", '{"a": 1, "b": 2}'), bob)
-            assert text_of(ran) == "3"
-            assert (await servers.call(call("bmcp_kit_add"))).outcome is CallOutcome.UNKNOWN_TOOL
-            assert state_of(servers).sessions == 2
-            assert "alice" not in repr(servers.states())
+    async with serving(app) as url, kept({"kit": settings(url, actor_header="authorization")}) as servers:
+        assert (servers.tools(), state_of(servers).state) == ((), State.PER_ACTOR)
+        alice, bob = (("kit", "Bearer alice-0123456789"),), (("kit", "Bearer bob-0123456789"),)
+        for credentials in (alice, bob, alice):
+            await servers.connected(credentials)
+            assert servers.tools(credentials)
+        assert servers.tools(alice) is servers.tools(alice)
+        ran = await servers.call(call("bmcp_kit_add", '{"a": 1, "b": 2}'), bob)
+        assert text_of(ran) == "3"
+        assert (await servers.call(call("bmcp_kit_add"))).outcome is CallOutcome.UNKNOWN_TOOL
+        assert state_of(servers).sessions == 2
+        assert "alice" not in repr(servers.states())
     assert {head["authorization"] for head in app.heads} == {alice[0][1], bob[0][1]}
     of_calls = [head for head, body in zip(app.heads, app.bodies, strict=False) if b"tools/call" in body]
     assert {head["authorization"] for head in of_calls} <= {bob[0][1]}
@@ -295,9 +292,7 @@ async def test_sessions_of_actors_are_bounded():
             for number in range(5):
                 await servers.connected((("kit", f"Bearer {number}"),))
             assert state_of(servers).sessions == 2
-            busy = asyncio.create_task(
-                servers.call(call("bmcp_kit_sleep", '{"seconds": 60}'), (("kit", "Bearer 3"),))
-            )
+            busy = asyncio.create_task(servers.call(call("bmcp_kit_sleep", '{"seconds": 60}'), (("kit", "Bearer 3"),)))
             await asyncio.sleep(0)
             await servers.connected((("kit", "Bearer 9"),))
             assert not busy.done()
@@ -310,10 +305,8 @@ async def test_what_a_server_echoes_of_its_credential_is_hidden():
     secret = "very-secret-0123456789"
 
     @app.tool()
-    def echo(ctx: "Context") -> str:
+    def echo() -> str:
         return f"you sent {secret}"
-
-    from mcp.server.mcpserver import Context
 
     async with serving(app) as url:
         async with kept({"kit": settings(url, headers=(("authorization", f"Bearer {secret}"),))}) as servers:
