@@ -1,6 +1,7 @@
 """Metrics: what each end counts as, that sums add up at every scrape, and that labels stay bounded."""
 
 import random
+import re
 import threading
 
 import pytest
@@ -410,3 +411,16 @@ def test_an_odd_name_of_a_field_is_other(metrics, value, name):
     metrics.stripped("bedrock", name)
     assert value("aibridge_stripped_fields_total", provider="bedrock", field="other") == 1
     assert metrics.render()
+
+
+def test_calls_of_injected_tools_are_counted_with_bounded_labels(metrics, make_interception):
+    interception = make_interception()
+    metrics.tool_ran(interception, "wiki", "search", "ok", 0.2)
+    metrics.tool_ran(interception, "wiki", "\ud800" + "x" * 100, "timeout", 60.0)
+    metrics.tool_ran(interception, "", "", "unknown_tool", 0.0)
+    text = metrics.render()[0].decode()
+    pattern = r"^aibridge_injected_tool_invocations_total{.*name=\"(.*?)\".*outcome=\"(.*?)\".*} 1.0$"
+    found = re.findall(pattern, text, re.MULTILINE)
+    assert found == [("search", "ok"), ("?" + "x" * 63, "timeout"), ("other", "unknown_tool")]
+    assert 'aibridge_injected_tool_duration_seconds_count{server="wiki"} 2.0' in text
+    assert 'aibridge_injected_tool_duration_seconds_count{server="other"} 1.0' in text
