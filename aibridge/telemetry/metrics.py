@@ -38,7 +38,7 @@ from aibridge.telemetry.series import (
     Names,
     Number,
 )
-from aibridge.values import Attempt, Interception, Learned, Outcome, ToolUse, UserPrompt
+from aibridge.values import Attempt, Interception, Learned, Outcome, ToolRun, ToolUse, UserPrompt
 
 _VALUE_OF = {BreakerState.CLOSED: 0.0, BreakerState.HALF_OPEN: 0.5, BreakerState.OPEN: 1.0}
 
@@ -201,7 +201,7 @@ class Metrics:
             Bound(_MANY, frozenset({"name"})),
         )
 
-        # _MANY + P x M x (servers, say 5) x 7 outcomes = 10,000 + 3 x 211 x 5 x 7 = 32,155, by servers that rename
+        # _MANY + P x M x (servers, say 5) x 2 outcomes = 10,000 + 3 x 211 x 5 x 2 = 16,330, by servers that rename
         # their tools without end; in use 3 x 10 x 20 tools x 2 = 1,200.
         self.injected_tools = CounterFamily(
             "aibridge_injected_tool_invocations",
@@ -322,7 +322,7 @@ class Metrics:
             children.inflight.value += 1
 
     def learned(self, interception: Interception, fact: Learned, message_id: str) -> None:  # noqa: ARG002 - the contract's
-        """Count a prompt, and a tool that a model called."""
+        """Count a prompt, a tool that a model called, and one that was run for it."""
         with self._lock:
             model = self._children(interception).model
             if isinstance(fact, UserPrompt):
@@ -330,22 +330,16 @@ class Metrics:
             elif isinstance(fact, ToolUse):
                 name = fact.name[:MAX_TOOL_NAME].encode("utf-8", "replace").decode()
                 self.tools.child(interception.provider, model, name).value += 1
+            elif isinstance(fact, ToolRun):
+                self._tool_ran(interception.provider, model, fact)
 
-    def tool_ran(self, interception: Interception, server: str, tool: str, outcome: str, seconds: float) -> None:
-        """Count a call of an injected tool.
-
-        Args:
-            interception: in which the model made it.
-            server: the server's name; empty where the model named no tool that there is.
-            tool: as the server calls it; the same.
-            outcome: one word of a closed set.
-            seconds: what it took.
-        """
-        with self._lock:
-            model = self._children(interception).model
-            name = tool[:MAX_TOOL_NAME].encode("utf-8", "replace").decode() or OTHER
-            self.injected_tools.child(interception.provider, model, server or OTHER, name, outcome).value += 1
-            self.tool_duration.child(server or OTHER).observe(seconds)
+    def _tool_ran(self, provider: str, model: str, run: ToolRun) -> None:
+        server = run.server or OTHER
+        # A name that no server has is the model's invention.
+        name = run.use.name if run.server else OTHER
+        outcome = "error" if run.error else "ok"
+        self.injected_tools.child(provider, model, server, name, outcome).value += 1
+        self.tool_duration.child(server).observe(run.latency)
 
     def tool_server_is(self, server: str, up: bool) -> None:  # noqa: FBT001 - it is what is told
         """Show whether a tool server is up."""

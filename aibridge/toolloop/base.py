@@ -71,6 +71,8 @@ class Ran(NamedTuple):
     latency: float
     error: str
     result_bytes: int
+    outcome: str = "ok"
+    """How it ended, one word of a closed set."""
 
 
 class ToolLoop(Protocol):
