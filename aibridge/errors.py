@@ -5,6 +5,7 @@ AibridgeError
 ├── CredentialsError       no AWS keys can be had; the text names what was tried
 ├── RequestRejected        refused before it became an interception (outcomes.md, G8)
 ├── ToolServerError        a tool server cannot be reached, or does not answer as it should
+│   └── ToolSessionGone    it does not know the session any more
 ├── RecordingFailed        it cannot be recorded, and without a record nothing is to happen (outcomes.md, G7)
 ├── UpstreamFailure        the upstream could not be reached or spoke badly, before an answer came
 ├── PayloadError           text that is not the JSON promised
@@ -57,6 +58,10 @@ class ToolServerError(AibridgeError):
     def __init__(self, message: str, *, broken: bool = False) -> None:
         super().__init__(message)
         self.broken = broken
+
+
+class ToolSessionGone(ToolServerError):
+    """A tool server does not know the session any more: nothing was done, and the call may be made in another."""
 
 
 class RecordingFailed(AibridgeError):

@@ -420,7 +420,7 @@ class Exchange:
     def _await_further_attempt(self, answered: Outcome | None = None) -> None:
         """Tell the attempt that has ended, and be ready for a further one. `answered` as `Relay.follow` has it."""
         before = self._relay
-        self._tell_attempt(before.evidence(self._started))
+        self._tell_attempt(before.evidence(self._started), last=False)
         self._relay = self._new_relay()
         self._relay.follow(before, answered)
         self._head, self._body, self._body_ended = None, [], False
@@ -762,7 +762,7 @@ class Exchange:
         if kept is not None:
             self._around.listener.learned(self._interception, kept, message_id)
 
-    def _tell_attempt(self, evidence: Evidence) -> None:
+    def _tell_attempt(self, evidence: Evidence, *, last: bool = True) -> None:
         if not self._trying:
             return  # it ended where nothing was asked of an upstream
         self._trying = False
@@ -773,7 +773,7 @@ class Exchange:
             duration=time.perf_counter() - self._attempt_at,
             evidence=evidence,
         )
-        self._around.listener.attempted(self._interception, attempt)
+        self._around.listener.attempted(self._interception, attempt if last else attempt._replace(last=False))
 
     def _outcome(self, evidence: Evidence) -> Outcome:
         duration = time.perf_counter() - self._started

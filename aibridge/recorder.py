@@ -118,9 +118,9 @@ class Recorder:
             self._append(entry(time.time(), progressed_parts(interception, evidence)))
 
     def attempted(self, interception: Interception, attempt: Attempt) -> None:
-        """Record an attempt. Of a good one the interception's end follows at once, and is written with it."""
+        """Record an attempt. Of a good one that is the last the end follows at once, and is written with it."""
         parts = attempted_parts(interception, attempt)
-        if attempt.cause is Cause.CLEAN:
+        if attempt.cause is Cause.CLEAN and attempt.last:
             self._good_attempt = (interception.id, parts)
             return
         try:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from aibridge.draft import Draft
 from aibridge.mcp.policy import Credentials, Rules, credentials_of, wants_tools
 from aibridge.mcp.servers import ToolServers
-from aibridge.mcp.values import CallOutcome, Ran
-from aibridge.toolloop import LOOPS, PREFIX, ToolCall, ToolLoop
+from aibridge.mcp.values import CallOutcome
+from aibridge.toolloop import LOOPS, PREFIX, Ran, ToolCall, ToolLoop
 from aibridge.values import StreamDecoder, Thought, ToolRun, ToolUse, UpstreamRequest
 
 
@@ -33,7 +33,7 @@ class Turns:
         self._call = call
         self._draft = draft
         self._left = max_turns
-        self._held: list[tuple[ToolUse | Thought, str]] = []
+        self._held: list[tuple[ToolUse, str]] = []
         self._running: dict[int, ToolCall] = {}
         self.tell: Callable[[ToolRun], None] = _tell_nobody
         """Told each tool that has run, when it has."""
@@ -63,20 +63,22 @@ class Turns:
 
     def hold(self, fact: ToolUse | Thought, message_id: str) -> bool:
         """Keep back a call of a tool of ours, which is told when the tool has run. Returns whether it is one."""
-        ours = isinstance(fact, ToolUse) and fact.name.startswith(PREFIX)
-        if ours:
-            self._held.append((fact, message_id))
-        return ours
+        if not isinstance(fact, ToolUse) or not fact.name.startswith(PREFIX):
+            return False
+        self._held.append((fact, message_id))
+        return True
 
-    def left(self) -> list[tuple[ToolUse | Thought, str]]:
-        """Return the calls that nobody will run, each with its message's id: the turn ended in another way."""
+    def left(self) -> list[tuple[ToolUse, str]]:
+        """Return the calls that we do not run, each with its message's id."""
         return self._held
 
     async def next(self) -> UpstreamRequest:
         """Run the tools of the turn that has ended, and return the next turn's request. Raises `AibridgeError`."""
-        self._held.clear()
+        calls = self._loop.calls
+        run = {call.id for call in calls}
+        self._held = [one for one in self._held if one[0].id not in run]
         async with asyncio.TaskGroup() as group:
-            runs = [group.create_task(self._run(number, call)) for number, call in enumerate(self._loop.calls)]
+            runs = [group.create_task(self._run(number, call)) for number, call in enumerate(calls)]
         self._loop.answer([run.result().result for run in runs])
         draft = self.draft()
         missing = draft.missing()
@@ -88,7 +90,7 @@ class Turns:
         """Return the tools that run now, as they are told where nobody waits for them any more."""
         calls = list(self._running.values())
         self._running.clear()
-        return [ToolRun(_use(call), "", "", 0.0, "cancelled", "cancelled", _size(call), 0) for call in calls]
+        return [ToolRun(_use(call), "", 0.0, "cancelled", "cancelled", _size(call), 0) for call in calls]
 
     async def _run(self, number: int, call: ToolCall) -> Ran:
         self._running[number] = call
@@ -139,11 +141,10 @@ def _told(call: ToolCall, ran: Ran) -> ToolRun:
     return ToolRun(
         use=_use(call),
         server=ran.server,
-        tool=ran.tool,
         latency=ran.latency,
-        outcome=ran.outcome.value,
-        error="" if ran.outcome is CallOutcome.OK else ran.error or ran.outcome.value,
-        arguments_bytes=ran.arguments_bytes,
+        outcome=ran.outcome,
+        error="" if ran.outcome == CallOutcome.OK else ran.error or ran.outcome,
+        arguments_bytes=_size(call),
         result_bytes=ran.result_bytes,
     )
 

@@ -217,9 +217,7 @@ class ToolRun(NamedTuple):
 
     use: ToolUse
     server: str
-    """Empty where the model named no tool that there is; so is `tool`."""
-    tool: str
-    """As the server calls it."""
+    """Empty where the model named no tool that there is."""
     latency: float
     """Seconds."""
     outcome: str
@@ -273,6 +271,8 @@ class Attempt(NamedTuple):
     usage: Usage
     usage_source: UsageSource
     message_id: str
+    last: bool = True
+    """Whether the interception's end is told right behind it."""
 
 
 class Outcome(NamedTuple):

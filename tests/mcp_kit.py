@@ -135,19 +135,30 @@ async def serving(app, port=0):
 async def raw_serving(handle):
     """Serve bytes: `handle(head, body, writer)` answers each request, and the connection is closed behind it."""
 
+    tasks = set()
+
     async def serve(reader, writer):
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        tasks.add(asyncio.current_task())
+        # A task that ends as cancelled would be told as a fault by the streams of Python 3.11.
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             head = await reader.readuntil(b"\r\n\r\n")
             length = next((line[15:] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0)
             body = await reader.readexactly(int(length))
             await handle(head, body, writer)
+            await writer.drain()
         writer.close()
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            await asyncio.wait_for(writer.wait_closed(), 1)
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp"
     finally:
         server.close()
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
 
 def settings(url, *, headers=(), connect=10.0, call=30.0, **more):
@@ -186,5 +197,5 @@ def is_up(servers, name="kit"):
 async def until(condition, seconds=20):
     """Wait until a condition holds."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - conditions of any kind
             await asyncio.sleep(0.01)

@@ -33,7 +33,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from aibridge import __version__, jsontext
 from aibridge.credentials import redact, worth_hiding
-from aibridge.errors import ToolServerError
+from aibridge.errors import ToolServerError, ToolSessionGone
 from aibridge.mcp.values import Endpoint, Listed
 from aibridge.text import bounded
 
@@ -53,6 +53,8 @@ _BEYOND = 5.0
 """Seconds that an answer may be silent beyond a call's own time limit, which is kept elsewhere."""
 _LISTEN_AGAIN = 5.0
 _MAX_WORDS = 300
+_SESSION_GONE = -32099
+"""Of those that JSON-RPC leaves to implementations: between the HTTP client here and the `Session`."""
 
 # The SDK logs tracebacks, session ids and what servers say. What counts is told by us, in our own words.
 for _name in ("mcp", "client", "httpx2", "httpcore2"):
@@ -119,17 +121,16 @@ class _GuardedClient(httpx2.AsyncClient):
             await response.aclose()
             self.trouble = "it compresses what it should not"
             return _instead(request, self.trouble, notice=notice)
-        self._note(request, response)
+        self.trouble = "" if response.is_success else f"HTTP status {response.status_code}"
+        if response.status_code == httpx2.codes.NOT_FOUND and "mcp-session-id" in request.headers:
+            await response.aclose()
+            self.gone = True  # "the client MUST start a new session"
+            return _instead(request, "it does not know the session any more", notice=notice, code=_SESSION_GONE)
         streams = response.is_success and response.headers.get("content-type", "").startswith("text/event-stream")
         if not streams:  # of events each is bounded, by the SDK
             assert isinstance(response.stream, httpx2.AsyncByteStream)  # noqa: S101 - it is an asynchronous client
             response.stream = _Bounded(response.stream, MAX_BODY_BYTES)
         return response
-
-    def _note(self, request: httpx2.Request, response: httpx2.Response) -> None:
-        self.trouble = "" if response.is_success else f"HTTP status {response.status_code}"
-        if response.status_code == httpx2.codes.NOT_FOUND and "mcp-session-id" in request.headers:
-            self.gone = True  # "the client MUST start a new session"
 
 
 def _tls(endpoint: Endpoint) -> ssl.SSLContext:
@@ -158,10 +159,10 @@ def _kind(request: httpx2.Request) -> tuple[str, bool]:
     return jsontext.text_of(message.get("method")), "id" not in message
 
 
-def _instead(request: httpx2.Request, words: str, *, notice: bool) -> httpx2.Response:
+def _instead(request: httpx2.Request, words: str, *, notice: bool, code: int = CONNECTION_CLOSED) -> httpx2.Response:
     if notice:
         return httpx2.Response(202, request=request)
-    error = {"jsonrpc": "2.0", "id": 0, "error": {"code": CONNECTION_CLOSED, "message": words}}
+    error = {"jsonrpc": "2.0", "id": 0, "error": {"code": code, "message": words}}
     return httpx2.Response(
         503, headers={"content-type": "application/json"}, content=jsontext.dumps(error), request=request
     )
@@ -229,7 +230,9 @@ class Session:
         try:
             result = task.result()
         except MCPError as error:
-            raise ToolServerError(self._words(error), broken=self.gone or error.code == CONNECTION_CLOSED) from None
+            if error.code == _SESSION_GONE:
+                raise ToolSessionGone(self._words(error), broken=True) from None
+            raise ToolServerError(self._words(error), broken=error.code == CONNECTION_CLOSED) from None
         except Exception:  # noqa: BLE001 - pydantic's, or the SDK's own: whatever it is, the server caused it
             raise ToolServerError("its answer is no result of a tool") from None
         return result.model_dump(mode="json", by_alias=True, exclude_none=True)

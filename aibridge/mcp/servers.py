@@ -12,8 +12,8 @@ from aibridge.errors import PayloadError, ToolServerError
 from aibridge.mcp.policy import CREDENTIAL_PREFIX, Credentials
 from aibridge.mcp.results import error_result, read_result
 from aibridge.mcp.sessions import USUAL_PACE, KeptSession, Pace
-from aibridge.mcp.values import CallOutcome, Connect, Ran, ServerSettings, ServerState, State
-from aibridge.toolloop.base import PREFIX, Text, Tool, ToolCall, ToolResult
+from aibridge.mcp.values import CallOutcome, Connect, ServerSettings, ServerState, State
+from aibridge.toolloop.base import PREFIX, Ran, Text, Tool, ToolCall, ToolResult
 
 _MAX_SETS = 256
 """Sets of tools that are kept in mind, so that the same tools are the same object."""
@@ -125,14 +125,11 @@ class ToolServers:
             ended = await self._run(session, tool, call.arguments, credentials)
         return Ran(
             result=ended.result,
-            server=name,
-            tool="" if tool is None else tool.name,
+            server="" if ended.outcome is CallOutcome.UNKNOWN_TOOL else name,
             latency=loop.time() - started,
             error=ended.error,
-            arguments_bytes=len(call.arguments.encode("utf-8", "surrogatepass")),
             result_bytes=ended.size,
             outcome=ended.outcome,
-            url=self._servers[name].endpoint.url if name else "",
         )
 
     def states(self) -> list[ServerState]:
@@ -158,7 +155,9 @@ class ToolServers:
             return _failed(outcome, f"tool server {tool.server}: {error}")
         read = read_result(raw, settings.max_result_bytes)
         result = _without(read.result, _secrets(settings, credentials))
-        return _Outcome(result, CallOutcome.TOOL_ERROR if result.is_error else CallOutcome.OK, size=read.size)
+        if result.is_error:
+            return _Outcome(result, CallOutcome.TOOL_ERROR, "the tool says that it failed", read.size)
+        return _Outcome(result, CallOutcome.OK, size=read.size)
 
     def _server_of(self, tool_id: str) -> str:
         """Return the server that a tool's id names, or the empty string. No server's name has an underscore."""

@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from aibridge.errors import ConfigError, ToolServerError
+from aibridge.errors import ConfigError, ToolServerError, ToolSessionGone
 from aibridge.mcp.catalog import Catalog, catalog_of
 from aibridge.mcp.values import Connect, Link, ServerSettings, State
 from aibridge.toolloop.base import Tool
@@ -112,11 +112,8 @@ class KeptSession:
             link = await self._ready()
             try:
                 return await self._call(link, name, arguments)
-            except ToolServerError:
-                if not link.gone:
-                    raise
-            # It did not know the session, so that nothing was done: the one fault after which a call may be repeated.
-            return await self._call(await self._ready(), name, arguments)
+            except ToolSessionGone:  # nothing was done: the one fault after which a call may be repeated
+                return await self._call(await self._ready(), name, arguments)
         finally:
             self.busy -= 1
 
@@ -178,15 +175,17 @@ class KeptSession:
                     self._link = link
                     self._become(State.UP)
                     self.why = await self._watch(link)
-                self._await_another()
+                    self._await_another()
         except ToolServerError as error:
             self.why = str(error)
         except Exception:  # a fault of ours or of the SDK's: it costs the tools, not the gateway
             logger.exception("a session with a tool server failed")
             self.why = "the session failed"
         lived = 0.0 if up_since is None else loop.time() - up_since
-        if lived < self._pace.first and not self._closing.is_set():
+        if lived < self._pace.first:
             self._fail()
+        else:
+            self._await_another()
         return lived
 
     async def _watch(self, link: Link) -> str:

@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
-from aibridge.toolloop.base import Tool, ToolResult
+from aibridge.toolloop.base import Tool
 
 
 class Endpoint(NamedTuple):
@@ -87,7 +87,7 @@ class ServerState(NamedTuple):
 
 
 class CallOutcome(StrEnum):
-    """How a call ended: a label, and `error.type` of its span where it is not `ok`."""
+    """How a call ended: `Ran.outcome`."""
 
     OK = "ok"
     TOOL_ERROR = "tool_error"
@@ -100,25 +100,6 @@ class CallOutcome(StrEnum):
     """There is no session with the server, or it broke under the call."""
     REFUSED = "refused"
     """The server answered with an error, or with what is no result."""
-
-
-class Ran(NamedTuple):
-    """A call that has ended. `server` and `tool` are empty where the model named none that there is."""
-
-    result: ToolResult
-    server: str
-    tool: str
-    """As the server calls it."""
-    latency: float
-    """Seconds."""
-    error: str
-    """What went wrong, in words without a secret; empty where nothing did, or only the tool says so."""
-    arguments_bytes: int
-    result_bytes: int
-    """As the server sent it, before it was cut."""
-    outcome: CallOutcome = CallOutcome.OK
-    url: str = ""
-    """The server's."""
 
 
 class Link(Protocol):

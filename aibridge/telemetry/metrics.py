@@ -322,7 +322,7 @@ class Metrics:
             children.inflight.value += 1
 
     def learned(self, interception: Interception, fact: Learned, message_id: str) -> None:  # noqa: ARG002 - the contract's
-        """Count a prompt, and a tool that a model called."""
+        """Count a prompt, a tool that a model called, and one that was run for it."""
         with self._lock:
             model = self._children(interception).model
             if isinstance(fact, UserPrompt):
@@ -331,13 +331,14 @@ class Metrics:
                 name = fact.name[:MAX_TOOL_NAME].encode("utf-8", "replace").decode()
                 self.tools.child(interception.provider, model, name).value += 1
             elif isinstance(fact, ToolRun):
-                self._count_run(interception.provider, model, fact)
+                self._tool_ran(interception.provider, model, fact)
 
-    def _count_run(self, provider: str, model: str, run: ToolRun) -> None:
-        """Count a call of a tool that the gateway ran; of one that there is not under no name."""
-        name = run.tool[:MAX_TOOL_NAME].encode("utf-8", "replace").decode() or OTHER
-        self.injected_tools.child(provider, model, run.server or OTHER, name, run.outcome).value += 1
-        self.tool_duration.child(run.server or OTHER).observe(run.latency)
+    def _tool_ran(self, provider: str, model: str, run: ToolRun) -> None:
+        server = run.server or OTHER
+        # A name that no server has is the model's invention.
+        name = run.use.name if run.server else OTHER
+        self.injected_tools.child(provider, model, server, name, run.outcome).value += 1
+        self.tool_duration.child(server).observe(run.latency)
 
     def tool_server_is(self, server: str, up: bool) -> None:  # noqa: FBT001 - it is what is told
         """Show whether a tool server is up."""

@@ -251,7 +251,7 @@ class Tracing:
 
     def _tool_call(self, process: "Span", interception: Interception, run: ToolRun, ended_at: float) -> None:
         attributes = _attributes(interception)
-        attributes |= {"mcp_tool_name": bounded(run.tool, MAX_TEXT_BYTES), "mcp_server_name": run.server}
+        attributes |= {"mcp_tool_name": bounded(run.use.name, MAX_TEXT_BYTES), "mcp_server_name": run.server}
         if self._semconv is not Semconv.OFF:
             attributes |= tool_attributes(run)
         started_at = ended_at - run.latency

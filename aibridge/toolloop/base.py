@@ -62,6 +62,19 @@ class ToolResult(NamedTuple):
     is_error: bool = False
 
 
+class Ran(NamedTuple):
+    """A call that was run, or could not be. `latency` is in seconds; `error` is empty where the tool did well."""
+
+    result: ToolResult
+    server: str
+    """Empty where there is no such tool."""
+    latency: float
+    error: str
+    result_bytes: int
+    outcome: str = "ok"
+    """How it ended, one word of a closed set."""
+
+
 class ToolLoop(Protocol):
     """The turns of one interception: what the upstream is asked, and what the client sees of the answers."""
 

@@ -68,9 +68,8 @@ async def endless_event(_message, writer):
         await writer.drain()
 
 
-async def silent(_message, writer):
-    while not writer.is_closing():
-        await asyncio.sleep(0.05)
+async def silent(_message, _writer):
+    await asyncio.Event().wait()
 
 
 def endless_pages(message, _writer):
@@ -78,9 +77,7 @@ def endless_pages(message, _writer):
 
 
 def many(_message, _writer):
-    return {
-        "tools": [{"name": f"t{number}", "inputSchema": {"type": "object"}} for number in range(link.MAX_TOOLS + 1)]
-    }
+    return {"tools": TOOLS["tools"] * (link.MAX_TOOLS + 1)}
 
 
 def compressed(_message, _writer):
@@ -110,6 +107,7 @@ def compressed(_message, _writer):
 )  # fmt: skip
 async def test_a_list_that_is_none_costs_the_tools(tools, why, monkeypatch):
     monkeypatch.setattr(link, "MAX_BODY_BYTES", 1024 * 1024)
+    monkeypatch.setattr(link, "MAX_PAGES", 20)
     async with raw_serving(speaking(tools)) as url, kept({"kit": settings(url, connect=3.0)}) as servers:
         state = state_of(servers)
         assert (state.state, state.tools) == (State.DOWN, ())
@@ -175,7 +173,7 @@ async def test_a_session_that_was_given_up_often_is_renewed(monkeypatch):
 async def test_changes_told_without_end_do_not_keep_the_gateway_busy():
     lists = []
 
-    def listing(message, writer):
+    def listing(*_):
         lists.append(1)
         return TOOLS
 

@@ -9,6 +9,7 @@ from aibridge.mcp.results import NOTHING, read_result
 from aibridge.toolloop.base import Image, Text, ToolResult
 
 PNG = base64.b64encode(b"picture").decode()
+BLOB = {"uri": "a:b", "blob": PNG}
 
 
 def told(*content, limit=1000, **more):
@@ -33,8 +34,8 @@ def told(*content, limit=1000, **more):
         ({"type": "image", "mimeType": "image/png", "data": ""}, Text("[image left out: it is empty]")),
         ({"type": "audio", "mimeType": "audio/wav", "data": PNG}, Text("[audio left out: no text and no image]")),
         ({"type": "resource_link", "name": "a", "uri": "b:c"}, Text("[resource: a, b:c]")),
-        ({"type": "resource", "resource": {"uri": "a:b", "blob": PNG, "mimeType": "image/png"}}, Image("image/png", PNG)),
-        ({"type": "resource", "resource": {"uri": "a:b", "blob": PNG}}, Text("[resource left out: a:b, no type, binary]")),
+        ({"type": "resource", "resource": {**BLOB, "mimeType": "image/png"}}, Image("image/png", PNG)),
+        ({"type": "resource", "resource": BLOB}, Text("[resource left out: a:b, no type, binary]")),
         ({"type": "resource", "resource": "odd"}, Text("[resource: ]")),
         ({"type": 7}, Text("[content left out: no text and no image]")),
         ("odd", Text(NOTHING)),

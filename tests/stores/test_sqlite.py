@@ -282,7 +282,7 @@ def learned(interception, fact, message_id, number, at):
     return content_entry(at, learned_parts(interception, fact, message_id, number, at))
 
 
-RAN = ToolRun(ToolUse("toolu_3", "Read", "{}"), "files", "read", 0.25, "refused", "x" * 5000, 2, 345)
+RAN = ToolRun(ToolUse("toolu_3", "Read", "{}"), "files", 0.25, "refused", "x" * 5000, 2, 345)
 
 
 def facts_of(interception, at=1_700_000_000.25):

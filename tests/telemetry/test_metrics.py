@@ -1,6 +1,7 @@
 """Metrics: what each end counts as, that sums add up at every scrape, and that labels stay bounded."""
 
 import random
+import re
 import threading
 
 import pytest
@@ -10,7 +11,7 @@ from aibridge.callers import CLIENT_NAMES
 from aibridge.lifecycle import TERMINATION_OF, Cause
 from aibridge.telemetry import metrics as metrics_module
 from aibridge.telemetry.metrics import MAX_ACTORS, MAX_EXTRAS, MAX_FIELDS, STEPS, Metrics
-from aibridge.values import Actor, Evidence, Thought, ToolUse, Usage, UserPrompt
+from aibridge.values import Actor, Evidence, Thought, ToolRun, ToolUse, Usage, UserPrompt
 
 LABELS = {"provider": "anthropic", "model": "claude-sonnet-4-5", "route": "/v1/messages"}
 
@@ -410,3 +411,20 @@ def test_an_odd_name_of_a_field_is_other(metrics, value, name):
     metrics.stripped("bedrock", name)
     assert value("aibridge_stripped_fields_total", provider="bedrock", field="other") == 1
     assert metrics.render()
+
+
+def test_calls_of_injected_tools_are_counted_with_bounded_labels(metrics, make_interception):
+    interception = make_interception()
+    for name, server, latency, error in (
+        ("bmcp_wiki_search", "wiki", 0.2, ""),
+        ("bmcp_wiki_search", "wiki", 60.0, "late"),
+        ("bmcp_invented", "", 0.0, "there is no such tool"),
+    ):
+        run = ToolRun(ToolUse("toolu_1", name, "{}"), server, latency, error, 2, 0)
+        metrics.learned(interception, run, "msg_1")
+    text = metrics.render()[0].decode()
+    pattern = r"^aibridge_injected_tool_invocations_total{.*name=\"(.*?)\".*outcome=\"(.*?)\".*} 1.0$"
+    found = re.findall(pattern, text, re.MULTILINE)
+    assert found == [("bmcp_wiki_search", "ok"), ("bmcp_wiki_search", "error"), ("other", "error")]
+    assert 'aibridge_injected_tool_duration_seconds_count{server="wiki"} 2.0' in text
+    assert 'aibridge_injected_tool_duration_seconds_count{server="other"} 1.0' in text

@@ -244,7 +244,7 @@ def test_each_attempt_tells_its_own_tokens_and_the_last_what_the_answer_said(
 def test_a_tool_that_was_run_is_a_span(tracing, spans, make_interception, make_outcome):
     interception = make_interception()
     tracing.opened(interception)
-    good = ToolRun(ToolUse("toolu_1", "bmcp_files_read", '{"secret":1}'), "files", "read", 0.5, "ok", "", 12, 34)
+    good = ToolRun(ToolUse("toolu_1", "bmcp_files_read", '{"secret":1}'), "files", 0.5, "ok", "", 12, 34)
     for run in (good, good._replace(outcome="unavailable", error="it is away" * 200)):
         tracing.learned(interception, run, "msg_1")
     tracing.closed(interception, make_outcome())
@@ -253,7 +253,7 @@ def test_a_tool_that_was_run_is_a_span(tracing, spans, make_interception, make_o
     assert {span.parent.span_id for span in (well, ill)} == {found[PROCESS][0].context.span_id}
     told = {name: well.attributes[name] for name in well.attributes if name.startswith(("gen_ai", "mcp"))}
     assert told == {
-        "mcp_tool_name": "read",
+        "mcp_tool_name": "bmcp_files_read",
         "mcp_server_name": "files",
         "gen_ai.operation.name": "execute_tool",
         "gen_ai.tool.name": "bmcp_files_read",
