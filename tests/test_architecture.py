@@ -71,7 +71,10 @@ INNER_FLOORS = {
         ["aws", "anthropic", "bedrock", "openai", "router"],
     ],
     "toolloop/": [
-        ["base"],
+        ["base", "chat_sums"],
+        ["chat_message", "chat_request"],
+        ["chat_turn"],
+        ["chat"],
         ["__init__"],
     ],
     "stores/": [["__init__", "base"], ["entries", "ledger"], ["carrying", "sqlite"]],

@@ -14,8 +14,9 @@ from aibridge.toolloop.base import (
     ToolLoop,
     ToolResult,
 )
+from aibridge.toolloop.chat import chat_loop
 
-LOOPS: Mapping[str, LoopFactory] = {}
+LOOPS: Mapping[str, LoopFactory] = {"chat": chat_loop}
 """By the dialect's name."""
 
 __all__ = [
