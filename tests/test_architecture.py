@@ -71,7 +71,7 @@ INNER_FLOORS = {
         ["aws", "anthropic", "bedrock", "openai", "router"],
     ],
     "toolloop/": [
-        ["base", "chat_sums"],
+        ["base", "chat_sums", "rewriting"],
         ["chat_message", "chat_request"],
         ["chat_turn"],
         ["chat"],

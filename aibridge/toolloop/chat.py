@@ -1,17 +1,16 @@
 """The tool loop of Chat Completions."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from aibridge import jsontext
 from aibridge.body import Body
-from aibridge.dialects.chat_extra_usage import start_of_block
-from aibridge.errors import CorruptPayload, PayloadError, WireError
+from aibridge.errors import CorruptPayload, PayloadError
 from aibridge.toolloop.base import MAX_TURN_BYTES, Tool, ToolCall, ToolResult
 from aibridge.toolloop.chat_message import tool_message
 from aibridge.toolloop.chat_request import ChatRequest, takes_tools
 from aibridge.toolloop.chat_turn import Shown, Turn
-from aibridge.values import Event, Frame, Scan, StreamDecoder
+from aibridge.toolloop.rewriting import RewritingDecoder
+from aibridge.values import Event, StreamDecoder
 from aibridge.wire import encode_event
 
 
@@ -34,7 +33,18 @@ class ChatLoop:
         Where the gateway asks for usage that the client did not order, `inner` withholds it (`UsageWithheld`): what has
         no text below gets none here.
         """
-        return ChatDecoder(inner, self._turn)
+        turn = self._turn
+
+        def rewrite(event: Event) -> bytes | None:
+            try:
+                data = turn.take(event)
+                if data is event.data:
+                    return None
+                return encode_event(event.type, data) if data is not None else b""
+            except (PayloadError, ValueError) as error:  # of a number or a type that cannot be written again
+                raise CorruptPayload(str(error)) from None
+
+        return RewritingDecoder(inner, rewrite)
 
     def take_body(self, body: bytes) -> bytes:
         """Take the next turn's whole answer; see `ToolLoop`. The texts of all turns stand in the last one's message."""
@@ -68,71 +78,3 @@ def chat_loop(body: Body, tools: tuple[Tool, ...]) -> ChatLoop | None:
         return None
     request = ChatRequest(body, tools)
     return ChatLoop(request) if request.tools else None
-
-
-class ChatDecoder:
-    """One turn's stream, less what the client is not to see; a `StreamDecoder`."""
-
-    def __init__(self, inner: StreamDecoder, turn: Turn) -> None:
-        self._inner = inner
-        self._turn = turn
-        self._broken: CorruptPayload | None = None
-
-    @property
-    def taken(self) -> int:
-        """Bytes of the body decoded so far, the withheld ones too."""
-        return self._inner.taken
-
-    def feed_data(self, data: bytes) -> Scan:
-        """Take a chunk; see `StreamDecoder`."""
-        self._check()
-        try:
-            scan = self._inner.feed_data(data)
-        except WireError as error:
-            error.before = self._rewritten(error.before)
-            raise
-        return self._rewritten(scan)
-
-    def feed_eof(self) -> Scan:
-        """Say that the body is complete; see `StreamDecoder`."""
-        self._check()
-        try:
-            scan = self._inner.feed_eof()
-        except WireError as error:
-            error.before = self._rewritten(error.before)
-            raise
-        return self._rewritten(scan)
-
-    def _check(self) -> None:
-        if self._broken is not None:
-            raise CorruptPayload(str(self._broken), Scan(b"", [], 0))
-
-    def _rewritten(self, scan: Scan) -> Scan:
-        """Return a scan as the client gets it. Raises `CorruptPayload` for an event that cannot be made one for it."""
-        kept: list[bytes] = []
-        events: list[Event | Frame] = []
-        behind = size = 0  # in what came, behind the last event; in what goes out
-        for event in scan.events:
-            if isinstance(event, Frame):
-                events.append(event)
-                continue
-            block = scan.relay[behind : event.end]
-            try:
-                block = self._text_of(event, block)
-            except (PayloadError, ValueError, CorruptPayload) as error:
-                self._broken = CorruptPayload(str(error))
-                raise CorruptPayload(str(error), Scan(b"".join(kept), events, len(events))) from None
-            kept.append(block)
-            size += len(block)
-            behind = event.end
-            events.append(event._replace(end=size))
-        return Scan(b"".join((*kept, scan.relay[behind:])), events, scan.count)
-
-    def _text_of(self, event: Event, block: bytes) -> bytes:
-        """Return what the client gets of an event, and of comments before it. What has no text below gets none."""
-        data: Any = self._turn.take(event)
-        if data is event.data:
-            return block
-        start = start_of_block(block, 0, len(block))
-        again = data is not None and start < len(block)
-        return block[:start] + (encode_event(event.type, data) if again else b"")

@@ -248,7 +248,7 @@ class Turn:
                 self._changed = True
 
     def _take_usage(self, fields: dict[str, Any]) -> bool:
-        """Take the counts, and add those of earlier turns; return whether there are any. The last ones are the turn's."""
+        """Take counts, of which the last ones count, and add those of earlier turns; return whether there are any."""
         said = usage_in(fields)
         if said is None:
             return False
