@@ -196,6 +196,7 @@ class Turn:
         call = self._calls.begin() if is_whole else self._calls.call_of(entry)
         call.take(entry, self._bound)
         if self._is_ours(call):
+            call.held.clear()
             return []
         call.held.append(entry)
         return self._give_held(call, is_whole=is_whole) if call.name or is_whole else []
