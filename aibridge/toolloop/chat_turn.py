@@ -134,6 +134,7 @@ class Turn:
         self._shown.message.add(message, Bound())
         if self._shown.turns:
             message.update(self._shown.message.fields())
+            self._changed = True
         return self._changed
 
     def _take_chunk(self, fields: dict[str, Any]) -> bool:
