@@ -68,7 +68,7 @@ class ChatObserver:
         if not event.type and self._calls.take_usual(event.data):
             return None
         fields = fields_of(event.data)
-        if event.type == "error" or _is_error(fields):
+        if event.type == "error" or is_error(fields):
             self.error = words_of(event.data)
             return Signal.ERROR_EVENT
         self._learn_names(fields)
@@ -89,7 +89,7 @@ class ChatObserver:
             return Signal.BAD_PAYLOAD
         if not isinstance(answer, dict):
             return Signal.BAD_PAYLOAD
-        if _is_error(answer):
+        if is_error(answer):
             self.error = words_of(body)
             return Signal.ERROR_EVENT
         self._learn_names(answer)
@@ -200,7 +200,7 @@ class ChatDialect:
         return error_body(telling)
 
 
-def _is_error(answer: dict[str, Any]) -> bool:
+def is_error(answer: dict[str, Any]) -> bool:
     """Whether an object is an error: `{"error": …}`, or older vLLM's `{"object": "error", "message": …}`."""
     return bool(answer.get("error")) or answer.get("object") == "error"
 

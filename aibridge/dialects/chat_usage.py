@@ -13,16 +13,21 @@ _WRITTEN = ("cache_write_tokens", "cache_creation_tokens", "cache_creation_input
 
 
 def usage_in(fields: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the usage object of an event, wherever servers put it; None where there is none.
+    """Return the usage object of an event, wherever servers put it; None where there is none."""
+    for place in places_of_usage(fields):
+        usage: dict[str, Any] = place["usage"]
+        return usage
+    return None
 
-    At the top (OpenAI), in `x_groq` (Groq), in a choice (Moonshot).
+
+def places_of_usage(fields: dict[str, Any]) -> list[dict[str, Any]]:
+    """List the objects of an event that hold a usage object.
+
+    The event itself (OpenAI), its `x_groq` (Groq), a choice (Moonshot).
     """
     choices = fields.get("choices")
-    for place in (fields, fields.get("x_groq"), *(choices if isinstance(choices, list) else ())):
-        usage = place.get("usage") if isinstance(place, dict) else None
-        if isinstance(usage, dict):
-            return usage
-    return None
+    places = (fields, fields.get("x_groq"), *(choices if isinstance(choices, list) else ()))
+    return [place for place in places if isinstance(place, dict) and isinstance(place.get("usage"), dict)]
 
 
 def read_usage(usage: dict[str, Any]) -> Usage | None:

@@ -14,9 +14,11 @@ from aibridge.toolloop.base import (
     ToolLoop,
     ToolResult,
 )
+from aibridge.toolloop.chat import chat_loop
 from aibridge.toolloop.messages import messages_loop
 
 LOOPS: Mapping[str, LoopFactory] = {
+    "chat": chat_loop,
     "messages": messages_loop,
 }
 """By the dialect's name."""

@@ -71,6 +71,7 @@ class RewritingDecoder:
                     raise
                 if text is not None:
                     start = max(copied, start_of_block(relay, behind, event.end))
+                    text = text if start < event.end else b""  # what has no text below gets none
                     kept += [relay[copied:start], text]
                     moved += len(text) - (event.end - start)
                     copied = event.end

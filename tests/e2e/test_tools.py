@@ -10,7 +10,7 @@ from mcp_kit import serving, tools_server, until
 from aibridge.stores import ledger
 from aibridge.stores.sqlite import querying
 
-LOOPING = [api for api in APIS.values() if api.speaks in {"anthropic", "bedrock"}]
+LOOPING = ["anthropic", "bedrock"]
 VERSION = ("anthropic-version", "2023-06-01")
 
 
