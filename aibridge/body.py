@@ -82,6 +82,22 @@ def replaced(body: Body, key: str, value: bytes) -> bytes:
     return b"".join((*kept, body.raw[at:]))
 
 
+def edited(body: Body, values: Mapping[str, bytes]) -> bytes:
+    """Return the body with other JSON texts as top-level values, in place or behind the last; all other bytes stay."""
+    kept, at = [], 0
+    for member in body.members:
+        value = values.get(member.key)
+        if value is not None:
+            kept += [body.raw[at : member.value_start], value]
+            at = member.value_end
+    new = values.keys() - {member.key for member in body.members}
+    if new and body.members:
+        end = body.members[-1].value_end
+        kept += [body.raw[at:end], *[b"," + jsontext.dumps(key) + b":" + values[key] for key in sorted(new)]]
+        at = end
+    return b"".join((*kept, body.raw[at:]))
+
+
 def _text_of(raw: bytes, member: Member, replace: Mapping[str, bytes]) -> bytes:
     value = replace.get(member.key)
     if value is None:
@@ -98,7 +114,7 @@ def without(value: bytes, path: Sequence[str]) -> bytes:
     if not path or path[-1].encode() not in value:
         return value
     if value.startswith(b"[") and path[0] == "*":
-        return b"[" + b",".join([_without_inside(item, path[1:]) for item in _items_of(value)]) + b"]"
+        return b"[" + b",".join([_without_inside(item, path[1:]) for item in items_of(value)]) + b"]"
     return _member_without(value, path[0], path[1:]) if value.startswith(b"{") else value
 
 
@@ -127,8 +143,8 @@ def _without_inside(item: bytes, path: Sequence[str]) -> bytes:
     return item if smaller == text else smaller
 
 
-def _items_of(array: bytes) -> list[bytes]:
-    """Return the items of an array as they stand, blanks and all."""
+def items_of(array: bytes) -> list[bytes]:
+    """Return the items of an array as they stand, blanks and all; one of blanks alone where it is empty."""
     items, depth, start = [], 0, 1
     for token in _STRUCTURE.finditer(array):
         mark = token[0]

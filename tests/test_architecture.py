@@ -72,6 +72,11 @@ INNER_FLOORS = {
     ],
     "toolloop/": [
         ["base"],
+        ["responses_items", "responses_request"],
+        ["responses_chains", "responses_turn"],
+        ["responses_answer"],
+        ["responses_stream"],
+        ["responses"],
         ["__init__"],
     ],
     "stores/": [["__init__", "base"], ["entries", "ledger"], ["carrying", "sqlite"]],

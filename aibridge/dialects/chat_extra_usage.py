@@ -100,7 +100,7 @@ def _without_usage(scan: Scan) -> Scan:
             continue
         end = event.end
         if _is_usage_event(event.data):
-            start = _start_of_block(scan.relay, behind, end)
+            start = start_of_block(scan.relay, behind, end)
             kept.append(scan.relay[copied:start])
             cut += end - start
             copied = end
@@ -111,7 +111,7 @@ def _without_usage(scan: Scan) -> Scan:
     return Scan(b"".join((*kept, scan.relay[copied:])), events, scan.count)
 
 
-def _start_of_block(relay: bytes, behind: int, end: int) -> int:
+def start_of_block(relay: bytes, behind: int, end: int) -> int:
     """Return where the block of lines begins that ends at `end`; the event before it ends at `behind`."""
     start = _LINE_ENDS.match(relay, behind, end).end()  # type: ignore[union-attr]  # none at all match too
     for blank in _BLANK_LINES.finditer(relay, start, end):

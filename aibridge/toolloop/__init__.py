@@ -14,8 +14,9 @@ from aibridge.toolloop.base import (
     ToolLoop,
     ToolResult,
 )
+from aibridge.toolloop.responses import responses_loop
 
-LOOPS: Mapping[str, LoopFactory] = {}
+LOOPS: Mapping[str, LoopFactory] = {"responses": responses_loop}
 """By the dialect's name."""
 
 __all__ = [
