@@ -91,9 +91,10 @@ def edited(body: Body, values: Mapping[str, bytes]) -> bytes:
             kept += [body.raw[at : member.value_start], value]
             at = member.value_end
     new = values.keys() - {member.key for member in body.members}
-    if new and body.members:
-        end = body.members[-1].value_end
-        kept += [body.raw[at:end], *[b"," + jsontext.dumps(key) + b":" + values[key] for key in sorted(new)]]
+    if new:
+        end = body.members[-1].value_end if body.members else body.raw.index(b"{") + 1
+        members = [jsontext.dumps(key) + b":" + values[key] for key in sorted(new)]
+        kept += [body.raw[at:end], b"," if body.members else b"", b",".join(members)]
         at = end
     return b"".join((*kept, body.raw[at:]))
 
