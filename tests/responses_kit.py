@@ -10,8 +10,7 @@ from aibridge.dialects import DIALECTS
 from aibridge.lifecycle import State
 from aibridge.relay import Relay
 from aibridge.toolloop import Text, Tool, ToolResult
-from aibridge.toolloop.responses import responses_loop
-from aibridge.toolloop.responses_chains import Chains
+from aibridge.toolloop.responses import ResponsesLoops
 from aibridge.wire import SSEScanner
 
 SCHEMA = b'{"properties":{"place":{"type":"string"}},"type":"object"}'
@@ -28,7 +27,18 @@ def dump(value):
 
 
 def loop_of(ours=TOOLS, **fields):
-    return responses_loop(read_body(dump({**ASKED, **fields})), ours)
+    maker = ResponsesLoops()
+    loop = maker(read_body(dump({**ASKED, **fields})), ours)
+    if loop is not None:
+        loop.maker = maker
+    return loop
+
+
+def gone_on(loop, **place):
+    """Return what the upstream is asked where the client goes on: a response's id, and the calls that are answered."""
+    asked = json.loads(loop.maker(read_body(dump({**ASKED, **place})), TOOLS).request())
+    items = asked["input"] if isinstance(asked["input"], list) else []
+    return asked.get("previous_response_id"), [item["call_id"] for item in items if "call_id" in item]
 
 
 # items, as the model makes them
@@ -267,19 +277,16 @@ def parse(text):
 @asynccontextmanager
 async def gateway(upstream, *, cut=whole):
     """Serve on loopback what a gateway makes of the upstream's answers; yield the base URL and the loops."""
-    chains, loops = Chains(), []
+    make, loops = ResponsesLoops(), []
 
     def answer(raw):
         body = read_body(raw)
-        body = read_body(chains.followed(body) or raw)
-        loop = responses_loop(body, TOOLS)
+        loop = make(body, TOOLS)
         loops.append(loop)
         try:
             text, _ = run(loop, upstream.ask, cut=cut, stream=body.streaming)
         except Refused as refused:
             return b"400 Bad Request", b"application/json", dump({"error": {"message": str(refused)}})
-        if loop.chain is not None:
-            chains.note(loop.chain)
         return b"200 OK", b"text/event-stream" if body.streaming else b"application/json", text
 
     async def serve(reader, writer):

@@ -14,9 +14,9 @@ from aibridge.toolloop.base import (
     ToolLoop,
     ToolResult,
 )
-from aibridge.toolloop.responses import responses_loop
+from aibridge.toolloop.responses import ResponsesLoops
 
-LOOPS: Mapping[str, LoopFactory] = {"responses": responses_loop}
+LOOPS: Mapping[str, LoopFactory] = {"responses": ResponsesLoops()}
 """By the dialect's name."""
 
 __all__ = [

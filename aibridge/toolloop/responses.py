@@ -1,19 +1,19 @@
 """The tool loop of OpenAI's Responses API.
 
 Each turn's request is the client's with all that has come since; in a conversation, which keeps that itself, only the
-new outputs. What the client's next request has to say otherwise than the client knows is told by `chain` (ADR 0026).
+new outputs. What the client's next request has to say otherwise than the client knows is remembered (ADR 0026).
 
 Source: https://platform.openai.com/docs/guides/function-calling and /docs/guides/conversation-state, and the types of
 OpenAI's SDKs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from aibridge.body import Body, edited
+from aibridge.body import Body, edited, read_body
 from aibridge.errors import CorruptPayload, PayloadError
 from aibridge.toolloop.base import MAX_TURN_BYTES, Tool, ToolCall, ToolResult
 from aibridge.toolloop.responses_answer import Answer
-from aibridge.toolloop.responses_chains import Chain, conversation_of
+from aibridge.toolloop.responses_chains import Chain, Chains, conversation_of
 from aibridge.toolloop.responses_items import result_item
 from aibridge.toolloop.responses_request import names_like_ours, takes_tools, with_outputs, with_tools, with_turns
 from aibridge.toolloop.responses_stream import Passing, TurnDecoder, is_completed
@@ -29,19 +29,22 @@ class ResponsesLoop:
         body: the client's request.
         tools: those of ours that the client has not defined itself.
         theirs: names of the client's own tools that begin as ours do.
+        note: told how the client's next request is to be changed, before the client gets the last word.
     """
 
-    def __init__(self, body: Body, tools: tuple[Tool, ...], theirs: frozenset[str]) -> None:
+    def __init__(
+        self, body: Body, tools: tuple[Tool, ...], theirs: frozenset[str], note: Callable[[Chain], None]
+    ) -> None:
         self._body = body
         self._tools = with_tools(body, tools)
         self._theirs = theirs
+        self._note = note
         self._conversation = conversation_of(body)
         self._answer = Answer(frozenset(tool.id for tool in tools), theirs)
         self._turn = Turn(theirs)
         self._items: list[bytes] = []
-        stored = body.value("store") != b"false"
-        self._stored = stored
-        self._held: list[Passing] | None = [] if stored and not self._conversation else None
+        self._stored = body.value("store") != b"false"
+        self._held: list[Passing] | None = [] if self._stored and not self._conversation else None
 
     @property
     def calls(self) -> tuple[ToolCall, ...]:
@@ -53,23 +56,6 @@ class ResponsesLoop:
         """Whole calls of the last turn that are not run: others stood beside them, or the turn was cut."""
         return self._turn.skipped
 
-    @property
-    def shown_id(self) -> str:
-        """The id of the response that the client's stream has begun with; empty where it has not."""
-        return self._answer.shown_id
-
-    @property
-    def chain(self) -> Chain | None:
-        """How the client's next request is to be changed, once the last turn has ended; None where it is right."""
-        unanswered = tuple([call.id for call in self._turn.skipped])
-        if self._conversation:
-            return Chain(self._conversation, self._conversation, unanswered) if unanswered else None
-        last = self._turn.id
-        shown = self._answer.shown_id or last
-        if not self._stored or not self._turn.stored or (shown == last and not unanswered):
-            return None
-        return Chain(shown, last, unanswered)
-
     def request(self) -> bytes:
         """Return the body of the next request; see `ToolLoop`."""
         if not self._items:
@@ -80,7 +66,7 @@ class ResponsesLoop:
     def decoder(self, inner: StreamDecoder) -> StreamDecoder:
         """Return the decoder of the next turn's stream; see `ToolLoop`."""
         self._turn = Turn(self._theirs)
-        return TurnDecoder(inner, self._turn, self._answer, self._held)
+        return TurnDecoder(inner, self._turn, self._answer, self._held, self._ended)
 
     def take_body(self, body: bytes) -> bytes:
         """Take the next turn's whole answer; see `ToolLoop`."""
@@ -94,6 +80,7 @@ class ResponsesLoop:
         self._answer.meet(response)
         turn.end(response, completed=is_completed(response))
         if not turn.calls:
+            self._ended()
             return self._answer.ended(response, turn.items)
         self._answer.add(response, turn.items)
         return b""
@@ -108,11 +95,30 @@ class ResponsesLoop:
         self._items += [item.raw for item in self._turn.items if stored or item.recoverable]
         self._items += outputs
 
+    def _ended(self) -> None:
+        """The last turn has ended: note where the client goes on from, unless that is what it sees."""
+        last = self._turn.id
+        shown = self._answer.shown_id or last
+        unanswered = tuple([call.id for call in self._turn.skipped])
+        if self._conversation and unanswered:
+            self._note(Chain(self._conversation, self._conversation, unanswered))
+        elif not self._conversation and self._stored and self._turn.stored and (shown != last or unanswered):
+            self._note(Chain(shown, last, unanswered))
 
-def responses_loop(body: Body, tools: tuple[Tool, ...]) -> ResponsesLoop | None:
-    """Return the loop of a request; see `LoopFactory`."""
-    if not takes_tools(body):
-        return None
-    theirs = names_like_ours(body)
-    ours = tuple([tool for tool in tools if tool.id not in theirs]) if theirs else tools
-    return ResponsesLoop(body, ours, theirs) if ours else None
+
+class ResponsesLoops:
+    """Makes loops, and remembers for their clients' next requests; a `LoopFactory`."""
+
+    def __init__(self) -> None:
+        self._chains = Chains()
+
+    def __call__(self, body: Body, tools: tuple[Tool, ...]) -> ResponsesLoop | None:
+        """Return the loop of a request; see `LoopFactory`. One that goes on with a chain has one without tools too."""
+        followed = self._chains.followed(body)
+        if followed is not None:
+            body = read_body(followed)
+        theirs = names_like_ours(body)
+        ours = tuple([tool for tool in tools if tool.id not in theirs]) if takes_tools(body) else ()
+        if followed is None and not ours:
+            return None
+        return ResponsesLoop(body, ours, theirs, self._chains.note)

@@ -35,13 +35,15 @@ def names_like_ours(body: Body) -> frozenset[str]:
     if tools is None or PREFIX.encode() not in tools:
         return frozenset()
     defined = _value(tools)
+    if not isinstance(defined, list):
+        return frozenset()
     names = [jsontext.text_of(tool.get("name")) for tool in defined if isinstance(tool, dict)]
     return frozenset(name for name in names if name.startswith(PREFIX))
 
 
 def with_tools(body: Body, tools: tuple[Tool, ...]) -> dict[str, bytes]:
-    """Return the member of the request that defines the client's tools, and ours behind them."""
-    return {"tools": _appended(body.value("tools"), definitions(tools))}
+    """Return the member of the request that defines the client's tools, and ours behind them; none without ours."""
+    return {"tools": _appended(body.value("tools"), definitions(tools))} if tools else {}
 
 
 @lru_cache(maxsize=64)

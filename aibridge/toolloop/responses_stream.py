@@ -9,6 +9,7 @@ beginning waits there until the turn has something to say: a thought without wor
 """
 
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 from aibridge.body import Body, edited
@@ -26,6 +27,7 @@ _ADDED = "response.output_item.added"
 _DONE = "response.output_item.done"
 
 _NUMBER = re.compile(rb"\d{1,9}")
+_PING = b": ping\n\n"
 _NO_BODY = Body(b"{}", ())
 _PLACE_BYTES = 128
 """What a place costs to remember."""
@@ -47,14 +49,23 @@ class TurnDecoder:
         inner: the decoder of the upstream's bytes.
         turn: takes what the turn brings.
         answer: what the client has seen.
-        held: events of earlier turns that wait for the beginning, and this turn's; empty where nothing is to wait.
+        held: what waits for the beginning, also of earlier turns; None where nothing is to wait.
+        ended: told that this turn was the last, and has ended.
     """
 
-    def __init__(self, inner: StreamDecoder, turn: Turn, answer: Answer, held: list[Passing] | None) -> None:
+    def __init__(
+        self,
+        inner: StreamDecoder,
+        turn: Turn,
+        answer: Answer,
+        held: list[Passing] | None,
+        ended: Callable[[], None],
+    ) -> None:
         self._inner = inner
         self._turn = turn
         self._answer = answer
         self._held = held
+        self._ended = ended
         self._beginnings: list[Passing] = []
         self._speaks = not answer.opened
         self._places: dict[int, int | None] = {}
@@ -108,7 +119,7 @@ class TurnDecoder:
             block, comments = scan.relay[start : event.end], scan.relay[behind:start]
             behind = event.end
             try:
-                text = comments + self._take(event, block)
+                text = comments + (b"" if self._over else self._take(event, block))
             except CorruptPayload as error:
                 self._broken = str(error)
                 error.before = Scan(b"".join(texts), events, len(events))
@@ -120,8 +131,6 @@ class TurnDecoder:
 
     def _take(self, event: Event, block: bytes) -> bytes:
         """Return what the client gets of one event."""
-        if self._over:
-            return b""
         try:
             fields = Body(event.data, scan_object(event.data))
         except PayloadError:  # no data at all, [DONE]
@@ -135,7 +144,10 @@ class TurnDecoder:
         if kind in {_ADDED, _DONE}:
             return self._take_item(passing, done=kind == _DONE)
         self._over = kind == "error"
-        return b"" if self._is_withheld(fields) else self._passed_on(passing)
+        if self._is_withheld(fields):
+            return b""
+        too_early = kind == "keepalive" and not self._answer.opened  # it would be the first event of all
+        return _PING if too_early else self._passed_on(passing)
 
     def _passed_on(self, passing: Passing) -> bytes:
         """Return an event with its place in the whole, behind what has waited."""
@@ -168,6 +180,7 @@ class TurnDecoder:
             self._answer.add(response, self._turn.items)
             return b""
         text = self._released()
+        self._ended()
         if response.members:
             passing.members["response"] = self._answer.ended(response, self._turn.items)
         return text + self._written(passing)

@@ -11,6 +11,7 @@ from responses_kit import (
     Upstream,
     call,
     dump,
+    gone_on,
     good,
     loop_of,
     message,
@@ -23,7 +24,7 @@ from responses_kit import (
 from aibridge.body import edited, read_body
 from aibridge.errors import CorruptPayload
 from aibridge.toolloop import LOOPS, Image, Text, Tool, ToolCall, ToolResult, responses
-from aibridge.toolloop.responses import responses_loop
+from aibridge.toolloop.responses import ResponsesLoops
 
 OURS = (
     '{"type":"function","name":"bmcp_maps_find","description":"Finds a place.","parameters":' + SCHEMA.decode() + ","
@@ -33,7 +34,7 @@ OURS = (
 
 
 def first(body, tools=TOOLS):
-    return responses_loop(read_body(body.encode()), tools).request().decode()
+    return ResponsesLoops()(read_body(body.encode()), tools).request().decode()
 
 
 @pytest.mark.parametrize(
@@ -84,6 +85,22 @@ def test_a_tool_that_the_client_has_itself():
     assert loop_of(ours=TOOLS[:1], tools=[own]) is None
 
 
+def test_a_request_without_tools_goes_on_as_well():
+    for fields in ({"tool_choice": "none"}, {"background": True}):
+        loop = loop_of()
+        loop.take_body(Upstream([call("a"), call("o", "own")]).ask(dump(ASKED)))
+        raw = dump({**ASKED, **fields, "previous_response_id": "resp_1"})
+        going_on = loop.maker(read_body(raw), TOOLS)
+        sent = json.loads(going_on.request())
+        assert "tools" not in sent
+        assert [item.get("call_id") for item in sent["input"]] == ["a", None]
+        answer = Upstream([message()])
+        answer.stored["resp_1"] = [call("a")]
+        body = answer.ask(going_on.request())
+        assert going_on.take_body(body) == body
+        assert loop.maker(read_body(raw.replace(b"resp_1", b"resp_2")), TOOLS) is None
+
+
 def test_odd_words_of_a_tool():
     tool = Tool("bmcp_s_t", "s", "t", 'says "hi"\n\ud800☂', b"{}")
     assert json.loads(first("{}", (tool,)))["tools"][0]["description"] == tool.description
@@ -121,7 +138,7 @@ def test_every_other_byte_stays():
     raw = (
         b' { "model" : "gpt","tool_choice": "required", "input" : [ {"role":"user", "content":"\\u00e9"} ] , "n": 1.0}'
     )
-    loop = responses_loop(read_body(raw), TOOLS)
+    loop = ResponsesLoops()(read_body(raw), TOOLS)
     loop.take_body(b'{"output":[ { "type":"function_call","call_id":"a", "name":"bmcp_x" , "arguments":"{}"} ]}')
     loop.answer([ToolResult((Text("t"),))])
     items = b'{"type":"function_call_output","call_id":"a","output":"t"}'
@@ -138,7 +155,7 @@ def test_equal_requests_give_equal_bytes():
 @pytest.mark.parametrize("asked", [None, [], [USER]])
 def test_inputs(asked):
     fields = {key: value for key, value in {"input": asked}.items() if value is not None}
-    loop = responses_loop(read_body(dump({"previous_response_id": "p", **fields})), TOOLS)
+    loop = ResponsesLoops()(read_body(dump({"previous_response_id": "p", **fields})), TOOLS)
     loop.take_body(Upstream([call("a")]).ask(dump(ASKED)))
     loop.answer([good(loop.calls[0])])
     sent = json.loads(loop.request())
@@ -231,7 +248,8 @@ def test_an_answer_of_one_turn_stays_as_it_is():
     body = upstream.ask(dump(ASKED))
     assert b'\n  "tools": []' in body
     assert loop.take_body(body) == body
-    assert (loop.calls, loop.skipped, loop.chain) == ((), (), None)
+    assert (loop.calls, loop.skipped) == ((), ())
+    assert gone_on(loop, previous_response_id="resp_1") == ("resp_1", [])
 
 
 def test_an_answer_of_three_turns():
@@ -243,8 +261,7 @@ def test_an_answer_of_three_turns():
     assert told["usage"] == usage(6)
     assert (told["id"], told["created_at"], told["tool_choice"]) == ("resp_3", 1790000001, "required")
     assert told["tools"] == [OWN]
-    assert loop.chain is None
-    assert loop.shown_id == ""
+    assert gone_on(loop, previous_response_id="resp_3") == ("resp_3", [])
 
 
 def test_calls_are_as_the_model_wrote_them():
@@ -257,7 +274,8 @@ def test_a_mixed_turn_and_a_cut_one():
     loop = loop_of()
     text = loop.take_body(Upstream([call("a"), call("o", "own")]).ask(dump(ASKED)))
     assert json.loads(text)["output"] == [call("o", "own")]
-    assert ([one.id for one in loop.skipped], loop.chain) == (["a"], ("resp_1", "resp_1", ("a",)))
+    assert [one.id for one in loop.skipped] == ["a"]
+    assert gone_on(loop, previous_response_id="resp_1") == ("resp_1", ["a"])
     loop = loop_of()
     cut = [message(), call("a", arguments='{"p', status="incomplete")], "incomplete", {}
     assert json.loads(loop.take_body(Upstream(cut).ask(dump(ASKED))))["output"] == [message()]

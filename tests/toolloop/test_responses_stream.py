@@ -11,6 +11,7 @@ from responses_kit import (
     call,
     dump,
     events,
+    gone_on,
     loop_of,
     message,
     numbered,
@@ -54,7 +55,7 @@ def stream(*scripts, cut=whole, **fields):
 @each_loop
 @pytest.mark.parametrize("store", [True, False])
 def test_one_answer(scripts, store):
-    told, loop, upstream, relays = stream(*scripts, store=store)
+    told, _, upstream, relays = stream(*scripts, store=store)
     assert [event["sequence_number"] for event in told] == list(range(len(told)))
     kinds = [event["type"] for event in told]
     assert (kinds[:2], kinds[-1]) == (["response.created", "response.in_progress"], "response.completed")
@@ -76,7 +77,7 @@ def test_one_answer(scripts, store):
     assert [relay.cause for relay in relays] == [None] * turns
     assert {relay.state for relay in relays} == {State.FINISHED}
     assert [relay.observer.usage.output_tokens for relay in relays] == [20 * (n + 1) for n in range(turns)]
-    assert {event["response"]["id"] for event in told if "response" in event} == {loop.shown_id}
+    assert {event["response"]["id"] for event in told if "response" in event} == {told[0]["response"]["id"]}
     assert {event["response"]["created_at"] for event in told if "response" in event} == {1790000001}
     assert upstream.scripts == []
 
@@ -166,12 +167,12 @@ def test_words_flow_at_once():
 def test_whose_id_is_shown(first, shown):
     """The last turn's where nothing had to be said before; what cannot be gone on with by its id begins at once."""
     told, loop, _, _ = stream(first, [message()])
-    assert told[0]["response"]["id"] == told[-1]["response"]["id"] == loop.shown_id == shown
-    chain = (shown, "resp_2", ())
-    assert loop.chain == (None if shown == "resp_2" else chain)
+    assert told[0]["response"]["id"] == told[-1]["response"]["id"] == shown
+    assert gone_on(loop, previous_response_id=shown) == ("resp_2", [])
     for fields in ({"store": False}, {"conversation": "conv_1"}):
         told, loop, _, _ = stream(first, [message()], **fields)
-        assert (told[-1]["response"]["id"], loop.chain) == ("resp_1", None)
+        assert told[-1]["response"]["id"] == "resp_1"
+        assert gone_on(loop, previous_response_id="resp_1") == ("resp_1", [])
 
 
 def test_a_choice_for_the_first_turn_is_echoed():
@@ -194,7 +195,7 @@ def test_mixed():
     told, loop, _, _ = stream([call("a"), call("o", "own"), call("b", "bmcp_maps_find")])
     assert loop.calls == ()
     assert [one.id for one in loop.skipped] == ["a", "b"]
-    assert loop.chain == ("resp_1", "resp_1", ("a", "b"))
+    assert gone_on(loop, previous_response_id="resp_1") == ("resp_1", ["a", "b"])
     assert [item["call_id"] for item in told[-1]["response"]["output"]] == ["o"]
 
 
@@ -256,7 +257,34 @@ def test_incomplete_behind_a_whole_call():
     """It is not run, and the upstream wants its output."""
     _, loop, _, _ = stream(([call("a"), message(status="incomplete")], "incomplete", {}))
     assert (loop.calls, [one.id for one in loop.skipped]) == ((), ["a"])
-    assert loop.chain == ("resp_1", "resp_1", ("a",))
+    assert gone_on(loop, previous_response_id="resp_1") == ("resp_1", ["a"])
+
+
+def test_mixed_in_a_conversation():
+    _, loop, _, _ = stream([call("a"), call("o", "own")], conversation="conv_1")
+    assert gone_on(loop, conversation={"id": "conv_1"}) == (None, ["a"])
+    assert gone_on(loop, conversation="conv_1") == (None, [])
+
+
+@pytest.mark.parametrize("fields", [{"store": False}, {}])
+def test_mixed_and_not_stored(fields):
+    """Nobody can go on with it by its id."""
+    _, loop, _, _ = stream(([call("a"), call("o", "own")], "completed", {"store": False}), **fields)
+    assert gone_on(loop, previous_response_id="resp_1") == ("resp_1", [])
+
+
+def test_keepalives():
+    """They are no event of an answer that has not begun; later they are numbered with the others."""
+    alive = {"type": "keepalive", "sequence_number": 7}
+    first, second = [*map(sse, turn([call("a")]))], [*map(sse, turn([message()]))]
+    loop = loop_of(stream=True)
+    text, _ = relay_turn(loop, b"".join((*first[:2], sse(alive), *first[2:])))
+    assert text == b": ping\n\n"
+    loop.answer([base.ToolResult(())])
+    text, _ = relay_turn(loop, b"".join((*second[:4], sse(alive), *second[4:])))
+    told = parse(text)
+    assert told[4] == {**alive, "sequence_number": 4}
+    assert [event["sequence_number"] for event in told] == list(range(len(told)))
 
 
 @pytest.mark.parametrize("first", [[call("z")], [message("m1"), call("z")]], ids=["silent", "words"])
