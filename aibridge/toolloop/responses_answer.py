@@ -97,7 +97,8 @@ class Answer:
         defined = jsontext.loads(tools)
         if not isinstance(defined, list):
             return tools
-        kept = [tool for tool in defined if not (isinstance(tool, dict) and tool.get("name") in self._tools)]
+        named = [(jsontext.text_of(tool.get("name")) if isinstance(tool, dict) else "", tool) for tool in defined]
+        kept = [tool for name, tool in named if name not in self._tools]
         return tools if len(kept) == len(defined) else jsontext.dumps(kept)
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from aibridge import jsontext
 from aibridge.body import Body, edited
 from aibridge.toolloop.responses_items import output_item
-from aibridge.toolloop.responses_request import with_outputs_first
+from aibridge.toolloop.responses_request import input_fits, with_outputs_first
 from aibridge.values import MAX_ID_CHARACTERS
 
 MAX_CHAINS = 10_000
@@ -54,6 +54,8 @@ class Chains:
 
         A response can be gone on with any number of times; a conversation has the outputs after the first.
         """
+        if not input_fits(body):
+            return None
         previous = _string(body.value("previous_response_id"))
         chain = self._chains.get(previous)
         if chain is None:

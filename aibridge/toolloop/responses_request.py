@@ -6,7 +6,6 @@ from typing import Any
 
 from aibridge import jsontext
 from aibridge.body import Body
-from aibridge.errors import PayloadError
 from aibridge.toolloop.base import PREFIX, Tool
 
 _NULL = b"null"
@@ -26,7 +25,7 @@ def takes_tools(body: Body) -> bool:
         return False
     choice = _value(body.value("tool_choice"))
     forbidden = choice == "none" or (isinstance(choice, dict) and choice.get("type") == "allowed_tools")
-    return not forbidden and (tools in (None, _NULL) or tools.startswith(b"[")) and _input_fits(body)
+    return not forbidden and (tools in (None, _NULL) or tools.startswith(b"[")) and input_fits(body)
 
 
 def names_like_ours(body: Body) -> frozenset[str]:
@@ -43,7 +42,10 @@ def names_like_ours(body: Body) -> frozenset[str]:
 
 def with_tools(body: Body, tools: tuple[Tool, ...]) -> dict[str, bytes]:
     """Return the member of the request that defines the client's tools, and ours behind them; none without ours."""
-    return {"tools": _appended(body.value("tools"), definitions(tools))} if tools else {}
+    if not tools:
+        return {}
+    own = body.value("tools") or _NULL
+    return {"tools": _appended(b"[]" if own == _NULL else own, definitions(tools))}
 
 
 @lru_cache(maxsize=64)
@@ -74,35 +76,30 @@ def with_outputs(body: Body, items: Sequence[bytes]) -> dict[str, bytes]:
 
 def with_outputs_first(body: Body, items: Sequence[bytes]) -> dict[str, bytes]:
     """Return the member of a request that brings outputs which the client does not know of, before its own words."""
-    own = _as_array(body) or b"[]"
-    comma = b"," if own[1:-1].strip() else b""
-    return {"input": b"[" + b",".join(items) + comma + own[1:]}
+    own = _as_array(body)[1:]
+    comma = b"," if own[:-1].strip() else b""
+    return {"input": b"[" + b",".join(items) + comma + own}
 
 
-def _as_array(body: Body) -> bytes | None:
-    """Return the input as an array: what is a string is a message of the user's."""
-    asked = body.value("input")
-    if asked is None or not asked.startswith(b'"'):
-        return asked
-    return b'[{"type":"message","role":"user","content":' + asked + b"}]"
-
-
-def _input_fits(body: Body) -> bool:
+def input_fits(body: Body) -> bool:
     """Whether the input is of a type that the API takes; its refusal of another is the client's."""
     asked = body.value("input")
     return asked is None or asked == _NULL or asked[:1] in {b"[", b'"'}
 
 
-def _appended(array: bytes | None, elements: bytes) -> bytes:
-    """Return an array with more elements behind its own; none at all and null are empty."""
-    if array is None or array == _NULL:
-        return b"[" + elements + b"]"
+def _as_array(body: Body) -> bytes:
+    """Return the input as an array: what is a string is a message of the user's."""
+    asked = body.value("input") or _NULL
+    if asked.startswith(b'"'):
+        return b'[{"type":"message","role":"user","content":' + asked + b"}]"
+    return b"[]" if asked == _NULL else asked
+
+
+def _appended(array: bytes, elements: bytes) -> bytes:
+    """Return an array with more elements behind its own."""
     comma = b"," if array[1:-1].strip() else b""
     return array[:-1] + comma + elements + b"]"
 
 
 def _value(raw: bytes | None) -> Any:
-    try:
-        return None if raw is None else jsontext.loads(raw)
-    except PayloadError:  # nested deeper than we look
-        return None
+    return None if raw is None else jsontext.loads(raw)

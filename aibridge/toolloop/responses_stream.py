@@ -144,7 +144,7 @@ class TurnDecoder:
         if kind in {_ADDED, _DONE}:
             return self._take_item(passing, done=kind == _DONE)
         self._over = kind == "error"
-        if self._is_withheld(fields):
+        if not self._over and self._is_withheld(fields):
             return b""
         too_early = kind == "keepalive" and not self._answer.opened  # it would be the first event of all
         return _PING if too_early else self._passed_on(passing)

@@ -42,6 +42,7 @@ def test_a_later_response():
         '{"conversation":null}',
         '{"conversation":{"id":5}}',
         '{"conversation":"resp_9"}',
+        '{"previous_response_id":"resp_1","input":5}',
     ],
 )
 def test_requests_that_go_on_with_nothing(body):
@@ -55,6 +56,7 @@ def test_requests_that_go_on_with_nothing(body):
         ({"input": []}, []),
         ({"input": [{"a": 1}]}, [{"a": 1}]),
         ({}, []),
+        ({"input": None}, []),
     ],
 )
 def test_unanswered_calls_are_answered_first(asked, rest):

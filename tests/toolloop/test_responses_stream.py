@@ -436,7 +436,11 @@ def test_odd_events(event, at, kind):
         5,
         {},
         {"usage": 5, "output": 5, "tools": "bmcp_"},
-        {"usage": {"input_tokens": 10**4299, "x": {"y": []}}, "output": [None, 5, []], "tools": {"bmcp_": 1}},
+        {
+            "usage": {"input_tokens": 10**4299, "x": {"y": []}},
+            "output": [None, 5, []],
+            "tools": [{"name": {"bmcp_": 1}}, []],
+        },
         {"usage": {"input_tokens": True, "x": None}, "output": None, "id": 5, "created_at": "then"},
     ],
     ids=range(6),
