@@ -29,7 +29,7 @@ class ResponsesLoop:
         body: the client's request.
         tools: those of ours that the client has not defined itself.
         theirs: names of the client's own tools that begin as ours do.
-        note: told how the client's next request is to be changed, before the client gets the last word.
+        note: told from where the client goes on, before it gets the last word.
     """
 
     def __init__(
@@ -96,14 +96,11 @@ class ResponsesLoop:
         self._items += outputs
 
     def _ended(self) -> None:
-        """The last turn has ended: note where the client goes on from, unless that is what it sees."""
-        last = self._turn.id
-        shown = self._answer.shown_id or last
-        unanswered = tuple([call.id for call in self._turn.skipped])
-        if self._conversation and unanswered:
-            self._note(Chain(self._conversation, self._conversation, unanswered))
-        elif not self._conversation and self._stored and self._turn.stored and (shown != last or unanswered):
-            self._note(Chain(shown, last, unanswered))
+        """The last turn has ended: note where the client goes on from."""
+        last = self._conversation or self._turn.id
+        shown = self._conversation or self._answer.shown_id or last
+        if self._conversation or (self._stored and self._turn.stored):
+            self._note(Chain(shown, last, tuple([call.id for call in self._turn.skipped])))
 
 
 class ResponsesLoops:

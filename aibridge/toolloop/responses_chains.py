@@ -39,12 +39,17 @@ class Chains:
         self._chains: dict[str, Chain] = {}
 
     def note(self, chain: Chain) -> None:
-        """Remember a chain, for the one noted the longest ago. Ids and calls beyond all measure are not."""
+        """Remember a chain, for the one noted the longest ago; the same name may have stood for another.
+
+        Not where the client sees what the upstream wants, nor ids and calls beyond all measure.
+        """
+        self._chains.pop(chain.shown, None)
+        if chain.shown == chain.last and not chain.unanswered:
+            return
         if len(chain.unanswered) > MAX_UNANSWERED:
             return
         if any(len(said) > MAX_ID_CHARACTERS for said in (chain.shown, chain.last, *chain.unanswered)):
             return
-        self._chains.pop(chain.shown, None)
         self._chains[chain.shown] = chain
         if len(self._chains) > MAX_CHAINS:
             del self._chains[next(iter(self._chains))]

@@ -83,6 +83,14 @@ def test_the_latest_counts_and_the_oldest_goes():
     assert followed(chains, '{"previous_response_id":"resp_2"}') is not None
 
 
+def test_a_name_that_stands_for_itself_again():
+    chains = chains_of(Chain("resp_1", "resp_2", ("a",)), Chain("conv_1", "conv_1", ("a",)))
+    chains.note(Chain("resp_1", "resp_1"))
+    chains.note(Chain("conv_1", "conv_1"))
+    assert followed(chains, '{"previous_response_id":"resp_1"}') is None
+    assert followed(chains, '{"conversation":"conv_1"}') is None
+
+
 @pytest.mark.parametrize(
     "chain",
     [
