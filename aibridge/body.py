@@ -91,9 +91,10 @@ def edited(body: Body, values: Mapping[str, bytes]) -> bytes:
             kept += [body.raw[at : member.value_start], value]
             at = member.value_end
     new = values.keys() - {member.key for member in body.members}
-    if new and body.members:
-        end = body.members[-1].value_end
-        kept += [body.raw[at:end], *[b"," + jsontext.dumps(key) + b":" + values[key] for key in sorted(new)]]
+    if new:
+        end = body.members[-1].value_end if body.members else body.raw.index(b"{") + 1
+        members = [jsontext.dumps(key) + b":" + values[key] for key in sorted(new)]
+        kept += [body.raw[at:end], b"," if body.members else b"", b",".join(members)]
         at = end
     return b"".join((*kept, body.raw[at:]))
 
@@ -114,7 +115,7 @@ def without(value: bytes, path: Sequence[str]) -> bytes:
     if not path or path[-1].encode() not in value:
         return value
     if value.startswith(b"[") and path[0] == "*":
-        return b"[" + b",".join([_without_inside(item, path[1:]) for item in _items_of(value)]) + b"]"
+        return b"[" + b",".join([_without_inside(item, path[1:]) for item in items_of(value)]) + b"]"
     return _member_without(value, path[0], path[1:]) if value.startswith(b"{") else value
 
 
@@ -143,8 +144,8 @@ def _without_inside(item: bytes, path: Sequence[str]) -> bytes:
     return item if smaller == text else smaller
 
 
-def _items_of(array: bytes) -> list[bytes]:
-    """Return the items of an array as they stand, blanks and all."""
+def items_of(array: bytes) -> list[bytes]:
+    """Return the items of an array as they stand, blanks and all; one of blanks alone where it is empty."""
     items, depth, start = [], 0, 1
     for token in _STRUCTURE.finditer(array):
         mark = token[0]

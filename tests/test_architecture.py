@@ -74,8 +74,11 @@ INNER_FLOORS = {
     "toolloop/": [
         ["base", "chat_sums", "rewriting"],
         ["chat_message", "chat_request", "messages_blocks", "messages_request", "messages_usage"],
-        ["chat_turn", "messages_stream"],
-        ["chat", "messages"],
+        ["responses_items", "responses_request"],
+        ["chat_turn", "messages_stream", "responses_chains", "responses_turn"],
+        ["responses_answer"],
+        ["responses_stream"],
+        ["chat", "messages", "responses"],
         ["__init__"],
     ],
     "stores/": [["__init__", "base"], ["entries", "ledger"], ["carrying", "sqlite"]],

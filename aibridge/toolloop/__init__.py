@@ -16,10 +16,12 @@ from aibridge.toolloop.base import (
 )
 from aibridge.toolloop.chat import chat_loop
 from aibridge.toolloop.messages import messages_loop
+from aibridge.toolloop.responses import ResponsesLoops
 
 LOOPS: Mapping[str, LoopFactory] = {
     "chat": chat_loop,
     "messages": messages_loop,
+    "responses": ResponsesLoops(),
 }
 """By the dialect's name."""
 
