@@ -424,6 +424,7 @@ class Exchange:
         self._relay = self._new_relay()
         self._relay.follow(before, answered)
         self._head, self._body, self._body_ended = None, [], False
+        self._whole, self._late = None, False
 
     def _new_relay(self) -> Relay:
         return self._around.relays.make(self._dialect, self._interception.id, self._policy)
@@ -593,7 +594,6 @@ class Exchange:
         self._retries += 1
         self._settle()
         self._await_further_attempt()
-        self._whole, self._late = None, False
         self._retrying = self._around.loop.call_later(pause, self._retry, request)
 
     def _retry(self, request: UpstreamRequest) -> None:

@@ -105,7 +105,7 @@ class House:
     def port(self):
         return self.app.port
 
-    def metric(self, name, **labels):
+    def metric(self, name, /, **labels):
         """Sum the samples of a metric that have these labels."""
         total = 0.0
         for family in self.app.metrics.registry.collect():

@@ -1,11 +1,13 @@
 """Tools that the gateway injects and runs: real tool servers, real sockets, all books, and the SDKs as judges."""
 
+import json
 from contextlib import asynccontextmanager
 
 import anthropic
+import openai
 import pytest
 from api_kit import ALL, APIS, each
-from mcp_kit import serving, tools_server, until
+from mcp_kit import Recorded, serving, tools_server, until
 
 from aibridge.stores import ledger
 from aibridge.stores.sqlite import querying
@@ -55,11 +57,11 @@ async def test_calls_are_run_and_the_client_sees_one_answer(build_tooled, ask, a
         assert books.outcome.usage.output_tokens == sum(told)
         row = record_of(house, books.interception.id)
         assert [one["output_tokens"] for one in row["attempts"]] == told
-        assert [one["tool"] for one in row["tool_usages"]] == ["bmcp_kit_add"] * calls
-        assert {one["server"] for one in row["tool_usages"]} == {"kit"}
-        assert {one["error"] for one in row["tool_usages"]} == {None}
-        assert all(one["latency"] > 0 and one["result_bytes"] > 0 for one in row["tool_usages"])
-        labels = {"server": "kit", "name": "add", "outcome": "ok"}
+        assert [one["tool"] for one in row["tools"]] == ["bmcp_kit_add"] * calls
+        assert {one["server"] for one in row["tools"]} == {"kit"}
+        assert {one["error"] for one in row["tools"]} == {None}
+        assert all(one["latency"] > 0 and one["result_bytes"] > 0 for one in row["tools"])
+        labels = {"server": "kit", "name": "bmcp_kit_add", "outcome": "ok"}
         assert house.metric("aibridge_injected_tool_invocations_total", **labels) == calls
         spans = [span for span in house.spans.get_finished_spans() if span.name == "Intercept.ProcessRequest.ToolCall"]
         assert len(spans) == calls
@@ -143,7 +145,7 @@ async def test_c7_a_client_that_leaves_while_a_tool_runs(build_tooled, new_clien
         books.check("client_gone", "disconnected", health="neither")
         await until(lambda: "cancelled" in events)
         assert house.simulator.ledger.total == 1
-        (use,) = record_of(house, books.interception.id)["tool_usages"]
+        (use,) = record_of(house, books.interception.id)["tools"]
         assert (use["tool"], use["error"]) == ("bmcp_kit_sleep", "cancelled")
 
 
@@ -167,7 +169,7 @@ async def test_a_tool_that_is_too_slow_is_told_to_the_model(build_tooled, ask):
         assert answer.events[-1] == "message_stop"
         books = await house.books()
         books.check("completed", "clean", health="success")
-        (use,) = record_of(house, books.interception.id)["tool_usages"]
+        (use,) = record_of(house, books.interception.id)["tools"]
         assert "did not answer within" in use["error"]
         assert house.metric("aibridge_injected_tool_invocations_total", outcome="timeout") == 1
 
@@ -221,6 +223,55 @@ async def test_anthropics_sdk_sees_one_message(build_tooled, calls):
             ]
             async with client.messages.stream(**asked) as stream:
                 assert (await stream.get_final_message()).stop_reason == "end_turn"
+
+
+@pytest.mark.parametrize("calls", [1, 2, 5])
+async def test_openais_sdk_sees_one_answer(build_tooled, calls):
+    async with (
+        build_tooled() as house,
+        openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{house.port}/openai/v1", api_key="k", max_retries=0) as client,
+    ):
+        asked = {"model": "gpt-sim", "messages": [{"role": "user", "content": "hello"}]}
+        house.simulator.play(f"tools:{calls}", 1)
+        async with client.chat.completions.stream(**asked, stream_options={"include_usage": True}) as stream:
+            completion = await stream.get_final_completion()
+        (choice,) = completion.choices
+        assert (choice.finish_reason, choice.message.tool_calls or []) == ("stop", [])
+        assert choice.message.content
+        outcome = (await house.books()).outcome
+        assert completion.usage.completion_tokens == outcome.usage.output_tokens
+        asked["messages"] += [choice.message.to_dict(), {"role": "user", "content": "more"}]
+        assert (await client.chat.completions.create(**asked)).choices[0].finish_reason == "stop"
+
+        house.simulator.play(f"tools:{calls}", 1)
+        async with client.responses.stream(model="gpt-sim", input="hello") as stream:
+            response = await stream.get_final_response()
+        assert response.status == "completed"
+        assert [item.type for item in response.output] == ["message"]
+        outcome = (await house.books(ended=3)).outcome
+        assert response.usage.output_tokens == outcome.usage.output_tokens
+        following = await client.responses.create(model="gpt-sim", input="more", previous_response_id=response.id)
+        assert following.status == "completed"
+
+
+async def test_an_actors_own_credential_goes_to_its_server_alone(build_house, ask):
+    server = Recorded(tools_server().streamable_http_app())
+    secret = "own-credential-of-an-actor-123456"
+    async with serving(server) as url:
+        mcp = {"servers": {"kit": {"url": url, "allow": "^add$", "actor_header": "authorization"}}}
+        async with build_house(mcp=mcp) as house:
+            answer = await ask(house, "anthropic", headers=[("x-aibridge-mcp-kit", f"Bearer {secret}")])
+            assert answer.events[-1] == "message_stop"
+            books = await house.books()
+            assert [one.number for one in house.outcomes.attempts] == [1, 2]
+            assert {head.get("authorization") for head in server.heads} == {f"Bearer {secret}"}
+            said = json.dumps(record_of(house, books.interception.id)) + house.log.getvalue()
+            assert secret not in said
+            headers = [pair for row in house.simulator.ledger.rows for pair in row.headers]
+            assert secret not in str(headers)
+            await ask(house, "anthropic")
+            await house.outcomes.wait(ended=2)
+            assert len(house.outcomes.attempts) == 3, "without a credential there are no tools of that server"
 
 
 async def test_a_server_that_is_down_costs_its_tools_alone(build_house, ask):
