@@ -5,7 +5,7 @@ import functools
 import logging
 from collections.abc import Coroutine, Mapping, Sequence
 
-from aibridge import __version__, jsontext
+from aibridge import __version__, jsontext, pricefile
 from aibridge.assembly import build_provider, build_routers, header_names, own_dialects, told
 from aibridge.auth import Authenticator, HeaderAuthenticator, KeyAuthenticator, OpenAuthenticator
 from aibridge.breaker import Limits
@@ -85,7 +85,11 @@ class App:
         books = [book for book in others if book is not None]
         self.recorder = self._build_recorder(Listeners(books))
         listener = TimedBooks(
-            Listeners(books if self.recorder is None else [self.recorder, *books]), self.metrics.spent
+            Listeners(
+                books if self.recorder is None else [self.recorder, *books],
+                price=pricefile.load(config.prices.path).priced,
+            ),
+            self.metrics.spent,
         )
         providers = [build_provider(name, config, self.metrics) for name in config.providers]
         self._lag = LoopLag(self.metrics.lagged)

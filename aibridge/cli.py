@@ -17,7 +17,7 @@ from typing import Any
 
 import uvloop
 
-from aibridge import __version__, config, jsontext, reports
+from aibridge import __version__, config, jsontext, pricefile, pricereports, reports
 from aibridge.app import App
 from aibridge.audit import audit, report
 from aibridge.compiled import MODULES
@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("path", nargs="?", metavar="STORE", help="the file of the records (default: as `serve` would)")
     where.add_argument("--config", metavar="FILE", help="a YAML file that names it")
     reports.add_commands(functools.partial(_add, commands))
+    pricereports.add_commands(functools.partial(_add, commands))
     _add(commands, "version", _version, "print the version and which wire is in use")
     return parser
 
@@ -95,6 +96,7 @@ def _version(_: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     checked = config.load(options.file)
+    pricefile.load(checked.prices.path)
     for note in checked.notes:
         print(f"note: {note}", file=sys.stderr)
     print(jsontext.dumps(config.describe(checked)).decode())

@@ -720,6 +720,13 @@ class TracingSettings(_Section):
     """OpenTelemetry's conventions for generative AI: those released last, those to come, both, or none of them."""
 
 
+class Prices(_Section):
+    """What tokens cost: list prices come with the program."""
+
+    path: FilePath | None = None
+    """A file of prices that win over those, as docs/prices.md describes it."""
+
+
 class Settings(_Section):
     """What the file may say."""
 
@@ -736,6 +743,7 @@ class Settings(_Section):
     tls: TLS = TLS()
     proxy: Proxy = Proxy()
     records: Records = Records()
+    prices: Prices = Prices()
     dump: DumpSettings = DumpSettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()

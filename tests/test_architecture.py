@@ -29,8 +29,8 @@ FLOORS = [
         "stores/",
         "telemetry/",
     ],
-    ["wire/", "auth", "clientconnection", "dumptext", "carrier", "audit", "retention"],
-    ["body", "dumpfiles", "writer"],
+    ["wire/", "auth", "clientconnection", "dumptext", "carrier", "audit", "retention", "prices"],
+    ["body", "dumpfiles", "writer", "pricefile", "reporting"],
     ["dialects/", "recorder"],
     ["toolloop/"],
     ["relay", "providers/"],
@@ -39,7 +39,7 @@ FLOORS = [
     ["linger", "passthrough"],
     ["exchange"],
     ["gateway"],
-    ["app", "demo", "reports", "simulator/"],
+    ["app", "demo", "reports", "pricereports", "simulator/"],
     ["cli"],
     ["__main__"],
 ]
@@ -74,7 +74,7 @@ INNER_FLOORS = {
         ["base"],
         ["__init__"],
     ],
-    "stores/": [["__init__", "base"], ["entries", "ledger"], ["carrying", "sqlite"]],
+    "stores/": [["__init__", "base"], ["entries", "ledger"], ["carrying", "sqlite"], ["rerating"]],
     "telemetry/": [
         ["__init__", "conventions", "exporters", "lag", "log", "series"],
         ["genai", "metrics", "tracing"],
@@ -106,7 +106,7 @@ DOORS = {
     "compression": {"aibridge.decompression"},
     "pydantic": {"aibridge.config"},
     "pydantic_core": {"aibridge.config"},
-    "yaml": {"aibridge.config"},
+    "yaml": {"aibridge.config", "aibridge.pricefile"},
     "prometheus_client": {"aibridge.telemetry.metrics", "aibridge.telemetry.series"},
     "opentelemetry": {
         "aibridge.telemetry.exporters",
@@ -145,8 +145,8 @@ DOORS = {
 
 PURE = {
     "errors", "lifecycle", "ids", "text", "deadlines", "__init__", "values", "faults", "jsontext", "breaker", "headers",
-    "decompression", "callers", "retries", "content", "credentials", "dumptext", "wire/", "auth", "body", "dialects/",
-    "toolloop/", "relay",
+    "decompression", "callers", "retries", "content", "credentials", "prices", "dumptext", "wire/", "auth", "body",
+    "dialects/", "toolloop/", "relay",
 }  # fmt: skip
 """Rooms that do no I/O and read no clock: bytes and times come in as arguments. They import only each other."""
 

@@ -419,6 +419,7 @@ def test_a_further_turn_adds_to_what_the_turns_before_gave():
     both, evidence = answered(relay)
 
     assert both.usage.output_tokens == 2 * one.usage.output_tokens > 0
+    assert (one.turns, both.turns) == ((), (one.usage, one.usage))
     assert (both.usage_source, both.cause) == (one.usage_source, Cause.CLEAN)
     assert both.evidence.events == 2 * one.evidence.events
     assert both.evidence.bytes_out == 100
@@ -426,6 +427,23 @@ def test_a_further_turn_adds_to_what_the_turns_before_gave():
     assert evidence.time_to_first_event == 7.0
     attempt = relay.attempt(number=2, origin="", started_at=0.0, duration=1.0, evidence=evidence)
     assert (attempt.usage, attempt.usage_source) == (one.usage, one.usage_source)
+
+
+def test_each_of_many_turns_is_told_apart_and_one_without_tokens_is_none():
+    relay = new_relay(state=State.ENDED)
+    end, _ = answered(relay)
+    one = end.usage
+    for body in (CLEAN, (STOP,), CLEAN):
+        further = Relay(MESSAGES, ID)
+        further.follow(relay, end)
+        further.on(Signal.SENT)
+        further.begin_stream(SSE.decoder())
+        further.feed_data(SSE.body_of(body), 7.0)
+        further.on(Signal.DELIVERED)
+        relay = further
+        end, _ = answered(relay)
+    assert end.turns == (one, one, one)
+    assert end.usage.output_tokens == 3 * one.output_tokens
 
 
 def test_a_client_that_leaves_between_two_turns_leaves_what_they_gave():
@@ -436,6 +454,7 @@ def test_a_client_that_leaves_between_two_turns_leaves_what_they_gave():
     relay.on(Signal.CLIENT_LOST)
     end, _ = answered(relay)
     assert (end.cause, end.usage, end.message_id) == (Cause.DISCONNECTED, one.usage, one.message_id)
+    assert end.turns == ()
     assert end.usage_source is UsageSource.PROVIDER_PARTIAL
 
 
