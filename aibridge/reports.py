@@ -30,7 +30,7 @@ def add_commands(add: Add) -> None:
     add_source(sessions, since="24h")
     sessions.add_argument("--limit", type=int, default=20, metavar="N", help="sessions at most (default: 20)")
     sessions.add_argument("--json", action="store_true", help="as one JSON array")
-    usage = add("usage", _usage, "sum requests and tokens")
+    usage = add("usage", _usage, "sum requests, tokens and costs")
     add_source(usage, since="30d")
     groups = f"of {', '.join(ledger.GROUPS)}; several with commas (default: {','.join(_DEFAULT_GROUPS)})"
     usage.add_argument("--by", type=_groups, default=_DEFAULT_GROUPS, metavar="NAMES", help=groups)
