@@ -54,6 +54,9 @@ class App:
         tracing: makes spans, or None.
         genai: measures by OpenTelemetry's conventions, or None.
         extra: listeners besides our own.
+
+    Raises:
+        ConfigError: the file of prices, or the folder of the dump, cannot be used.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class App:
         genai: GenAIMetrics | None = None,
         extra: tuple[Listener, ...] = (),
     ) -> None:
+        catalogue = pricefile.load(config.prices.path)
         self._config = config
         self._tracing = tracing
         self._genai = genai
@@ -87,7 +91,7 @@ class App:
         listener = TimedBooks(
             Listeners(
                 books if self.recorder is None else [self.recorder, *books],
-                price=pricefile.load(config.prices.path).priced,
+                price=catalogue.priced,
             ),
             self.metrics.spent,
         )

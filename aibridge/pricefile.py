@@ -20,8 +20,8 @@ BUILT_IN = Path(__file__).with_name("prices.yaml")
 """List prices as they were public on the day of its version."""
 
 _NANO_DIGITS = 9
-_DECIMAL = re.compile(r"(\d{1,9})(?:\.(\d+))?")
-_COUNT = re.compile(r"[\d_]{1,16}")
+_DECIMAL = re.compile(r"([0-9]{1,9})(?:\.([0-9]+))?")
+_COUNT = re.compile(r"[0-9](?:_?[0-9]){0,14}")
 _VERSION = re.compile(r"[A-Za-z0-9._-]{1,40}")
 _WORD = re.compile(r"[a-z*][a-z0-9_-]{0,63}")
 _RATES = Rates._fields
@@ -62,7 +62,8 @@ def _read(path: Path) -> _Edition:
         raise ConfigError(f"{path}: is not UTF-8 text") from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(f"{path}, line {line}: {error.problem}") from None
+        problem = re.sub(r"(alias|tag|handle)\b.*", r"\1", error.problem or "is no YAML")  # it quotes what stands there
+        raise ConfigError(f"{path}, line {line}: {problem}") from None
     except (yaml.YAMLError, RecursionError):
         raise ConfigError(f"{path}: is no YAML") from None
     edition = reader.edition(root)
@@ -225,7 +226,7 @@ class _Reader:
         text = self._text(node, key)
         said = _DECIMAL.fullmatch(text)
         if said is None:
-            self._wrong(node, key, f"should be {words}, like 3 or 0.075, not {text!r}")
+            self._wrong(node, key, f"should be {words}, like 3 or 0.075")
             return "0", ""
         digits = said[2] or ""
         if len(digits) > _NANO_DIGITS:

@@ -156,8 +156,8 @@ lists:
             MODEL + "{inptu: 3, input: -1, output: 1e3}\n",
             [
                 "line 7: lists.a.models.0.prices.0.inptu: unknown key; did you mean 'input'?",
-                "line 7: lists.a.models.0.prices.0.input: should be dollars, like 3 or 0.075, not '-1'",
-                "line 7: lists.a.models.0.prices.0.output: should be dollars, like 3 or 0.075, not '1e3'",
+                "line 7: lists.a.models.0.prices.0.input: should be dollars, like 3 or 0.075",
+                "line 7: lists.a.models.0.prices.0.output: should be dollars, like 3 or 0.075",
             ],
         ),
         (
@@ -177,18 +177,18 @@ lists:
             ["line 7: lists.a.models.0.prices.0.long_context.1.above: should be more than that before it"],
         ),
         (
-            MODEL + "{input: 1, output: 1, long_context: [{above: lots, input: 1, output: 1}]}\n",
+            MODEL + "{input: 1, output: 1, long_context: [{above: 1__0, input: 1, output: 1}]}\n",
             ["line 7: lists.a.models.0.prices.0.long_context.0.above: should be a whole number of tokens"],
         ),
         (
             MODEL + "input: 1\n            output: 1\n            service_tiers:\n              Batch: half\n",
             [
                 f"line 10: {PRICE}.service_tiers.Batch: should be a word as the API has it, in small letters",
-                f"line 10: {PRICE}.service_tiers.Batch: should be a multiplier, like 3 or 0.075, not 'half'",
+                f"line 10: {PRICE}.service_tiers.Batch: should be a multiplier, like 3 or 0.075",
             ],
         ),
         ("version: x\nlists: {a: {models: [{match: [m], prices: [}]}}\n", ["line 2: "]),
-        ("version: *nobody\nlists: {}\n", ["line 1: "]),
+        ("version: *sk-ant-1\nlists: {}\n", ["line 1: found undefined alias"]),
     ],
 )  # fmt: skip
 def test_every_mistake_is_told_with_its_line_and_key(file, text, mistakes):
@@ -196,6 +196,7 @@ def test_every_mistake_is_told_with_its_line_and_key(file, text, mistakes):
     with pytest.raises(ConfigError) as told:
         pricefile.load(path)
     lines = str(told.value).splitlines()
+    assert "sk-ant" not in str(told.value)
     assert len(lines) == len(mistakes), lines
     for line, mistake in zip(lines, mistakes, strict=True):
         assert line.removeprefix(str(path)).lstrip(",: ").startswith(mistake)
