@@ -88,13 +88,8 @@ class App:
         others: list[Listener | None] = [self.metrics, self.log, tracing, genai, self.circuits, self._dump, *extra]
         books = [book for book in others if book is not None]
         self.recorder = self._build_recorder(Listeners(books))
-        listener = TimedBooks(
-            Listeners(
-                books if self.recorder is None else [self.recorder, *books],
-                price=catalogue.priced,
-            ),
-            self.metrics.spent,
-        )
+        every_book = books if self.recorder is None else [self.recorder, *books]
+        listener = TimedBooks(Listeners(every_book, price=catalogue.priced), self.metrics.spent)
         providers = [build_provider(name, config, self.metrics) for name in config.providers]
         self._lag = LoopLag(self.metrics.lagged)
         self._signing = [one for one in providers if isinstance(one, BedrockProvider) and one.bearer_token is None]

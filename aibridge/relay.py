@@ -283,13 +283,11 @@ class Relay:
 
     def _usage(self) -> Usage:
         usage = self.observer.usage
-        if not self.secrets or not (usage.extras or usage.service_tier or usage.region):
+        if not self.secrets or usage[4:] == ((), "", ""):
             return usage
-        return usage._replace(
-            extras=tuple([(redact(name, self.secrets), count) for name, count in usage.extras]),
-            service_tier=redact(usage.service_tier, self.secrets),
-            region=redact(usage.region, self.secrets),
-        )
+        tier, region = redact(usage.service_tier, self.secrets), redact(usage.region, self.secrets)
+        extras = tuple([(redact(name, self.secrets), count) for name, count in usage.extras])
+        return usage._replace(extras=extras, service_tier=tier, region=region)
 
     def evidence(self, started: float) -> Evidence:
         """Return what the decision was made from. `started` and the relay's times share one monotonic clock."""
@@ -385,7 +383,6 @@ def _together(earlier: Outcome, last: Outcome) -> Outcome:
     """Return the end of the last turn with the sums of all: the client has got one answer of them."""
     had, has = earlier.evidence, last.evidence
     first = had.time_to_first_event
-    turns = [turn for turn in (*(earlier.turns or (earlier.usage,)), last.usage) if turn != Usage()]
     return last._replace(
         evidence=has._replace(
             events=had.events + has.events,
@@ -397,7 +394,7 @@ def _together(earlier: Outcome, last: Outcome) -> Outcome:
         message_id=last.message_id or earlier.message_id,
         usage_source=last.usage_source if earlier.usage_source is last.usage_source else UsageSource.PROVIDER_PARTIAL,
         response_model=last.response_model or earlier.response_model,
-        turns=tuple(turns) if len(turns) > 1 else (),
+        turns=earlier.turns_with(last.usage),
     )
 
 

@@ -330,6 +330,11 @@ class Outcome(NamedTuple):
     turns: tuple[Usage, ...] = ()
     cost: Cost = Cost()
 
+    def turns_with(self, last: Usage) -> tuple[Usage, ...]:
+        """Return the turns of an answer that went on with one more."""
+        told = [turn for turn in (*(self.turns or (self.usage,)), last) if turn != Usage()]
+        return tuple(told) if len(told) > 1 else ()
+
 
 class Listener(Protocol):
     """Who keeps books. Nobody else hears how a stream ended.

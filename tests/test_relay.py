@@ -404,6 +404,24 @@ def answered(relay):
     return relay.outcome(ended_at=2.0, duration=1.0, evidence=evidence), evidence
 
 
+def test_a_secret_that_an_upstream_calls_a_tier_or_a_count_is_told_by_nobody():
+    relay = Relay(MESSAGES, ID)
+    relay.secrets = ("s3cret-s3cret",)
+    usage = {
+        "input_tokens": 1,
+        "s3cret_s3cret": 2,
+        "service_tier": "s3cret-s3cret",
+        "inference_geo": "us-s3cret-s3cret",
+    }
+    relay.begin_stream(SSE.decoder())
+    relay.feed_data(SSE.body_of([json.dumps({"type": "message_start", "message": {"usage": usage}}).encode()]), 1.0)
+    relay.fail(Signal.BODY_END, "")
+    told = answered(relay)[0].usage
+    assert (told.input_tokens, told.extras) == (1, (("s3cret_s3cret", 2),))
+    assert "s3cret-s3cret" not in told.service_tier + told.region
+    assert told.service_tier != "" != told.region
+
+
 def test_a_further_turn_adds_to_what_the_turns_before_gave():
     first = new_relay(state=State.ENDED)
     first.bytes_out, first.secrets = 100, ("s3cret-s3cret",)
