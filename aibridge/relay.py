@@ -26,7 +26,7 @@ from aibridge.values import (
     ToolUse,
     Usage,
     UsageSource,
-    sum_of,
+    together,
 )
 
 MAX_ERROR_CHARACTERS = 1024
@@ -239,7 +239,7 @@ class Relay:
             response_model=redact(observer.response_model, self.secrets),
             stop_reason=redact(observer.stop_reason, self.secrets),
         )
-        return outcome if self._earlier is None else _together(self._earlier, outcome)
+        return outcome if self._earlier is None else together(self._earlier, outcome)
 
     def give_up(self, error: str, *, ended_at: float, duration: float) -> Outcome:
         """End as `internal`, whatever was decided, and return the plainest outcome.
@@ -377,25 +377,6 @@ class Relay:
         else:
             self.fail(_SIGNAL_OF[type(error)], str(error))
         return text
-
-
-def _together(earlier: Outcome, last: Outcome) -> Outcome:
-    """Return the end of the last turn with the sums of all: the client has got one answer of them."""
-    had, has = earlier.evidence, last.evidence
-    first = had.time_to_first_event
-    return last._replace(
-        evidence=has._replace(
-            events=had.events + has.events,
-            bytes_in=had.bytes_in + has.bytes_in,
-            bytes_out=had.bytes_out + has.bytes_out,
-            time_to_first_event=has.time_to_first_event if first is None else first,
-        ),
-        usage=sum_of(earlier.usage, last.usage),
-        message_id=last.message_id or earlier.message_id,
-        usage_source=last.usage_source if earlier.usage_source is last.usage_source else UsageSource.PROVIDER_PARTIAL,
-        response_model=last.response_model or earlier.response_model,
-        turns=earlier.turns_with(last.usage),
-    )
 
 
 _OPEN = frozenset({State.STREAMING, State.FINISHED})

@@ -330,10 +330,25 @@ class Outcome(NamedTuple):
     turns: tuple[Usage, ...] = ()
     cost: Cost = Cost()
 
-    def turns_with(self, last: Usage) -> tuple[Usage, ...]:
-        """Return the turns of an answer that went on with one more."""
-        told = [turn for turn in (*(self.turns or (self.usage,)), last) if turn != Usage()]
-        return tuple(told) if len(told) > 1 else ()
+
+def together(earlier: Outcome, last: Outcome) -> Outcome:
+    """Return the end of the last turn with the sums of all: the client has got one answer of them."""
+    had, has = earlier.evidence, last.evidence
+    first = had.time_to_first_event
+    turns = [turn for turn in (*(earlier.turns or (earlier.usage,)), last.usage) if turn != Usage()]
+    return last._replace(
+        evidence=has._replace(
+            events=had.events + has.events,
+            bytes_in=had.bytes_in + has.bytes_in,
+            bytes_out=had.bytes_out + has.bytes_out,
+            time_to_first_event=has.time_to_first_event if first is None else first,
+        ),
+        usage=sum_of(earlier.usage, last.usage),
+        usage_source=last.usage_source if earlier.usage_source is last.usage_source else UsageSource.PROVIDER_PARTIAL,
+        message_id=last.message_id or earlier.message_id,
+        response_model=last.response_model or earlier.response_model,
+        turns=tuple(turns) if len(turns) > 1 else (),
+    )
 
 
 class Listener(Protocol):
