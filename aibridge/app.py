@@ -6,7 +6,7 @@ import functools
 import logging
 from collections.abc import Coroutine, Mapping, Sequence
 
-from aibridge import __version__, jsontext
+from aibridge import __version__, jsontext, pricefile
 from aibridge.assembly import (
     build_provider,
     build_routers,
@@ -65,6 +65,9 @@ class App:
         tracing: makes spans, or None.
         genai: measures by OpenTelemetry's conventions, or None.
         extra: listeners besides our own.
+
+    Raises:
+        ConfigError: the file of prices, or the folder of the dump, cannot be used.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class App:
         genai: GenAIMetrics | None = None,
         extra: tuple[Listener, ...] = (),
     ) -> None:
+        catalogue = pricefile.load(config.prices.path)
         self._config = config
         self._tracing = tracing
         self._genai = genai
@@ -95,9 +99,8 @@ class App:
         others: list[Listener | None] = [self.metrics, self.log, tracing, genai, self.circuits, self._dump, *extra]
         books = [book for book in others if book is not None]
         self.recorder = self._build_recorder(Listeners(books))
-        listener = TimedBooks(
-            Listeners(books if self.recorder is None else [self.recorder, *books]), self.metrics.spent
-        )
+        every_book = books if self.recorder is None else [self.recorder, *books]
+        listener = TimedBooks(Listeners(every_book, price=catalogue.priced), self.metrics.spent)
         providers = [build_provider(name, config, self.metrics) for name in config.providers]
         self._lag = LoopLag(self.metrics.lagged)
         self._signing = [one for one in providers if isinstance(one, BedrockProvider) and one.bearer_token is None]

@@ -17,7 +17,7 @@ from typing import Any
 
 import uvloop
 
-from aibridge import __version__, config, jsontext, reports
+from aibridge import __version__, config, jsontext, pricefile, pricereports, reports
 from aibridge.app import App
 from aibridge.assembly import build_tool_servers
 from aibridge.audit import audit, report
@@ -83,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     listing = _add(asked, "list", _list_tool_servers, told)
     listing.add_argument("-c", "--config", metavar="FILE", help="a YAML file (default: as `serve` would)")
     listing.add_argument("--json", action="store_true", help="for programs")
+    pricereports.add_commands(functools.partial(_add, commands))
     _add(commands, "version", _version, "print the version and which wire is in use")
     return parser
 
@@ -105,6 +106,7 @@ def _version(_: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     checked = config.load(options.file)
+    pricefile.load(checked.prices.path)
     for note in checked.notes:
         print(f"note: {note}", file=sys.stderr)
     print(jsontext.dumps(config.describe(checked)).decode())

@@ -797,6 +797,13 @@ class ToolServers(_Section):
     servers: dict[_ServerName, ToolServer] = {}
 
 
+class Prices(_Section):
+    """What tokens cost: list prices come with the program."""
+
+    path: FilePath | None = None
+    """A file of prices that win over those, as docs/prices.md describes it."""
+
+
 class Settings(_Section):
     """What the file may say."""
 
@@ -813,6 +820,7 @@ class Settings(_Section):
     tls: TLS = TLS()
     proxy: Proxy = Proxy()
     records: Records = Records()
+    prices: Prices = Prices()
     dump: DumpSettings = DumpSettings()
     mcp: ToolServers = ToolServers()
     log: LogSettings = LogSettings()

@@ -26,7 +26,7 @@ from aibridge.values import (
     ToolUse,
     Usage,
     UsageSource,
-    joined,
+    together,
 )
 
 MAX_ERROR_CHARACTERS = 1024
@@ -239,7 +239,7 @@ class Relay:
             response_model=redact(observer.response_model, self.secrets),
             stop_reason=redact(observer.stop_reason, self.secrets),
         )
-        return outcome if self._earlier is None else joined(self._earlier, outcome)
+        return outcome if self._earlier is None else together(self._earlier, outcome)
 
     def give_up(self, error: str, *, ended_at: float, duration: float) -> Outcome:
         """End as `internal`, whatever was decided, and return the plainest outcome.
@@ -283,9 +283,11 @@ class Relay:
 
     def _usage(self) -> Usage:
         usage = self.observer.usage
-        if not usage.extras or not self.secrets:
+        if not self.secrets or usage[4:] == ((), "", ""):
             return usage
-        return usage._replace(extras=tuple([(redact(name, self.secrets), count) for name, count in usage.extras]))
+        tier, region = redact(usage.service_tier, self.secrets), redact(usage.region, self.secrets)
+        extras = tuple([(redact(name, self.secrets), count) for name, count in usage.extras])
+        return usage._replace(extras=extras, service_tier=tier, region=region)
 
     def evidence(self, started: float) -> Evidence:
         """Return what the decision was made from. `started` and the relay's times share one monotonic clock."""

@@ -131,17 +131,22 @@ class ResponseHead(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """The provider's own token counts. Input excludes cached tokens. None: not said."""
+    """The provider's own token counts. Input excludes cached tokens. None: not said.
+
+    `service_tier` and `region` are its own words for what the tokens are billed at; empty where it has none.
+    """
 
     input_tokens: int | None = None
     output_tokens: int | None = None
     cache_read_input_tokens: int | None = None
     cache_creation_input_tokens: int | None = None
     extras: tuple[tuple[str, int], ...] = ()
+    service_tier: str = ""
+    region: str = ""
 
 
 def sum_of(first: Usage, second: Usage) -> Usage:
-    """Return the counts of two answers together. What neither told stays untold."""
+    """Return the counts of two answers together. What neither told stays untold; of words the later one stands."""
     extras = dict(first.extras)
     for name, count in second.extras:
         extras[name] = extras.get(name, 0) + count
@@ -151,6 +156,8 @@ def sum_of(first: Usage, second: Usage) -> Usage:
         cache_read_input_tokens=_plus(first.cache_read_input_tokens, second.cache_read_input_tokens),
         cache_creation_input_tokens=_plus(first.cache_creation_input_tokens, second.cache_creation_input_tokens),
         extras=tuple(sorted(extras.items())),
+        service_tier=second.service_tier or first.service_tier,
+        region=second.region or first.region,
     )
 
 
@@ -164,6 +171,34 @@ class UsageSource(StrEnum):
     PROVIDER_FINAL = "provider_final"
     PROVIDER_PARTIAL = "provider_partial"
     NONE = "none"
+
+
+class Unpriced(StrEnum):
+    """Why tokens have no cost."""
+
+    NO_PRICE_LIST = "no_price_list"
+    """Neither for the provider nor for its kind."""
+    UNKNOWN_MODEL = "unknown_model"
+    BEFORE_FIRST_PRICE = "before_first_price"
+    UNKNOWN_SERVICE_TIER = "unknown_service_tier"
+    UNKNOWN_REGION = "unknown_region"
+    NO_RATE = "no_rate"
+    """Of one of the counts."""
+    NO_COUNTS = "no_counts"
+    """Of the four that are priced."""
+    TOO_MANY_TOKENS = "too_many_tokens"
+    """More than nine billion dollars' worth."""
+
+
+class Cost(NamedTuple):
+    """What tokens cost, in nano-dollars; None with `unpriced` where that cannot be said.
+
+    `version` is the catalogue's whose prices were taken; empty where none was asked, as where no tokens were told.
+    """
+
+    nanodollars: int | None = None
+    version: str = ""
+    unpriced: Unpriced | None = None
 
 
 class Interception(NamedTuple):
@@ -279,6 +314,8 @@ class Outcome(NamedTuple):
     """All we know at the end. The one object that metric, span, log, record and breaker are driven by.
 
     `error` is empty for COMPLETED; else the upstream's words, or ours. `ended_at` is UTC, `duration` monotonic.
+    `usage` is the sum of `turns`, which are those that told tokens, where there was more than one: each is billed for
+    itself.
     """
 
     termination: Termination
@@ -293,12 +330,15 @@ class Outcome(NamedTuple):
     message_id: str
     response_model: str
     stop_reason: str
+    turns: tuple[Usage, ...] = ()
+    cost: Cost = Cost()
 
 
-def joined(earlier: Outcome, last: Outcome) -> Outcome:
+def together(earlier: Outcome, last: Outcome) -> Outcome:
     """Return the end of the last turn with the sums of all: the client has got one answer of them."""
     had, has = earlier.evidence, last.evidence
     first = had.time_to_first_event
+    turns = [turn for turn in (*(earlier.turns or (earlier.usage,)), last.usage) if turn != Usage()]
     return last._replace(
         evidence=has._replace(
             events=had.events + has.events,
@@ -307,9 +347,10 @@ def joined(earlier: Outcome, last: Outcome) -> Outcome:
             time_to_first_event=has.time_to_first_event if first is None else first,
         ),
         usage=sum_of(earlier.usage, last.usage),
-        message_id=last.message_id or earlier.message_id,
         usage_source=last.usage_source if earlier.usage_source is last.usage_source else UsageSource.PROVIDER_PARTIAL,
+        message_id=last.message_id or earlier.message_id,
         response_model=last.response_model or earlier.response_model,
+        turns=tuple(turns) if len(turns) > 1 else (),
     )
 
 

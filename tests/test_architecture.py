@@ -29,8 +29,8 @@ FLOORS = [
         "stores/",
         "telemetry/",
     ],
-    ["wire/", "auth", "clientconnection", "dumptext", "carrier", "audit", "retention"],
-    ["body", "dumpfiles", "writer"],
+    ["wire/", "auth", "clientconnection", "dumptext", "carrier", "audit", "retention", "prices"],
+    ["body", "dumpfiles", "writer", "pricefile", "reporting"],
     ["dialects/", "recorder"],
     ["toolloop/"],
     ["relay", "mcp/", "providers/"],
@@ -39,7 +39,7 @@ FLOORS = [
     ["linger", "passthrough", "assembly"],
     ["exchange"],
     ["gateway"],
-    ["app", "demo", "reports", "simulator/"],
+    ["app", "demo", "reports", "pricereports", "simulator/"],
     ["cli"],
     ["__main__"],
 ]
@@ -81,7 +81,7 @@ INNER_FLOORS = {
         ["chat", "messages", "responses"],
         ["__init__"],
     ],
-    "stores/": [["__init__", "base"], ["entries", "ledger"], ["carrying", "sqlite"]],
+    "stores/": [["__init__", "base"], ["entries", "ledger"], ["carrying", "sqlite"], ["rerating"]],
     "telemetry/": [
         ["__init__", "conventions", "exporters", "lag", "log", "series"],
         ["genai", "metrics", "tracing"],
@@ -113,7 +113,7 @@ DOORS = {
     "compression": {"aibridge.decompression"},
     "pydantic": {"aibridge.config"},
     "pydantic_core": {"aibridge.config"},
-    "yaml": {"aibridge.config"},
+    "yaml": {"aibridge.config", "aibridge.pricefile"},
     "prometheus_client": {"aibridge.telemetry.metrics", "aibridge.telemetry.series"},
     "opentelemetry": {
         "aibridge.telemetry.exporters",
@@ -160,8 +160,8 @@ LATE = {
 
 PURE = {
     "errors", "lifecycle", "ids", "text", "deadlines", "__init__", "values", "faults", "jsontext", "breaker", "headers",
-    "decompression", "callers", "retries", "content", "credentials", "dumptext", "wire/", "auth", "body", "dialects/",
-    "toolloop/", "relay",
+    "decompression", "callers", "retries", "content", "credentials", "prices", "dumptext", "wire/", "auth", "body",
+    "dialects/", "toolloop/", "relay",
 }  # fmt: skip
 """Rooms that do no I/O and read no clock: bytes and times come in as arguments. They import only each other."""
 

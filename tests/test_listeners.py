@@ -46,6 +46,24 @@ def tell(listeners):
     listeners.closed(INTERCEPTION, OUTCOME)
 
 
+def test_all_are_told_the_priced_outcome():
+    heard = []
+    tell(Listeners([Ear(heard, "a"), Ear(heard, "b")], price=lambda interception, outcome: (interception, outcome)))
+    assert heard[-2:] == [("a", "closed", INTERCEPTION, (INTERCEPTION, OUTCOME)), ("b", *heard[-2][1:])]
+
+
+def test_a_price_that_cannot_be_made_harms_nobody():
+    def broken(*_):
+        raise ZeroDivisionError("no price")
+
+    heard, failures = [], []
+    listeners = Listeners([Ear(heard, "a")], lambda name, error: failures.append((name, str(error))), broken)
+    tell(listeners)
+    tell(listeners)
+    assert heard[-1] == ("a", "closed", INTERCEPTION, OUTCOME)
+    assert failures == [("price", "no price")]
+
+
 def test_each_is_told_in_order():
     heard = []
     tell(Listeners([Ear(heard, "a"), Ear(heard, "b")]))

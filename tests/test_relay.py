@@ -404,6 +404,24 @@ def answered(relay):
     return relay.outcome(ended_at=2.0, duration=1.0, evidence=evidence), evidence
 
 
+def test_a_secret_that_an_upstream_calls_a_tier_or_a_count_is_told_by_nobody():
+    relay = Relay(MESSAGES, ID)
+    relay.secrets = ("s3cret-s3cret",)
+    usage = {
+        "input_tokens": 1,
+        "s3cret_s3cret": 2,
+        "service_tier": "s3cret-s3cret",
+        "inference_geo": "us-s3cret-s3cret",
+    }
+    relay.begin_stream(SSE.decoder())
+    relay.feed_data(SSE.body_of([json.dumps({"type": "message_start", "message": {"usage": usage}}).encode()]), 1.0)
+    relay.fail(Signal.BODY_END, "")
+    told = answered(relay)[0].usage
+    assert (told.input_tokens, told.extras) == (1, (("s3cret_s3cret", 2),))
+    assert "s3cret-s3cret" not in told.service_tier + told.region
+    assert told.service_tier != "" != told.region
+
+
 def test_a_further_turn_adds_to_what_the_turns_before_gave():
     first = new_relay(state=State.ENDED)
     first.bytes_out, first.secrets = 100, ("s3cret-s3cret",)
@@ -419,6 +437,7 @@ def test_a_further_turn_adds_to_what_the_turns_before_gave():
     both, evidence = answered(relay)
 
     assert both.usage.output_tokens == 2 * one.usage.output_tokens > 0
+    assert (one.turns, both.turns) == ((), (one.usage, one.usage))
     assert (both.usage_source, both.cause) == (one.usage_source, Cause.CLEAN)
     assert both.evidence.events == 2 * one.evidence.events
     assert both.evidence.bytes_out == 100
@@ -426,6 +445,23 @@ def test_a_further_turn_adds_to_what_the_turns_before_gave():
     assert evidence.time_to_first_event == 7.0
     attempt = relay.attempt(number=2, origin="", started_at=0.0, duration=1.0, evidence=evidence)
     assert (attempt.usage, attempt.usage_source) == (one.usage, one.usage_source)
+
+
+def test_each_of_many_turns_is_told_apart_and_one_without_tokens_is_none():
+    relay = new_relay(state=State.ENDED)
+    end, _ = answered(relay)
+    one = end.usage
+    for body in (CLEAN, (STOP,), CLEAN):
+        further = Relay(MESSAGES, ID)
+        further.follow(relay, end)
+        further.on(Signal.SENT)
+        further.begin_stream(SSE.decoder())
+        further.feed_data(SSE.body_of(body), 7.0)
+        further.on(Signal.DELIVERED)
+        relay = further
+        end, _ = answered(relay)
+    assert end.turns == (one, one, one)
+    assert end.usage.output_tokens == 3 * one.output_tokens
 
 
 def test_a_client_that_leaves_between_two_turns_leaves_what_they_gave():
@@ -436,6 +472,7 @@ def test_a_client_that_leaves_between_two_turns_leaves_what_they_gave():
     relay.on(Signal.CLIENT_LOST)
     end, _ = answered(relay)
     assert (end.cause, end.usage, end.message_id) == (Cause.DISCONNECTED, one.usage, one.message_id)
+    assert end.turns == ()
     assert end.usage_source is UsageSource.PROVIDER_PARTIAL
 
 

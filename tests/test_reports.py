@@ -25,6 +25,7 @@ from aibridge.stores.sqlite import SQLiteStore
 from aibridge.values import (
     Actor,
     Attempt,
+    Cost,
     Credential,
     CredentialKind,
     Evidence,
@@ -32,6 +33,7 @@ from aibridge.values import (
     Outcome,
     Thought,
     ToolUse,
+    Unpriced,
     Usage,
     UsageSource,
     UserPrompt,
@@ -62,7 +64,7 @@ def interception(number, at, **more):
     return base._replace(**more)
 
 
-def outcome(at, usage, cause=Cause.CLEAN, source=UsageSource.PROVIDER_FINAL):
+def outcome(at, usage, cause=Cause.CLEAN, source=UsageSource.PROVIDER_FINAL, cost=Cost()):  # noqa: B008 - frozen
     return Outcome(
         termination=TERMINATION_OF[cause],
         cause=cause,
@@ -76,6 +78,7 @@ def outcome(at, usage, cause=Cause.CLEAN, source=UsageSource.PROVIDER_FINAL):
         message_id="msg_1",
         response_model="claude-x",
         stop_reason="tool_use",
+        cost=cost,
     )
 
 
@@ -108,16 +111,23 @@ CUT = interception(4, DAY_2 + 10, actor=Actor("bob"), provider="bedrock", client
 RUNNING = interception(5, DAY_2 + 20, actor=Actor("bob"), correlating_tool_call_id="toolu_9")
 OTHERS = interception(6, DAY_1 + 15, actor=Actor("carol"), session_id="s-1")
 
+
+def cost(nanodollars):
+    return Cost(nanodollars, "v")
+
+
 RECORDS = [
     opened(FIRST),
     learned(FIRST, UserPrompt("read the file\x1b]0;x\x07\n" + "word " * 50), "", 1, DAY_1 + 10),
     learned(FIRST, Thought("I read it", "thinking"), "msg_1", 2, DAY_1 + 11),
     learned(FIRST, ToolUse("toolu_1", "Read", '{"path":"/x"}'), "msg_1", 3, DAY_1 + 12),
     entry(DAY_1 + 10, attempted_parts(FIRST, attempt(DAY_1 + 10))),
-    closed(FIRST, outcome(DAY_1 + 10, Usage(2, 61, 13993, 22, (("web_search_requests", 1),)))),
-    closed(SECOND, outcome(DAY_1 + 20, Usage(5, 84, 23490))),
-    closed(NEXT, outcome(DAY_1 + 30, Usage(1, 1))),
-    closed(CUT, outcome(DAY_2 + 10, Usage(10, 1), Cause.TRUNCATED, UsageSource.PROVIDER_PARTIAL)),
+    closed(FIRST, outcome(DAY_1 + 10, Usage(2, 61, 13993, 22, (("web_search_requests", 1),)), cost=cost(15_201_400))),
+    closed(SECOND, outcome(DAY_1 + 20, Usage(5, 84, 23490), cost=cost(1_500))),
+    closed(NEXT, outcome(DAY_1 + 30, Usage(1, 1), cost=Cost(None, "v", Unpriced.UNKNOWN_MODEL))),
+    closed(
+        CUT, outcome(DAY_2 + 10, Usage(10, 1), Cause.TRUNCATED, UsageSource.PROVIDER_PARTIAL, cost(2 * 10**9 + 499))
+    ),
     opened(RUNNING),
     closed(OTHERS, outcome(DAY_1 + 15, Usage(), Cause.CONNECT_FAILED, UsageSource.NONE)),
 ]
@@ -160,9 +170,11 @@ def test_sessions_threads_and_interceptions(run):
     assert (alice["started_at"], alice["ended_at"], alice["interceptions"]) == (DAY_1 + 10, DAY_1 + 32, 3)
     assert (alice["input_tokens"], alice["output_tokens"]) == (2 + 5 + 1, 61 + 84 + 1)
     assert (alice["cache_read_input_tokens"], alice["cache_creation_input_tokens"]) == (13993 + 23490, 22)
+    assert (alice["cost_nanodollars"], alice["unpriced"]) == (15_201_400 + 1_500, 1)
     first, second = alice["threads"][0]["interceptions"]
     assert alice["threads"][0]["prompt"].startswith("read the file")
     assert (first["tools"], second["thread_parent_id"]) == (["Read"], FIRST.id)
+    assert (first["cost_nanodollars"], second["cost_nanodollars"], first["unpriced"]) == (15_201_400, 1_500, None)
 
 
 def test_the_latest_sessions_only(run):
@@ -183,7 +195,9 @@ def test_sessions_on_a_terminal(run):
     prompt = next(line for line in lines if "read the file" in line)
     assert prompt.endswith('…"')
     shown = next(line for line in lines if FIRST.id in line and "Read" in line)
-    assert shown.split()[-7:] == ["2.0", "s", "in", "2", "out", "61", "Read"]
+    assert shown.split()[-8:] == ["2.0", "s", "in", "2", "out", "61", "$0.015201", "Read"]
+    assert "  >=$2.000000" in lines[5]
+    assert any(NEXT.id in line and "  unpriced (unknown_model)  " in f"{line}  " for line in lines)
 
 
 def test_a_terminal_is_shown_text_and_nothing_else(run):
@@ -202,11 +216,32 @@ def test_usage(run):
         "output_tokens": 146,
         "cache_read_input_tokens": 37483,
         "cache_creation_input_tokens": 22,
+        "cost_nanodollars": 15_202_900,
+        "unpriced": 1,
     }
     assert [(row["actor"], row["requests"], row["completed"], row["partial"]) for row in rows[1:]] == [
         ("bob", 2, 0, 1),
         ("carol", 1, 0, 0),
     ]
+    assert [(row["cost_nanodollars"], row["unpriced"]) for row in rows[1:]] == [(2_000_000_499, 0), (0, 0)]
+
+
+def test_what_has_no_cost_is_not_for_free(records, run):
+    with closing(SQLiteStore(records)) as store:
+        for number, why in ((7, Unpriced.UNKNOWN_MODEL), (8, None)):  # one that nobody rated yet, too
+            end = outcome(DAY_2, Usage(5, 5), cost=Cost(None, "v" if why else "", why))
+            write(store, closed(interception(number, DAY_2, model="odd"), end))
+    rows = json.loads(run("usage", "--since", "all", "--by", "model", "--json"))
+    odd = next(row for row in rows if row["model"] == "odd")
+    assert (odd["cost_nanodollars"], odd["unpriced"]) == (None, 2)
+    sessions = json.loads(run("sessions", "--since", "all", "--json"))
+    assert [(one["cost_nanodollars"], one["unpriced"]) for one in sessions if one["models"] == ["odd"]] == [
+        (None, 1),
+        (None, 1),
+    ]
+    [line] = [line for line in run("usage", "--since", "all", "--by", "model").splitlines() if line.startswith("odd")]
+    assert line.split()[-2:] == ["-", "2"]
+    assert "unpriced (unknown_model)" in run("sessions", "--since", "all")
 
 
 def test_usage_by_all_there_is(run):
@@ -220,7 +255,7 @@ def test_usage_by_all_there_is(run):
 def test_usage_on_a_terminal(run):
     lines = run("usage", "--since", "all", "--by", "day,actor").splitlines()
     assert lines[0].split()[:3] == ["day", "actor", "requests"]
-    assert lines[1].split() == ["2026-01-01", "alice", "3", "3", "0", "8", "146", "37483", "22"]
+    assert lines[1].split() == ["2026-01-01", "alice", "3", "3", "0", "8", "146", "37483", "22", "0.015203", "1"]
     assert run("usage") == ""
 
 
@@ -240,6 +275,8 @@ def test_export(run):
     assert (first["actor_id"], first["termination"], first["session_id"]) == ("alice", "completed", "s-1")
     assert first["usage"]["extras"] == {"web_search_requests": 1}
     assert (first["usage"]["output_tokens"], first["usage"]["usage_source"]) == (61, "provider_final")
+    assert (first["usage"]["cost_nanodollars"], first["usage"]["price_version"]) == (15_201_400, "v")
+    assert (rows[3]["usage"]["cost_nanodollars"], rows[3]["usage"]["unpriced"]) == (None, "unknown_model")
     assert [one["origin"] for one in first["attempts"]] == ["https://x"]
     assert first["prompts"][0]["prompt"].startswith("read the file")
     assert [(one["tool"], one["tool_call_id"], one["arguments"]) for one in first["tools"]] == [

@@ -518,8 +518,11 @@ def test_many_interceptions_from_a_file_to_the_other(path, record):
         assert db.execute("SELECT count(*) FROM attempts").fetchone() == (1000,)
 
 
-@pytest.mark.parametrize(("version", "note"), [(3, None), (4, "missing_done")])
-def test_what_an_older_program_left_is_read(folder, tmp_path, version, note):
+@pytest.mark.parametrize(
+    ("version", "note", "counts"),
+    [(3, None, (None, None)), (4, "missing_done", (None, None)), (5, "missing_done", ("provider_final", 10))],
+)
+def test_what_an_older_program_left_is_read(folder, tmp_path, version, note, counts):
     left = Journal(folder, max_bytes=1 << 20)
     recorded = Path(__file__).with_name("stores") / f"version_{version}.jsonl"
     for line in recorded.read_bytes().splitlines():
@@ -534,9 +537,10 @@ def test_what_an_older_program_left_is_read(folder, tmp_path, version, note):
     expected |= {"usage_source": "provider_final"}
     expected |= {"events": 9, "upstream_request_id": "req_1", "time_to_first_event": 0.5, "message_id": "msg_1"}
     expected |= {"input_tokens": 10, "output_tokens": 20, "note": note}
+    expected |= {"cost_nanodollars": None, "price_version": None, "unpriced": None}
     assert {name: row[name] for name in expected} == expected
     with closing(sqlite3.connect(tmp_path / "r.db")) as db:
         columns = "number, origin, cause, time_to_first_event, note, usage_source, input_tokens"
         assert db.execute(f"SELECT {columns} FROM attempts").fetchall() == [
-            (1, "https://api.anthropic.com", "clean", 0.5, note, None, None)
+            (1, "https://api.anthropic.com", "clean", 0.5, note, *counts)
         ]

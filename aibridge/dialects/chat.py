@@ -16,7 +16,7 @@ from aibridge.dialects.chat_asking import read_prompt, read_tool_call_id
 from aibridge.dialects.chat_calls import Calls
 from aibridge.dialects.chat_quiet import quiet_templates
 from aibridge.dialects.chat_usage import read_usage, usage_in
-from aibridge.dialects.counts import is_count, seconds_of
+from aibridge.dialects.counts import is_count, seconds_of, word_in
 from aibridge.dialects.openai_errors import error_body
 from aibridge.errors import PayloadError
 from aibridge.lifecycle import Signal
@@ -147,7 +147,7 @@ class ChatObserver:
         said = usage_in(answer)
         usage = read_usage(said) if said else None
         if usage is not None:
-            self.usage = usage
+            self.usage = usage._replace(service_tier=word_in(answer, "service_tier"))
             self._final = self.finished
 
 

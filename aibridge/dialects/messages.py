@@ -12,7 +12,7 @@ from aibridge.content import NOTHING, ContentPolicy, Keep
 from aibridge.dialects.asking import read_prompt, read_tool_call_id, read_user_id
 from aibridge.dialects.base import Telling, fields_of, words_of
 from aibridge.dialects.blocks import Blocks
-from aibridge.dialects.counts import COUNT_NAME, MOST_COUNTS, is_count, seconds_of
+from aibridge.dialects.counts import COUNT_NAME, MOST_COUNTS, is_count, seconds_of, word_in
 from aibridge.errors import PayloadError
 from aibridge.faults import ErrorKind
 from aibridge.lifecycle import Signal
@@ -52,8 +52,8 @@ class MessagesObserver:
     finished = False  # every server of this API says its last word
 
     __slots__ = (
-        "_blocks", "_counts", "_final", "error", "facts", "first_byte_latency", "invocation_latency", "message_id",
-        "response_model", "stop_reason",
+        "_blocks", "_counts", "_final", "_region", "_service_tier", "error", "facts", "first_byte_latency",
+        "invocation_latency", "message_id", "response_model", "stop_reason",
     )  # fmt: skip
 
     def __init__(self, policy: ContentPolicy = NOTHING) -> None:
@@ -69,6 +69,8 @@ class MessagesObserver:
         self.invocation_latency: float | None = None
         self.first_byte_latency: float | None = None
         self._counts: dict[str, int] = {}
+        self._service_tier = ""
+        self._region = ""
         self._final = False
 
     def observe(self, event: Event) -> Signal | None:
@@ -144,6 +146,8 @@ class MessagesObserver:
             cache_read_input_tokens=counts.get("cache_read_input_tokens"),
             cache_creation_input_tokens=counts.get("cache_creation_input_tokens"),
             extras=tuple(sorted(item for item in counts.items() if item[0] not in _AT_THE_TOP)),
+            service_tier=self._service_tier,
+            region=self._region,
         )
 
     def usage_source(self) -> UsageSource:
@@ -181,6 +185,12 @@ class MessagesObserver:
         self._counts.update(counts)
         for name in list(self._counts)[MOST_COUNTS:]:
             del self._counts[name]
+        # Told at the start alone. Fast mode, which has prices of its own, is a tier to us.
+        if usage.get("speed") == _FAST:
+            self._service_tier = _FAST
+        elif self._service_tier != _FAST:
+            self._service_tier = word_in(usage, "service_tier") or self._service_tier
+        self._region = word_in(usage, "inference_geo") or self._region
         return bool(counts)
 
 
@@ -230,6 +240,8 @@ _BEDROCK_COUNTS = {
     "cacheReadInputTokenCount": "cache_read_input_tokens",
     "cacheWriteInputTokenCount": "cache_creation_input_tokens",
 }
+
+_FAST = "fast"
 
 _AT_THE_TOP = frozenset(_BEDROCK_COUNTS.values())
 

@@ -12,7 +12,7 @@ from aibridge import jsontext
 from aibridge.body import Body
 from aibridge.content import NOTHING, ContentPolicy, Keep
 from aibridge.dialects.base import Telling, fields_of
-from aibridge.dialects.counts import seconds_of
+from aibridge.dialects.counts import seconds_of, word_in
 from aibridge.dialects.openai_errors import error_body, error_object
 from aibridge.dialects.responses_asking import read_prompt, read_prompt_cache_key, read_tool_call_id
 from aibridge.dialects.responses_items import Items
@@ -161,7 +161,8 @@ class ResponsesObserver:
         if isinstance(created_at, int | float):
             self._created_at = created_at
         usage = read_usage(response.get("usage"))
-        self.usage = usage or self.usage
+        if usage is not None:
+            self.usage = usage._replace(service_tier=word_in(response, "service_tier"))
         return usage is not None
 
     def _end(self, response: dict[str, Any], kind: str) -> Signal:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from aibridge.errors import AibridgeError
 from aibridge.values import Evidence, Interception
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Raised with every change of `TABLES`; the change itself is a line of `MIGRATIONS`."""
 
 _OPEN_INDEX = "CREATE INDEX interceptions_open ON interceptions (journal) WHERE ended_at IS NULL"
@@ -191,6 +191,15 @@ USAGE_VALUES = (
 _INTERCEPTION_ID = Column("interception_id", Type.TEXT, "id")
 _EXTRAS = Column("extras", Type.TEXT, "usage.extras")
 
+RATED_VALUES = (
+    Column("service_tier", Type.TEXT, "usage.service_tier"),
+    Column("region", Type.TEXT, "usage.region"),
+    Column("turns", Type.TEXT, "turns"),
+    Column("cost_nanodollars", Type.INTEGER, "cost.nanodollars"),
+    Column("price_version", Type.TEXT, "cost.version"),
+    Column("unpriced", Type.TEXT, "cost.unpriced"),
+)
+
 _JOURNAL = Column("journal", Type.TEXT, "")
 """Which process held it: the name of its journal. Added by `rows_of`."""
 
@@ -211,8 +220,22 @@ first of them. Both are null for a root, and where the parent is not known.
 ATTEMPTS = Table("attempts", ("interception_id", "number"), (_INTERCEPTION_ID, *ATTEMPT_VALUES, *COUNTS_VALUES))
 """One row for each request to an upstream. The tokens of an interception are the sum of those of its attempts."""
 
-TOKEN_USAGES = Table("token_usages", ("interception_id",), (_INTERCEPTION_ID, *USAGE_VALUES, *COUNTS_VALUES, _EXTRAS))
-"""The provider's own counts; no row where it told none. `extras` is a JSON object of further counts."""
+TOKEN_USAGES = Table(
+    "token_usages",
+    ("interception_id",),
+    (_INTERCEPTION_ID, *USAGE_VALUES, *COUNTS_VALUES, _EXTRAS, *RATED_VALUES),
+)
+"""The provider's own counts; no row where it told none. `extras` is a JSON object of further counts.
+
+They are a sum where the model was asked in several turns: `turns` has the counts of each then, a JSON array of `Usage`.
+The counts are what is known; the cost is made of them, by the prices that `price_version` names, and may be made anew.
+Where it is null, `unpriced` says why; where that is null too, nobody has asked for the price yet.
+"""
+
+EXTRAS, TURNS = (
+    [column.name for column in TOKEN_USAGES.columns].index(name) for name in (_EXTRAS.name, "turns")
+)  # fmt: skip
+"""Their places in a row of `TOKEN_USAGES`."""
 
 USER_PROMPTS = Table(
     "user_prompts",
@@ -340,6 +363,11 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
         *(f"ALTER TABLE attempts ADD COLUMN {name} TEXT" for name in ("message_id", "usage_source")),
         *(f"ALTER TABLE attempts ADD COLUMN {name} BIGINT" for name in _COUNTS_4),
         *(f"ALTER TABLE tool_usages ADD COLUMN {name}" for name in _ADDED_TO_TOOLS_IN_5),
+    ),
+    5: (
+        *(f"ALTER TABLE token_usages ADD COLUMN {name} TEXT" for name in ("service_tier", "region", "turns")),
+        "ALTER TABLE token_usages ADD COLUMN cost_nanodollars BIGINT",
+        *(f"ALTER TABLE token_usages ADD COLUMN {name} TEXT" for name in ("price_version", "unpriced")),
     ),
 }
 """The statements that bring a store from version n to n + 1. Written out: `TABLES` goes on, what they did does not."""

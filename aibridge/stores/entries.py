@@ -18,14 +18,17 @@ from aibridge.stores.base import (
     COUNTS_VALUES,
     ENDS,
     EVIDENCE_VALUES,
+    EXTRAS,
     INTERCEPTIONS,
     MODEL_THOUGHTS,
     OF_INTERCEPTIONS,
     OPENED_VALUES,
     PROGRESS,
+    RATED_VALUES,
     TABLES,
     TOKEN_USAGES,
     TOOL_USAGES,
+    TURNS,
     USAGE_VALUES,
     USER_PROMPTS,
     WHOLE,
@@ -68,6 +71,7 @@ _evidence_row = _row_of(EVIDENCE_VALUES)
 _attempt_row = _row_of(ATTEMPT_VALUES)
 _usage_row = _row_of(USAGE_VALUES)
 _counts = _row_of(COUNTS_VALUES)
+_rated_row = _row_of(RATED_VALUES)
 
 
 # --- values to entries, on the event loop ---------------------------------------------------------------------------
@@ -99,7 +103,8 @@ def closed_parts(interception: Interception, outcome: Outcome) -> tuple[Part, ..
     counts, extras = _bounded_counts(_counts(outcome)), outcome.usage.extras
     if extras and not _fit([count for _, count in extras]):
         extras = tuple((name, _count(count) or 0) for name, count in extras)
-    return ENDS, end, TOKEN_USAGES.name, (interception.id, *_usage_row(outcome), *counts, extras or None)
+    usage = (interception.id, *_usage_row(outcome), *counts, extras or None, *_rated_row(outcome))
+    return ENDS, end, TOKEN_USAGES.name, usage
 
 
 def entry(at: float, parts: Sequence[Part]) -> bytes:
@@ -196,8 +201,10 @@ def _join(rows: Rows, journal: str) -> None:
     Of what one has seen meanwhile the latest is left, and nothing where its end tells all.
     """
     for usage in rows[TOKEN_USAGES.name]:
-        if usage[-1] is not None:
-            usage[-1] = dumps(dict(usage[-1])).decode()
+        if usage[EXTRAS] is not None:
+            usage[EXTRAS] = dumps(dict(usage[EXTRAS])).decode()
+        if usage[TURNS] is not None:
+            usage[TURNS] = dumps(usage[TURNS]).decode() if usage[TURNS] else None
     if rows[PROGRESS]:
         latest = {row[0]: row for row in rows[PROGRESS]}
         for end in rows[ENDS]:

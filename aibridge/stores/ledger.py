@@ -27,6 +27,7 @@ _PAGE = 20
 """Interceptions read at once for an export, with all that is kept of them: some may have megabytes."""
 
 _COUNTS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+_SUMMED = (*_COUNTS, "cost_nanodollars")
 
 # A client's own session; else its thread; else it stands for itself. Sessions of two actors are never one.
 _SESSION = "coalesce(session_id, thread_root_id, id)"
@@ -37,7 +38,8 @@ GROUP BY actor_id, session ORDER BY max(started_at) DESC LIMIT ?
 """  # noqa: S608 - our own names
 
 _OF_A_SESSION = f"""
-SELECT interceptions.*, {", ".join(_COUNTS)}, prompt FROM interceptions
+SELECT interceptions.*, {", ".join(_SUMMED)}, unpriced, prompt,
+token_usages.interception_id IS NOT NULL AS counted FROM interceptions
 LEFT JOIN token_usages ON token_usages.interception_id = id
 LEFT JOIN user_prompts ON user_prompts.interception_id = id
 WHERE actor_id IS ?1 AND started_at >= ?2 AND (
@@ -72,7 +74,10 @@ def sessions(query: Query, since: float, limit: int) -> list[Fields]:
 
 
 def usage(query: Query, since: float, by: Sequence[str]) -> list[Fields]:
-    """Return requests and tokens, summed; `partial` counts answers that broke off, and whose counts are too small.
+    """Return requests, tokens and costs, summed.
+
+    `partial` counts answers that broke off, and whose tokens and costs are too small; `unpriced` those whose tokens
+    have no cost, which is missing from the sum. The sum is None where not one has a cost.
 
     Args:
         query: asks the store.
@@ -80,12 +85,13 @@ def usage(query: Query, since: float, by: Sequence[str]) -> list[Fields]:
         by: names of `GROUPS`.
     """
     # A sum of 64-bit numbers may not fit 64 bits: their halves are summed apart.
-    halves = (f"sum({count} >> 32) AS {count}_high, sum({count} & 4294967295) AS {count}_low" for count in _COUNTS)
+    halves = (f"sum({count} >> 32) AS {count}_high, sum({count} & 4294967295) AS {count}_low" for count in _SUMMED)
     columns = ", ".join(f"{_COLUMN_OF[name]} AS {name}" for name in by)
     places = ", ".join(str(place) for place in range(1, len(by) + 1))
     text = f"""
     SELECT {columns}, count(*) AS requests, sum(termination = 'completed') AS completed,
-    sum(interceptions.usage_source = 'provider_partial') AS partial, {", ".join(halves)}
+    sum(interceptions.usage_source = 'provider_partial') AS partial,
+    sum(token_usages.interception_id IS NOT NULL AND cost_nanodollars IS NULL) AS unpriced, {", ".join(halves)}
     FROM interceptions LEFT JOIN token_usages ON token_usages.interception_id = id
     WHERE started_at >= ? GROUP BY {places} ORDER BY {places}
     """  # noqa: S608 - our own names
@@ -150,8 +156,16 @@ def _session(name: str, rows: list[Fields], query: Query) -> Fields:
         "ended_at": max((row["ended_at"] for row in rows if row["ended_at"] is not None), default=None),
         "interceptions": len(rows),
         **{count: sum(row[count] or 0 for row in rows) for count in _COUNTS},
+        **_costs(rows),
         "threads": [_thread(root, members, tools) for root, members in threads.items()],
     }
+
+
+def _costs(rows: Sequence[Fields]) -> Fields:
+    """Return the sum of the costs, None where not one is known, and how many are not."""
+    costs = [row["cost_nanodollars"] for row in rows if row["cost_nanodollars"] is not None]
+    unpriced = sum(row["counted"] for row in rows) - len(costs)
+    return {"cost_nanodollars": None if unpriced and not costs else sum(costs), "unpriced": unpriced}
 
 
 def _thread(root: str, rows: list[Fields], tools: Mapping[str, list[Fields]]) -> Fields:
@@ -170,7 +184,7 @@ def _thread(root: str, rows: list[Fields], tools: Mapping[str, list[Fields]]) ->
 
 _SHOWN = (
     "id", "started_at", "duration", "provider", "model", "streaming", "termination", "cause", "stop_reason",
-    "thread_parent_id", "usage_source", *_COUNTS,
+    "thread_parent_id", "usage_source", *_SUMMED, "unpriced",
 )  # fmt: skip
 
 
@@ -183,11 +197,16 @@ def _distinct(rows: Iterable[Fields], name: str) -> list[Any]:
 
 
 def _summed(row: Fields) -> Fields:
-    high = {count: row.pop(f"{count}_high") or 0 for count in _COUNTS}
-    low = {count: row.pop(f"{count}_low") or 0 for count in _COUNTS}
+    sums = {}
+    for count in _SUMMED:
+        high, low = row.pop(f"{count}_high"), row.pop(f"{count}_low")
+        sums[count] = None if high is None else (high << 32) + low
+    cost, unpriced = sums.pop("cost_nanodollars"), row.pop("unpriced") or 0
     return {
         **{name: 0 if value is None and name in _SUMS else value for name, value in row.items()},
-        **{count: (high[count] << 32) + low[count] for count in _COUNTS},
+        **{count: value or 0 for count, value in sums.items()},
+        "cost_nanodollars": None if cost is None and unpriced else cost or 0,
+        "unpriced": unpriced,
     }
 
 

@@ -283,6 +283,18 @@ def _refuse_other_versions(db: sqlite3.Connection, path: str | Path) -> None:
 
 
 @contextmanager
+def changing(path: str | Path) -> Iterator[sqlite3.Connection]:
+    """Open a store to change what is kept there, beside a gateway that writes: in short transactions of one's own.
+
+    Raises `StoreUnavailable` or `StoreRefused`.
+    """
+    with _translated(Path(path)), closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+        _refuse_other_versions(db, path)  # a newer one may keep more than is changed here
+        yield db
+
+
+@contextmanager
 def querying(path: str | Path) -> Iterator[Callable[[str, Sequence[Any]], list[dict[str, Any]]]]:
     """Open a store for reading only, as `reading` does, and give a function that runs a query: rows by column."""
     with reading(path) as db:
@@ -290,7 +302,7 @@ def querying(path: str | Path) -> Iterator[Callable[[str, Sequence[Any]], list[d
 
 
 def read_interception(path: str | Path, interception_id: str) -> dict[str, Any]:
-    """Return the record of one interception with its token counts, by column; empty where there is none.
+    """Return the record of one interception with its token counts and their cost, by column; empty where there is none.
 
     Args:
         path: the file; it is opened for reading only.
@@ -298,7 +310,8 @@ def read_interception(path: str | Path, interception_id: str) -> dict[str, Any]:
     """
     with reading(path) as db:
         query = (
-            "SELECT interceptions.*, input_tokens, output_tokens, cache_read_input_tokens, cache_creation_input_tokens"
+            "SELECT interceptions.*, input_tokens, output_tokens, cache_read_input_tokens, cache_creation_input_tokens,"
+            " cost_nanodollars, price_version, unpriced"
             " FROM interceptions LEFT JOIN token_usages ON token_usages.interception_id = interceptions.id"
             " WHERE interceptions.id = ?"
         )
@@ -318,10 +331,8 @@ def prune(path: str | Path, before: float, most: int = PRUNED_AT_ONCE) -> int:
         before: UTC seconds.
         most: deleted by one call, in one transaction: a writer waits no longer than that takes.
     """
-    with _translated(Path(path)), closing(sqlite3.connect(path, isolation_level=None)) as db:
-        db.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+    with changing(path) as db:
         db.execute("PRAGMA secure_delete = ON")
-        _refuse_other_versions(db, path)  # a newer one may keep more than would be deleted here
         old = "SELECT id FROM interceptions WHERE started_at < ? AND ended_at IS NOT NULL ORDER BY started_at LIMIT ?"
         ids = [row[0] for row in db.execute(old, (before, most))]
         ids += [row[0] for row in db.execute(_WITHOUT_BEGINNING, (before, most - len(ids)))]

@@ -270,5 +270,7 @@ def _ending(outcome: Outcome) -> dict[str, Any]:
         "cache_read_input_tokens": usage.cache_read_input_tokens,
         "cache_creation_input_tokens": usage.cache_creation_input_tokens,
         "usage_source": outcome.usage_source.value,
+        "cost_nanodollars": outcome.cost.nanodollars,
+        "unpriced": outcome.cost.unpriced,
         "stop_reason": bounded(outcome.stop_reason, MAX_NAME_BYTES),
     }

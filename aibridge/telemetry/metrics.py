@@ -36,6 +36,7 @@ from aibridge.telemetry.series import (
     GaugeFamily,
     HistogramFamily,
     Names,
+    NanoFamily,
     Number,
 )
 from aibridge.values import Attempt, Interception, Learned, Outcome, ToolRun, ToolUse, UserPrompt
@@ -192,6 +193,26 @@ class Metrics:
             "Tokens that providers reported, also of answers that broke off.",
             ("provider", "model", "type", *who),
             many,
+        )
+        # _MANY + P x M x 2 = 10,000 + 3 x 211 x 2 = 11,266; in use 3 x 10 x 2 x 5 = 300. Nano-dollars are summed as
+        # whole numbers, and divided at the scrape.
+        self.cost = NanoFamily(
+            "aibridge_cost_dollars",
+            "What tokens cost by the price lists, also of answers that broke off (`provider_partial`: too little).",
+            ("provider", "model", "usage_source", *who),
+            many,
+        )
+        # P x M x reasons 8 = 3 x 211 x 8 = 5,064; in use 3 x 10 = 30.
+        self.unpriced_requests = CounterFamily(
+            "aibridge_unpriced_requests",
+            "Interceptions whose tokens have no cost, by why.",
+            ("provider", "model", "reason"),
+        )
+        # As above.
+        self.unpriced_tokens = CounterFamily(
+            "aibridge_unpriced_tokens",
+            "Tokens that have no cost, by why.",
+            ("provider", "model", "reason"),
         )
         # _MANY + P x M = 10,633: a client chooses the names of its tools; in use 3 x 10 x 20 = 600.
         self.tools = CounterFamily(
@@ -386,6 +407,18 @@ class Metrics:
             for name, count in outcome.usage.extras:
                 kind = self._extras.label(name)
                 self.tokens.child(interception.provider, children.model, kind, *who).value += count
+            if outcome.cost.version:
+                self._count_cost(interception.provider, children.model, outcome, who)
+
+    def _count_cost(self, provider: str, model: str, outcome: Outcome, who: tuple[str, ...]) -> None:
+        nanodollars, _, unpriced = outcome.cost
+        if nanodollars is not None:
+            self.cost.child(provider, model, outcome.usage_source.value, *who).value += nanodollars
+        elif unpriced is not None:
+            self.unpriced_requests.child(provider, model, unpriced.value).value += 1
+            self.unpriced_tokens.child(provider, model, unpriced.value).value += sum(
+                count or 0 for count in outcome.usage[:4]
+            )
 
     def _caller(self, provider: str, children: _Open, who: tuple[str, ...]) -> _Caller:
         caller = _Caller(self, provider, children.model, who)

@@ -130,6 +130,17 @@ class CounterFamily(Family[Number]):
         return Number()
 
 
+class NanoFamily(CounterFamily):
+    """Counts up in billionths, and tells the whole: sums of whole numbers are exact, up to nine millions' worth."""
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metric as the library wants it."""
+        metric = CounterMetricFamily(self.name, self._text, labels=self.labels)
+        for labels, child in self._children.items():
+            metric.add_metric(labels, child.value / 1e9)
+        yield metric
+
+
 class GaugeFamily(Family[Number]):
     """Goes up and down."""
 

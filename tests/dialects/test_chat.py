@@ -75,7 +75,7 @@ STREAMS = {
         Usage(93, 46, 1024, None, (
             *NO_PREDICTION, ("prompt_audio_tokens", 0), ("reasoning_tokens", 7), ("rejected_prediction_tokens", 0),
             ("total_tokens", 1163),
-        )),
+        ), "default"),
     ),
     "openai_bare": ("chatcmpl-own2", "gpt-5-2025-08-07", "length", NONE, [], Usage()),
     "azure": (

@@ -83,8 +83,29 @@ def test_nested_counts_are_kept_under_their_own_names():
     }
     observer, _ = observe(start(**usage))
     assert observer.usage == Usage(
-        1, extras=(("ephemeral_1h_input_tokens", 8), ("ephemeral_5m_input_tokens", 7), ("web_search_requests", 2))
+        1,
+        extras=(("ephemeral_1h_input_tokens", 8), ("ephemeral_5m_input_tokens", 7), ("web_search_requests", 2)),
+        service_tier="standard",
     )
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "tier", "region"),
+    [
+        ({}, {}, "", ""),
+        ({"service_tier": "priority", "inference_geo": "us"}, {}, "priority", "us"),
+        ({"service_tier": "standard", "speed": "fast"}, {}, "fast", ""),
+        ({"service_tier": "standard", "speed": "fast"}, {"service_tier": "standard"}, "fast", ""),
+        ({"service_tier": "standard", "speed": "standard"}, {"service_tier": "batch"}, "batch", ""),
+        ({"service_tier": None, "inference_geo": None}, {}, "", ""),
+        ({"service_tier": 7.5, "inference_geo": ["us"], "speed": "quick"}, {}, "", ""),
+        ({"service_tier": "x" * 33, "inference_geo": "sk-ant-1\n"}, {}, "", ""),
+        ({"inference_geo": "not_available"}, {}, "", "not_available"),
+    ],
+)
+def test_how_tokens_are_billed_is_told_at_the_start(first, last, tier, region):
+    observer, _ = observe(start(input_tokens=1, **first), delta("end_turn", output_tokens=2, **last))
+    assert observer.usage == Usage(1, 2, service_tier=tier, region=region)
 
 
 @pytest.mark.parametrize("turned", [False, True])

@@ -285,7 +285,7 @@ TOLD = [
     ToolUse("call_own_1", "read_file", '{"path": "/notes.txt", "limit": 1.0}'),
     ToolUse("call_own_2", "apply_patch", "*** Begin Patch\n*** End Patch"),
 ]
-COUNTED = Usage(440, 210, 2048, 512, (("reasoning_tokens", 128), ("total_tokens", 3210)))
+COUNTED = Usage(440, 210, 2048, 512, (("reasoning_tokens", 128), ("total_tokens", 3210)), "default")
 
 
 def test_a_recorded_stream_is_told_and_relayed_whole():
@@ -305,6 +305,16 @@ def test_a_recorded_body_is_told_as_its_stream():
     assert answer is Signal.LAST_WORD
     assert observer.facts == TOLD
     assert observer.usage == COUNTED
+
+
+def test_the_tier_is_the_one_of_the_event_that_tells_the_usage():
+    observer = RESPONSES.observer(NOTHING)
+    for kind, tier, usage in (("created", "auto", None), ("completed", "flex", {"input_tokens": 3})):
+        response = {"id": "resp_1", "service_tier": tier, "usage": usage, "status": "completed"}
+        observer.observe(
+            Event(f"response.{kind}", json.dumps({"type": f"response.{kind}", "response": response}).encode(), 0)
+        )
+    assert observer.usage == Usage(3, service_tier="flex")
 
 
 @pytest.mark.parametrize("policy", [NOTHING, ALL])

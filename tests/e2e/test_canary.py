@@ -695,7 +695,7 @@ async def test_no_object_shows_a_secret_and_no_book_tells_one(
 
 def echo_as_facts(heard):
     """Answer well, with the echo in all that is learned of an answer."""
-    usage = {"input_tokens": 1, heard.words: 7, "nested": {heard.words: 3}, API_KEY: 2}
+    usage = {"input_tokens": 1, heard.words: 7, "nested": {heard.words: 3}, API_KEY: 2, "service_tier": API_KEY}
     message = {**MESSAGE, "id": heard.words, "model": heard.words, "stop_reason": heard.words, "usage": usage}
     if not heard.streaming:
         return heard.good(json.dumps({**message, "type": "message"}).encode())

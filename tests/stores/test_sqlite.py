@@ -25,6 +25,7 @@ from aibridge.stores.sqlite import SQLiteStore, prune, read_interception
 from aibridge.values import (
     Actor,
     Attempt,
+    Cost,
     Credential,
     CredentialKind,
     Evidence,
@@ -36,6 +37,7 @@ from aibridge.values import (
     Usage,
     UsageSource,
     UserPrompt,
+    sum_of,
 )
 
 INTERCEPTION = Interception(
@@ -78,11 +80,12 @@ OUTCOME = Outcome(
     duration=2.0,
     evidence=EVIDENCE,
     health=Health.SUCCESS,
-    usage=Usage(10, 20, 30, None, (("web_search_requests", 1),)),
+    usage=Usage(10, 20, 30, None, (("web_search_requests", 1),), "batch", "us"),
     usage_source=UsageSource.PROVIDER_FINAL,
     message_id="msg_1",
     response_model="claude-4",
     stop_reason="end_turn",
+    cost=Cost(12345, "2026-01-01.abcdef01"),
 )
 
 FAILED = OUTCOME._replace(
@@ -231,6 +234,12 @@ def test_a_closed_interception_is_one_whole_row(store, rows, batches):
             "cache_creation_input_tokens": None,
             "usage_source": "provider_final",
             "extras": '{"web_search_requests":1}',
+            "service_tier": "batch",
+            "region": "us",
+            "turns": None,
+            "cost_nanodollars": 12345,
+            "price_version": "2026-01-01.abcdef01",
+            "unpriced": None,
         }
     ]
 
@@ -484,7 +493,7 @@ def test_deleting_waits_for_no_reader_and_for_one_writer(monkeypatch, store, pat
 VERSION_1 = (Path(__file__).parent / "version_1.sql").read_text()
 
 
-@pytest.fixture(params=[1, 2, 3, 4])
+@pytest.fixture(params=[1, 2, 3, 4, 5])
 def older(path, request):
     """Return a file of an older version."""
     path.parent.mkdir()
@@ -523,7 +532,7 @@ def test_an_older_file_keeps_what_it_has_and_takes_more(older):
 
 
 def test_a_reader_says_of_which_version_a_file_is(older):
-    with pytest.raises(StoreRefused, match=r"is of version [1-4];"):
+    with pytest.raises(StoreRefused, match=r"is of version [1-5];"):
         read_interception(older, INTERCEPTION.id)
 
 
@@ -709,7 +718,19 @@ def test_extras_of_any_name_and_size_are_kept():
     outcome = OUTCOME._replace(usage=Usage(1, extras=extras))
     rows, _ = rows_of([opened(INTERCEPTION), closed(INTERCEPTION, outcome)], "journal-1")
     (usage,) = rows["token_usages"]
-    assert json.loads(usage[-1]) == {**dict(extras), "first": 2**63 - 1}
+    assert json.loads(usage[base.EXTRAS]) == {**dict(extras), "first": 2**63 - 1}
+
+
+def test_the_turns_of_a_sum_are_kept_apart(store, rows):
+    turns = (Usage(1, 2, None, None, (("a", 1), ("b", 2)), "batch", ""), Usage(3, None, 4, 5, (), "", "us"))
+    outcome = OUTCOME._replace(usage=sum_of(*turns), turns=turns)
+    write(store, opened(INTERCEPTION), closed(INTERCEPTION, outcome))
+    [row] = rows("token_usages")
+    assert (row["input_tokens"], row["service_tier"], row["region"]) == (4, "batch", "us")
+    assert json.loads(row["turns"]) == [
+        [1, 2, None, None, [["a", 1], ["b", 2]], "batch", None],
+        [3, None, 4, 5, [], None, "us"],
+    ]
 
 
 def test_texts_that_look_like_nothing_are_kept():

@@ -85,6 +85,8 @@ def test_the_line_tells_all_that_an_operator_asks(lines, make_interception, make
         "cache_read_input_tokens": 30,
         "cache_creation_input_tokens": 40,
         "usage_source": "provider_final",
+        "cost_nanodollars": None,
+        "unpriced": None,
         "stop_reason": "end_turn",
     }
 

@@ -11,7 +11,7 @@ from aibridge.callers import CLIENT_NAMES
 from aibridge.lifecycle import TERMINATION_OF, Cause
 from aibridge.telemetry import metrics as metrics_module
 from aibridge.telemetry.metrics import MAX_ACTORS, MAX_EXTRAS, MAX_FIELDS, STEPS, Metrics
-from aibridge.values import Actor, Evidence, Thought, ToolRun, ToolUse, Usage, UserPrompt
+from aibridge.values import Actor, Cost, Evidence, Thought, ToolRun, ToolUse, Unpriced, Usage, UsageSource, UserPrompt
 
 LABELS = {"provider": "anthropic", "model": "claude-sonnet-4-5", "route": "/v1/messages"}
 
@@ -252,6 +252,48 @@ def test_tokens_are_counted_by_type(metrics, make_interception, make_outcome):
         "cache_write_input_tokens": (40, WHO),
         "web_search_requests": (1, WHO),
     }
+
+
+@pytest.mark.parametrize(
+    ("source", "costs", "dollars"),
+    [
+        (UsageSource.PROVIDER_FINAL, [10_500_000, 1], 0.010500001),
+        (UsageSource.PROVIDER_PARTIAL, [0], 0),
+    ],
+)
+def test_costs_are_counted_in_dollars(metrics, value, make_interception, make_outcome, source, costs, dollars):
+    for nanodollars in costs:
+        metrics.closed(make_interception(), make_outcome(usage_source=source, cost=Cost(nanodollars, "v")))
+    assert value("aibridge_cost_dollars_total", **WHO, usage_source=source.value) == dollars
+    assert samples(metrics, "aibridge_unpriced_requests_total") == []
+
+
+def test_a_sum_of_many_small_costs_is_exact(metrics, value, make_interception, make_outcome):
+    for _ in range(1000):
+        metrics.closed(make_interception(), make_outcome(cost=Cost(1_000_000_001, "v")))
+    assert value("aibridge_cost_dollars_total", **WHO, usage_source="provider_final") == 1000.000001
+
+
+def test_what_has_no_cost_is_counted_by_why(metrics, make_interception, make_outcome):
+    for why in (Unpriced.UNKNOWN_MODEL, Unpriced.UNKNOWN_MODEL, Unpriced.NO_RATE):
+        metrics.closed(make_interception(), make_outcome(usage=Usage(1, 2, None, 4), cost=Cost(None, "v", why)))
+    metrics.closed(make_interception(), make_outcome())  # nobody has asked for a price
+
+    def counted(name):
+        return {sample.labels["reason"]: sample.value for sample in samples(metrics, name)}
+
+    assert counted("aibridge_unpriced_requests_total") == {"unknown_model": 2, "no_rate": 1}
+    assert counted("aibridge_unpriced_tokens_total") == {"unknown_model": 14, "no_rate": 7}
+    assert samples(metrics, "aibridge_cost_dollars_total") == []
+
+
+def test_models_without_a_price_are_bounded(make_interception, make_outcome):
+    metrics = Metrics(max_models=3)
+    for number in range(50):
+        outcome = make_outcome(usage=Usage(1), cost=Cost(None, "v", Unpriced.UNKNOWN_MODEL))
+        metrics.closed(make_interception(model=f"made-up-{number}"), outcome)
+    models = {sample.labels["model"]: sample.value for sample in samples(metrics, "aibridge_unpriced_requests_total")}
+    assert (len(models), models["other"]) == (4, 47)
 
 
 def test_kinds_of_usage_that_an_upstream_invents_are_bounded(metrics, make_interception, make_outcome):

@@ -1,0 +1,105 @@
+"""What the commands that read the records share: which records, since when, and how rows are printed."""
+
+import argparse
+import io
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from aibridge import config
+from aibridge.errors import AibridgeError, ConfigError
+from aibridge.retention import DAY_S
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": DAY_S}
+
+Fields = dict[str, Any]
+Add = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
+"""Adds a command by its name, function and help, and returns its parser."""
+
+
+def add_source(parser: argparse.ArgumentParser, since: str = "") -> None:
+    """Add the options that say which records, and from when on where `since` is a default."""
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--records", metavar="FILE", help="the SQLite file (default: where the gateway's records go)")
+    source.add_argument("--config", metavar="FILE", help="a configuration that names it")
+    if since:
+        text = f"30m, 24h, 7d, a date or time as 2026-01-31T12:00 (UTC), or all (default: {since})"
+        parser.add_argument("--since", type=_since, default=since, metavar="TIME", help=text)
+
+
+def _since(text: str) -> float:
+    return 0.0 if text == "all" else moment(text)
+
+
+def moment(text: str) -> float:
+    """Return a moment as UTC seconds: so long ago, or a date or time."""
+    span = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if span:
+        return time.time() - float(span[1]) * _UNITS[span[2]]
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"should be as 24h, 7d or 2026-01-31, not {text!r}") from None
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+
+
+def records_path(options: argparse.Namespace) -> Path:
+    """Return the store that the options name. Raises `ConfigError` where there is none."""
+    if options.records:
+        path = Path(options.records)
+    else:
+        loaded = config.load(options.config) if options.config else config.from_environment()
+        path = loaded.records.path
+    if not path.exists():
+        raise ConfigError(f"{path}: there are no records; --records FILE or --config FILE says where they are")
+    return path
+
+
+def print_lines(lines: Iterable[str], *, as_json: bool) -> None:
+    """Print lines: JSON in UTF-8 wherever it goes, text as the terminal can show it."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        if as_json:
+            sys.stdout.reconfigure(encoding="utf-8")
+        else:
+            sys.stdout.reconfigure(errors="replace")
+    try:
+        for line in lines:
+            print(line)
+        sys.stdout.flush()
+    except OSError as error:
+        sys.stdout = None  # the interpreter must not try again at its end
+        if not isinstance(error, BrokenPipeError):  # `| head` has seen enough
+            raise AibridgeError(f"standard output: {error.strerror}") from error
+
+
+def table(found: Sequence[Fields]) -> Iterable[str]:
+    """Return rows as lines under their names, numbers and dollars to the right."""
+    if not found:
+        return []
+    rows = [list(found[0])] + [[plain("-" if cell is None else str(cell)) for cell in row.values()] for row in found]
+    numbers = [isinstance(cell, int) or name.endswith("_usd") for name, cell in found[0].items()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if number else cell.ljust(width)
+            for cell, width, number in zip(row, widths, numbers, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def dollars(nanodollars: int | None) -> str | None:
+    """Return nano-dollars as dollars, rounded to their millionths."""
+    if nanodollars is None:
+        return None
+    whole, rest = divmod((nanodollars + 500) // 1000, 1_000_000)
+    return f"{whole}.{rest:06}"
+
+
+def plain(text: str) -> str:
+    """Return text that a terminal takes for nothing but text: clients choose some of it."""
+    return "".join(character if character.isprintable() else " " for character in text)
