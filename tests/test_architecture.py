@@ -26,10 +26,10 @@ FLOORS = [
         "content",
         "credentials",
         "listeners",
+        "share",
         "stores/",
-        "telemetry/",
     ],
-    ["wire/", "auth", "clientconnection", "dumptext", "carrier", "audit", "retention"],
+    ["admin", "telemetry/", "wire/", "auth", "clientconnection", "dumptext", "carrier", "audit", "retention"],
     ["body", "dumpfiles", "writer"],
     ["dialects/", "recorder"],
     ["toolloop/"],
@@ -39,7 +39,8 @@ FLOORS = [
     ["linger", "passthrough"],
     ["exchange"],
     ["gateway"],
-    ["app", "demo", "reports", "simulator/"],
+    ["app", "demo", "reports", "simulator/", "supervisor"],
+    ["worker"],
     ["cli"],
     ["__main__"],
 ]
@@ -77,7 +78,8 @@ INNER_FLOORS = {
     "stores/": [["__init__", "base"], ["entries", "ledger"], ["carrying", "sqlite"]],
     "telemetry/": [
         ["__init__", "conventions", "exporters", "lag", "log", "series"],
-        ["genai", "metrics", "tracing"],
+        ["tally"],
+        ["genai", "metrics", "totals", "tracing"],
     ],
     "simulator/": [
         ["__init__", "faults", "values"],
@@ -107,7 +109,7 @@ DOORS = {
     "pydantic": {"aibridge.config"},
     "pydantic_core": {"aibridge.config"},
     "yaml": {"aibridge.config"},
-    "prometheus_client": {"aibridge.telemetry.metrics", "aibridge.telemetry.series"},
+    "prometheus_client": {"aibridge.telemetry.metrics", "aibridge.telemetry.series", "aibridge.telemetry.totals"},
     "opentelemetry": {
         "aibridge.telemetry.exporters",
         "aibridge.telemetry.genai",
@@ -117,7 +119,13 @@ DOORS = {
     "aibridge._speedups": {"aibridge.wire"},
     # of the standard library, what reaches outside
     "sqlite3": {"aibridge.stores.sqlite"},
-    "socket": {"aibridge.upstream", "aibridge.simulator.connection"},
+    "socket": {
+        "aibridge.server",
+        "aibridge.share",
+        "aibridge.simulator.connection",
+        "aibridge.supervisor",
+        "aibridge.upstream",
+    },
     "ssl": {"aibridge.upstream"},
     "urllib.request": {"aibridge.upstream"},
     "http.client": {"aibridge.demo"},
@@ -126,6 +134,7 @@ DOORS = {
         "aibridge.providers.renewal",
         "aibridge.telemetry.exporters",
         "aibridge.telemetry.metrics",
+        "aibridge.telemetry.tally",
         "aibridge.writer",
     },
     "fcntl": {"aibridge.journal"},
@@ -139,6 +148,9 @@ DOORS = {
         "aibridge.dumpfiles",
         "aibridge.journal",
         "aibridge.providers.aws",
+        "aibridge.share",
+        "aibridge.supervisor",
+        "aibridge.telemetry.tally",
     },
 }
 """Each library, and the files that may import it. Third-party libraries that are not here may not be imported."""
