@@ -5,8 +5,9 @@ import contextlib
 import functools
 import logging
 from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any
 
-from aibridge import __version__, jsontext, pricefile
+from aibridge import __version__, admin, pricefile
 from aibridge.assembly import (
     build_provider,
     build_routers,
@@ -32,7 +33,7 @@ from aibridge.dumpfiles import DumpFiles
 from aibridge.errors import ConfigError, CredentialsError, RequestRejected
 from aibridge.gateway import Bounds, Gateway
 from aibridge.headers import JSON, OURS
-from aibridge.journal import Fsync, Journal, journal_folder
+from aibridge.journal import Fsync, Journal, is_of, journal_folder
 from aibridge.listeners import Listeners
 from aibridge.mcp.servers import ToolServers
 from aibridge.overhead import Relays, TimedBooks
@@ -42,12 +43,14 @@ from aibridge.recorder import OnFailure, Recorder
 from aibridge.retention import keep_for
 from aibridge.routing import RouteTable
 from aibridge.server import Server
+from aibridge.share import Share, adopted
 from aibridge.stores.sqlite import SQLiteStore, prune
 from aibridge.surroundings import Surroundings
 from aibridge.telemetry.genai import GenAIMetrics
 from aibridge.telemetry.lag import LoopLag
 from aibridge.telemetry.log import Log
 from aibridge.telemetry.metrics import Metrics
+from aibridge.telemetry.tally import Tally
 from aibridge.telemetry.tracing import Tracing
 from aibridge.turns import Injection
 from aibridge.upstream import Pool
@@ -65,6 +68,7 @@ class App:
         tracing: makes spans, or None.
         genai: measures by OpenTelemetry's conventions, or None.
         extra: listeners besides our own.
+        share: what a worker has of its supervisor, which has the admin port; None: this process is all there is.
 
     Raises:
         ConfigError: the file of prices, or the folder of the dump, cannot be used.
@@ -77,9 +81,11 @@ class App:
         tracing: Tracing | None = None,
         genai: GenAIMetrics | None = None,
         extra: tuple[Listener, ...] = (),
+        share: Share | None = None,
     ) -> None:
         catalogue = pricefile.load(config.prices.path)
         self._config = config
+        self._share = share
         self._tracing = tracing
         self._genai = genai
         limits = config.limits
@@ -90,6 +96,7 @@ class App:
             version=__version__,
             wire=IMPLEMENTATION,
             modules=MODULES,
+            tally=None if share is None else Tally(share.tally),
         )
         self.dump_files = self._build_dump_files()
         limits_of = circuit_limits(config)
@@ -98,26 +105,15 @@ class App:
         self.log = Log(asyncio.get_running_loop())
         others: list[Listener | None] = [self.metrics, self.log, tracing, genai, self.circuits, self._dump, *extra]
         books = [book for book in others if book is not None]
-        self.recorder = self._build_recorder(Listeners(books))
+        self.recorder = self._build_recorder(books)
         every_book = books if self.recorder is None else [self.recorder, *books]
         listener = TimedBooks(Listeners(every_book, price=catalogue.priced), self.metrics.spent)
         providers = [build_provider(name, config, self.metrics) for name in config.providers]
-        self._lag = LoopLag(self.metrics.lagged)
+        self._lag = LoopLag(self._lagged)
         self._signing = [one for one in providers if isinstance(one, BedrockProvider) and one.bearer_token is None]
         self._pools = {provider.name: Pool(pool_settings(config, provider.name)) for provider in providers}
         self.tool_servers = build_tool_servers(config, self.metrics)
-        self.gateway = Gateway(
-            RouteTable(
-                providers,
-                build_routers(config, {provider.name: provider for provider in providers}),
-                own_dialects(config),
-            ),
-            _build_authenticator(config),
-            self._surroundings(providers, listener),
-            self.metrics,
-            Bounds(max_request_bytes=limits.max_request_bytes, request_body=config.timeouts.request_body),
-            self._build_injection(),
-        )
+        self.gateway = self._build_gateway(providers, listener)
         self._data = Server(
             self._serve_data,
             self._refuse,
@@ -125,6 +121,7 @@ class App:
             stall=config.timeouts.client_stall,
         )
         self._admin = Server(self._serve_admin)
+        self._listening: dict[int, list[asyncio.Server]] = {}  # of a worker, by slot
         self.port = 0
         self.admin_port = 0
         self._retention: asyncio.Task[None] | None = None
@@ -139,10 +136,32 @@ class App:
         await _find_credentials(self._signing)
         if self.tool_servers is not None:
             await _connect_tools(self.tool_servers)
-        self.port = await self._data.listen(self._config.listen.host, self._config.listen.port)
-        self.admin_port = await self._admin.listen(self._config.admin.host, self._config.admin.port)
+        if self._share is None:
+            self.port = await self._data.listen(self._config.listen.host, self._config.listen.port)
+            self.admin_port = await self._admin.listen(self._config.admin.host, self._config.admin.port)
+        else:
+            await self.adopt(self._share.number)
         self._lag.start()
         self._retention = self._start_retention()
+
+    async def adopt(self, slot: int) -> None:
+        """Serve the sockets of a slot, which is ours or of a worker that is gone."""
+        if self._share is not None and slot not in self._listening:
+            self._listening[slot] = await self._data.take(adopted(self._share.slots[slot]))
+
+    def release(self, slot: int) -> None:
+        """Leave the sockets of a slot to its new worker."""
+        self._data.leave(self._listening.pop(slot, ()))
+
+    def stop_listening(self) -> None:
+        """Take no new connections."""
+        self._listening.clear()
+        self._data.stop_listening()
+
+    async def retire(self) -> None:
+        """Take no new connections, and serve those that are there to their end."""
+        self._listening.clear()
+        await self._data.retire(self._config.drain_deadline)
 
     @property
     def credential_sources(self) -> dict[str, str]:
@@ -171,27 +190,48 @@ class App:
         senders = [sender.shutdown for sender in (self._tracing, self._genai) if sender is not None]
         await asyncio.gather(*(asyncio.to_thread(shutdown) for shutdown in senders))
 
+    def _build_gateway(self, providers: list[Provider], listener: Listener) -> Gateway:
+        config = self._config
+        routers = build_routers(config, {provider.name: provider for provider in providers})
+        return Gateway(
+            RouteTable(providers, routers, own_dialects(config)),
+            _build_authenticator(config),
+            self._surroundings(providers, listener),
+            self.metrics,
+            Bounds(max_request_bytes=config.limits.max_request_bytes, request_body=config.timeouts.request_body),
+            self._build_injection(),
+        )
+
     def _build_injection(self) -> Injection | None:
         if self.tool_servers is None:
             return None
         rules, max_turns = tool_rules(self._config), self._config.mcp.max_tool_turns
         return Injection(servers=self.tool_servers, rules=rules, max_turns=max_turns)
 
-    def _build_recorder(self, others: Listener) -> Recorder | None:
+    def _lagged(self, seconds: float) -> None:
+        self.metrics.lagged(seconds)
+        self.metrics.publish()
+
+    def _build_recorder(self, books: list[Listener]) -> Recorder | None:
         records = self._config.records
         if not records.enabled:
             return None
         store = SQLiteStore(records.path)
         folder = journal_folder(records.path)
-        journal = Journal(folder, max_bytes=records.journal_max_bytes, fsync=Fsync(records.fsync))
+        family = "" if self._share is None else self._share.family
+        journal = Journal(folder, max_bytes=records.journal_max_bytes, fsync=Fsync(records.fsync), family=family)
         loop = asyncio.get_running_loop()
+        all_books = Listeners(books)
+        # What a worker has counted outlives it, and so does what it left open: see `telemetry.totals`.
+        of_siblings = Listeners([book for book in books if book is not self.metrics])
 
-        def tell(interception: Interception, outcome: Outcome) -> None:
+        def tell(others: Listeners, interception: Interception, outcome: Outcome) -> None:
             others.opened(interception)
             others.closed(interception, outcome)
 
-        def on_crashed(interception: Interception, outcome: Outcome) -> None:
-            loop.call_soon_threadsafe(tell, interception, outcome)
+        def on_crashed(interception: Interception, outcome: Outcome, of: str) -> None:
+            others = of_siblings if is_of(of, family) else all_books
+            loop.call_soon_threadsafe(tell, others, interception, outcome)
 
         recorder = Recorder(
             store,
@@ -221,7 +261,7 @@ class App:
 
     def _start_retention(self) -> "asyncio.Task[None] | None":
         records = self._config.records
-        if not records.enabled or records.retention_days is None:
+        if not records.enabled or records.retention_days is None or (self._share is not None and self._share.number):
             return None
         return asyncio.create_task(keep_for(records.retention_days, functools.partial(prune, records.path)))
 
@@ -255,8 +295,8 @@ class App:
         return self._config.providers[provider].circuit_breaker.enabled
 
     def _serve_data(self, client: ClientStream) -> Coroutine[None, None, None] | None:
-        if client.path in _HEALTH_PATHS and client.method in {"GET", "HEAD"}:
-            self._tell_health(client)
+        if client.path in admin.HEALTH_PATHS and client.method in {"GET", "HEAD"}:
+            admin.tell(client, self._health())
         elif client.path == "/" and client.method == "HEAD":
             client.respond(200, JSON, b"")  # agents probe their base URL so, with any path
         else:
@@ -269,32 +309,19 @@ class App:
         return self.gateway.refuse(RequestRejected("malformed", status, "the request is not HTTP that can be read"))
 
     def _serve_admin(self, client: ClientStream) -> None:
-        if client.method not in {"GET", "HEAD"}:
-            client.reusable = False
-            client.respond(405, (*JSON, (b"allow", b"GET, HEAD")), b"{}")
-        elif client.path in _HEALTH_PATHS:
-            self._tell_health(client)
-        elif client.path == "/metrics":
-            body, content_type = self.metrics.render()
-            client.respond(200, ((b"content-type", content_type.encode()),), body)
-        else:
-            client.respond(404, JSON, b'{"error":"not found"}')
+        admin.answer(client, self._health, self.metrics.render)
 
-    def _tell_health(self, client: ClientStream) -> None:
-        ready = not self.gateway.draining
-        status = 200 if ready or client.path == "/healthz" else 503
-        health = {
-            "status": "ok" if ready else "draining",
+    def _health(self) -> dict[str, Any]:
+        return {
+            "status": "draining" if self.gateway.draining else "ok",
             "version": __version__,
             "wire": IMPLEMENTATION,
             "modules": MODULES,
             "live": self.gateway.live,
         }
-        client.respond(status, JSON, jsontext.dumps(health))
 
 
 _SERVER_ERROR = 500
-_HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
 
 
 _TOOLS_WITHIN_S = 5.0

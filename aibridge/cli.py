@@ -27,12 +27,15 @@ from aibridge.demo import show_one_stream, show_record
 from aibridge.errors import AibridgeError
 from aibridge.mcp import report as mcp
 from aibridge.mcp.values import ServerState, State
+from aibridge.share import Share
 from aibridge.simulator import command as simulator
 from aibridge.simulator.server import Simulator
 from aibridge.simulator.settings import Settings as SimulatorSettings
+from aibridge.supervisor import Supervisor, command
 from aibridge.telemetry import genai, log, tracing
 from aibridge.telemetry.metrics import Metrics
 from aibridge.wire import IMPLEMENTATION
+from aibridge.worker import Worker
 
 _COLLECT_EVERY = 10_000
 """Objects between collections. A request makes no cycles that reference counting would leave behind."""
@@ -63,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     serve = _add(commands, "serve", _serve, "start the gateway; without a file, from the environment")
     serve.add_argument("--config", metavar="FILE", help="a YAML file (default: the environment alone)")
+    serve.add_argument("--workers", metavar="N", type=int, help="processes behind one port (default: as configured, 1)")
+    serve.add_argument("--share", help=argparse.SUPPRESS)  # what a worker has of its supervisor
     serve.add_argument(
         "--demo",
         action="store_true",
@@ -150,11 +155,20 @@ def _simulate(options: argparse.Namespace) -> int:
 
 def _serve(options: argparse.Namespace) -> int:
     loaded = _load(options)
-    log.setup(loaded.log.level)
+    if options.workers is not None:
+        loaded = loaded.with_workers(options.workers)
+    share = None if options.share is None else Share.of_argument(options.share)
+    log.setup(loaded.log.level, whole_lines=loaded.workers > 1)
+    _raise_open_files()
+    if share is not None:
+        return _run(serve(loaded, share=share))
     for note in loaded.notes:
         logger.warning(note)
-    _raise_open_files()
-    return _run(serve(loaded, demo=options.demo))
+    if loaded.workers == 1:
+        return _run(serve(loaded, demo=options.demo))
+    if options.demo:
+        logger.warning("no demonstration: it is for one worker")
+    return uvloop.run(supervise(loaded))
 
 
 def _load(options: argparse.Namespace) -> Config:
@@ -166,28 +180,57 @@ def _run(main: Coroutine[Any, Any, None]) -> int:
     return 0
 
 
-async def serve(loaded: Config, *, demo: bool = False) -> None:
-    """Serve until SIGTERM or SIGINT; a simulated configuration starts its simulator too."""
-    stopped = asyncio.Event()
+async def supervise(loaded: Config) -> int:
+    """Keep workers until SIGTERM or SIGINT, at once at the second; SIGUSR2 replaces them. Returns the exit status."""
+    supervisor = Supervisor(loaded, command())
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_log_unheard)
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
+        loop.add_signal_handler(number, supervisor.stop)
+    loop.add_signal_handler(signal.SIGUSR2, supervisor.renew)
+    return await supervisor.run()
+
+
+async def serve(loaded: Config, *, demo: bool = False, share: Share | None = None) -> None:
+    """Serve until SIGTERM or SIGINT; a simulated configuration starts its simulator too.
+
+    Args:
+        loaded: the configuration.
+        demo: whether to send a request.
+        share: of a worker, which serves until its supervisor says so too, or is gone.
+    """
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_log_unheard)
+    loop.add_signal_handler(signal.SIGTERM, stopped.set)
+    # Ctrl-C reaches the whole group: a worker waits for its supervisor's word.
+    loop.add_signal_handler(signal.SIGINT, stopped.set if share is None else _ignore)
     async with contextlib.AsyncExitStack() as stack:
         if loaded.simulated:
             simulated = await stack.enter_async_context(Simulator(SimulatorSettings()))
             loaded = loaded.with_simulator(simulated.url)
-            logger.warning("no credentials found: every answer comes from the built-in simulator")
-        app = App(loaded, tracing=_build_tracing(loaded), genai=_build_genai(loaded))
+            if share is None or share.number == 0:
+                logger.warning("no credentials found: every answer comes from the built-in simulator")
+        app = App(loaded, tracing=_build_tracing(loaded), genai=_build_genai(loaded), share=share)
         await app.start()
         _spare_the_collector()
-        logger.info("aibridge started", extra={"fields": _start_fields(loaded, app)})
+        if share is None:
+            logger.info("aibridge started", extra={"fields": _start_fields(loaded, app)})
+        else:
+            worker = Worker(app, stopped.set)
+            await worker.report(share.control, _start_fields(loaded, app))
         if demo and loaded.simulated:  # with credentials it would be a request that somebody pays for
             await _demonstrate(app, loaded)
         await stopped.wait()
-        logger.info("draining", extra={"fields": {"live": app.gateway.live, "deadline_s": loaded.drain_deadline}})
+        if share is None:
+            logger.info("draining", extra={"fields": {"live": app.gateway.live, "deadline_s": loaded.drain_deadline}})
         await app.stop()
-    logger.info("aibridge stopped")
+    if share is None:
+        logger.info("aibridge stopped")
+
+
+def _ignore() -> None:
+    pass
 
 
 def _log_unheard(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

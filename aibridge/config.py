@@ -18,7 +18,8 @@ Variables that are read where there is no file:
 | `AIBRIDGE_RECORDS` | `records.path`, or `off` |
 | `AIBRIDGE_AUTH_MODE` | `auth.mode` |
 | `AIBRIDGE_GATEWAY_KEYS` | `auth.keys`: `name:key` or `key`, separated by commas |
-| `AIBRIDGE_LOG_LEVEL`, `AIBRIDGE_DRAIN_DEADLINE`, `AIBRIDGE_CA_FILE` | `log.level`, `drain_deadline`, `tls.ca_file` |
+| `AIBRIDGE_WORKERS`, `AIBRIDGE_DRAIN_DEADLINE` | `workers`, `drain_deadline` |
+| `AIBRIDGE_LOG_LEVEL`, `AIBRIDGE_CA_FILE` | `log.level`, `tls.ca_file` |
 
 `ANTHROPIC_BASE_URL` and `OPENAI_BASE_URL` are not read: on a machine whose clients use the gateway they point at the
 gateway itself.
@@ -221,6 +222,8 @@ _Port = Annotated[int, Field(ge=0, le=65535)]
 _Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Size = Annotated[ByteSize, Field(gt=0)]
 _Count = Annotated[int, Field(gt=0)]
+_MAX_WORKERS = 256
+_Workers = Annotated[int, Field(gt=0, le=_MAX_WORKERS)]
 _Text = Annotated[str, Field(min_length=1)]
 _TagKey = Annotated[str, Field(min_length=1, max_length=128)]
 _TagValue = Annotated[str, Field(max_length=256)]
@@ -815,6 +818,8 @@ class Settings(_Section):
     actor_headers: ActorHeaders = ActorHeaders()
     limits: Limits = Limits()
     timeouts: Timeouts = Timeouts()
+    workers: _Workers = 1
+    """Processes that serve the data port."""
     drain_deadline: _Seconds = 30.0
     """For running interceptions to end after the signal to stop; in seconds."""
     tls: TLS = TLS()
@@ -903,6 +908,12 @@ class Config(Settings):
             for name, provider in self.providers.items()
         }
         return self.model_copy(update={"providers": providers})
+
+    def with_workers(self, workers: int) -> Self:
+        """Return the same configuration with so many workers. Raises `ConfigError`."""
+        if not 1 <= workers <= _MAX_WORKERS:
+            raise ConfigError(f"--workers {workers}: should be from 1 to {_MAX_WORKERS}")
+        return self.model_copy(update={"workers": workers})
 
     def known_models(self) -> frozenset[str]:
         """Return the model names that the configuration spells out, of both sides."""
@@ -1080,6 +1091,7 @@ _ENVIRONMENT_KEYS = {
     "AIBRIDGE_AUTH_MODE": "auth.mode",
     "AIBRIDGE_GATEWAY_KEYS": "auth.keys",
     "AIBRIDGE_LOG_LEVEL": "log.level",
+    "AIBRIDGE_WORKERS": "workers",
     "AIBRIDGE_DRAIN_DEADLINE": "drain_deadline",
     "AIBRIDGE_CA_FILE": "tls.ca_file",
     "AIBRIDGE_ANTHROPIC_BASE_URL": "providers.anthropic.base_url",

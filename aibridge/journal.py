@@ -72,15 +72,16 @@ class Journal:
         folder: where journals are; made where it is not there.
         max_bytes: of all segments that are not removed yet; appending over it fails.
         fsync: when entries are brought to the disk.
+        family: of processes that belong together; a few letters and digits, or none.
 
     Raises:
         OSError: there can be no journal.
     """
 
-    def __init__(self, folder: Path, *, max_bytes: int, fsync: Fsync = Fsync.INTERVAL) -> None:
+    def __init__(self, folder: Path, *, max_bytes: int, fsync: Fsync = Fsync.INTERVAL, family: str = "") -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder = folder
-        self.name = f"{int(time.time()):x}-{os.urandom(4).hex()}"
+        self.name = f"{int(time.time()):x}-{os.urandom(4).hex()}" + (f"-{family}" if family else "")
         self.end = 0
         self._max_bytes = max_bytes
         self._segment_bytes = min(SEGMENT_BYTES, max_bytes // 4)
@@ -287,6 +288,11 @@ def _to_next(data: bytes) -> int:
 def journal_folder(store: Path) -> Path:
     """Return where the journals of a store's file are: beside it."""
     return store.with_name(f"{store.name}.journal")  # with a hyphen it would stand where SQLite has a file of its own
+
+
+def is_of(name: str, family: str) -> bool:
+    """Tell whether a journal is of a family of processes."""
+    return bool(family) and name.endswith(f"-{family}")
 
 
 # --- of all journals in a folder ------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from aibridge.stores.entries import (
     progressed_parts,
 )
 from aibridge.values import Attempt, Evidence, Interception, Learned, Outcome
-from aibridge.writer import Writer
+from aibridge.writer import OnCrashed, Writer
 
 _logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def _ignore_dropped(count: int) -> None:
     pass
 
 
-def _ignore_crashed(interception: Interception, outcome: Outcome) -> None:
+def _ignore_crashed(interception: Interception, outcome: Outcome, journal: str) -> None:
     pass
 
 
@@ -62,7 +62,7 @@ class Recorder:
         journal: closed with the recorder, and removed where all of it is in the store.
         on_failure: what happens to a request whose beginning cannot be recorded.
         on_dropped: told how many entries were lost; on any thread.
-        on_crashed: told each interception that a dead process left, with its end; on any thread.
+        on_crashed: as the `Writer` has it; on any thread.
         carrier: as the `Writer` has it.
         writing: further arguments of the `Writer`.
     """
@@ -74,7 +74,7 @@ class Recorder:
         *,
         on_failure: OnFailure = OnFailure.FAIL_OPEN,
         on_dropped: Callable[[int], None] = _ignore_dropped,
-        on_crashed: Callable[[Interception, Outcome], None] = _ignore_crashed,
+        on_crashed: OnCrashed = _ignore_crashed,
         carrier: Carrier | None = None,
         **writing: float,
     ) -> None:

@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Sequence
 
 from aibridge.clientconnection import ClientConnection, Handler
 
 IDLE_SECONDS = 75.0
 """How long a connection may wait for a request, its head included."""
+_BACKLOG = 1024
 _SWEEP_SECONDS = 5.0
 _CLOSE_SECONDS = 1.0
 
@@ -38,25 +40,63 @@ class Server:
         self._connections: set[ClientConnection] = set()
         self.draining = False
         self.tasks: set[asyncio.Task[None]] = set()
-        self._listening: asyncio.Server | None = None
+        self._listening: list[asyncio.Server] = []
         self._sweeping: asyncio.TimerHandle | None = None
         self._fewer = asyncio.Event()
 
     async def listen(self, host: str, port: int) -> int:
         """Listen, and return the port: the kernel's choice where `port` is 0."""
-        self._listening = await self.loop.create_server(
-            lambda: ClientConnection(self), host, port, backlog=1024, reuse_address=True
+        listening = await self.loop.create_server(
+            lambda: ClientConnection(self), host, port, backlog=_BACKLOG, reuse_address=True
         )
+        self._listening.append(listening)
         self._sweeping = self.loop.call_later(_SWEEP_SECONDS, self._sweep)
-        return int(self._listening.sockets[0].getsockname()[1])
+        return int(listening.sockets[0].getsockname()[1])
+
+    async def take(self, sockets: Sequence[socket.socket]) -> list[asyncio.Server]:
+        """Listen on sockets that are bound; they are closed with what is returned, which `leave` takes."""
+        taken = [
+            await self.loop.create_server(lambda: ClientConnection(self), sock=one, backlog=_BACKLOG) for one in sockets
+        ]
+        self._listening += taken
+        if self._sweeping is None:
+            self._sweeping = self.loop.call_later(_SWEEP_SECONDS, self._sweep)
+        return taken
+
+    def leave(self, taken: Sequence[asyncio.Server]) -> None:
+        """Listen no more on some of the sockets."""
+        for listening in taken:
+            listening.close()
+            self._listening.remove(listening)
+
+    def stop_listening(self) -> None:
+        """Listen no more; connections stay."""
+        self.leave(list(self._listening))
+
+    async def retire(self, patience: float) -> None:
+        """Listen no more, and wait until each connection has had its last answer.
+
+        A connection is told so with the next answer, and lives until then: were it closed while it is idle, a request
+        might be on its way. One that stays idle for `patience` seconds is closed all the same.
+        """
+        self.stop_listening()
+        self.draining = True
+        give_up_at = self.loop.time() + patience
+        while self._connections:
+            self._fewer.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(give_up_at - self.loop.time(), _CLOSE_SECONDS)):
+                    await self._fewer.wait()
+            if self.loop.time() >= give_up_at:
+                for connection in list(self._connections):
+                    connection.close_if_idle(self.loop.time())
 
     async def close(self) -> None:
         """Stop listening, end each handler, and close every connection.
 
         What a client does not take in a second is thrown away.
         """
-        if self._listening is not None:
-            self._listening.close()
+        self.stop_listening()
         if self._sweeping is not None:
             self._sweeping.cancel()
         for task in self.tasks:

@@ -53,6 +53,10 @@ LOOK_AGAIN_S = 60.0
 """Between two looks for journals of dead processes: a worker that died while its siblings live."""
 
 
+OnCrashed = Callable[[Interception, Outcome, str], None]
+"""Told an interception, its end, and the name of the journal that it stood in."""
+
+
 class _GivesUp(Exception):
     """The store is away, and the gateway stops."""
 
@@ -64,7 +68,8 @@ class Writer:
         store: closed with the writer.
         journal: of this process; closed with the writer.
         on_dropped: told how many entries were lost; on the thread.
-        on_crashed: told each interception that a dead process left, with its end; on the thread.
+        on_crashed: told each interception that a dead process left, with its end and
+            that process's journal; on the thread.
         carrier: takes large batches; closed with the writer. None: the thread takes all of them.
         gather: seconds that a batch gathers.
         first_backoff: seconds before the first new try; doubled at each, up to ten seconds.
@@ -76,7 +81,7 @@ class Writer:
         journal: Journal,
         *,
         on_dropped: Callable[[int], None],
-        on_crashed: Callable[[Interception, Outcome], None],
+        on_crashed: OnCrashed,
         carrier: Carrier | None = None,
         gather: float = GATHER_S,
         first_backoff: float = FIRST_BACKOFF_S,
@@ -308,5 +313,5 @@ class Writer:
         entries = [entry(outcome.ended_at, closed_parts(interception, outcome)) for interception, outcome in ends]
         self._write(rows_of(entries, name)[0] if entries else {}, name, position, durable=True)
         for interception, outcome in ends:
-            self._on_crashed(interception, outcome)
+            self._on_crashed(interception, outcome, name)
         return len(ends)

@@ -145,7 +145,14 @@ GOALS = (
         1.2,
         times("trickle-apart", EVENT, "aibridge-pure", OURS),
     ),
-    Goal("two workers against one, requests a second", "times", 1.85, 1.95, lambda _: None, more=True),
+    Goal(
+        "two workers against one, requests a second (all on one machine: see below)",
+        "times",
+        1.85,
+        1.95,
+        times("json", "requests_per_second", "aibridge-two", OURS),
+        more=True,
+    ),
 )
 
 

@@ -3,12 +3,15 @@
 import contextlib
 import functools
 import importlib.util
+import json
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from doors import HERE, KEY, Address, Door, Route, free_port, listening, model_of
+from doors import HERE, KEY, START_WITHIN, Address, Door, Route, free_port, listening, model_of
 from traffic import BEDROCK_MODEL, MODEL, Api
 
 COMMAND = [sys.executable, "-m", "aibridge"]
@@ -37,18 +40,32 @@ providers:
 
 @contextlib.contextmanager
 def start_aibridge(
-    upstream: Address, directory: Path, *, recording: bool = True, speedups: str = "1"
+    upstream: Address, directory: Path, *, recording: bool = True, speedups: str = "1", workers: int = 1
 ) -> Iterator[Door]:
-    port = free_port()
+    port, admin = free_port(), free_port()
     config = directory / "aibridge.yaml"
-    content = _config(upstream, port, free_port(), directory, recording=recording)
+    content = _config(upstream, port, admin, directory, recording=recording)
     config.write_text(content)
-    command = [*COMMAND, "serve", "--config", str(config)]
+    command = [*COMMAND, "serve", "--config", str(config), "--workers", str(workers)]
     with listening("aibridge", command, port, directory, AIBRIDGE_SPEEDUPS=speedups) as door:
+        if workers > 1:
+            _wait_for_all(admin, workers)
         yield door
 
 
+def _wait_for_all(admin: int, workers: int) -> None:
+    """The port accepts when the first worker does."""
+    give_up = time.monotonic() + START_WITHIN
+    while time.monotonic() < give_up:
+        with urllib.request.urlopen(f"http://127.0.0.1:{admin}/healthz", timeout=1) as answer:
+            if json.load(answer)["workers"]["ready"] == workers:
+                return
+        time.sleep(0.02)
+    raise RuntimeError("not all workers started")
+
+
 start_unrecorded = functools.partial(start_aibridge, recording=False)
+start_two = functools.partial(start_aibridge, workers=2)
 start_pure = functools.partial(start_aibridge, speedups="0")
 
 

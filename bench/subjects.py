@@ -72,5 +72,14 @@ SUBJECTS = (
         only=VARIANT_SCENARIOS,
         sets=(FULL,),
     ),
+    Subject(
+        "aibridge-two",
+        "the same with records, the compiled wire, and two workers",
+        house.start_two,
+        house.aibridge_missing,
+        house.routes,
+        only=VARIANT_SCENARIOS,
+        sets=(FULL,),
+    ),
     *PEER_SUBJECTS,
 )

@@ -26,10 +26,10 @@ FLOORS = [
         "content",
         "credentials",
         "listeners",
+        "share",
         "stores/",
-        "telemetry/",
     ],
-    ["wire/", "auth", "clientconnection", "dumptext", "carrier", "audit", "retention", "prices"],
+    ["admin", "telemetry/", "wire/", "auth", "clientconnection", "dumptext", "carrier", "audit", "retention", "prices"],
     ["body", "dumpfiles", "writer", "pricefile", "reporting"],
     ["dialects/", "recorder"],
     ["toolloop/"],
@@ -39,7 +39,8 @@ FLOORS = [
     ["linger", "passthrough", "assembly"],
     ["exchange"],
     ["gateway"],
-    ["app", "demo", "reports", "pricereports", "simulator/"],
+    ["app", "demo", "reports", "pricereports", "simulator/", "supervisor"],
+    ["worker"],
     ["cli"],
     ["__main__"],
 ]
@@ -84,7 +85,8 @@ INNER_FLOORS = {
     "stores/": [["__init__", "base"], ["entries", "ledger"], ["carrying", "sqlite"], ["rerating"]],
     "telemetry/": [
         ["__init__", "conventions", "exporters", "lag", "log", "series"],
-        ["genai", "metrics", "tracing"],
+        ["tally"],
+        ["genai", "metrics", "totals", "tracing"],
     ],
     "simulator/": [
         ["__init__", "faults", "values"],
@@ -114,7 +116,7 @@ DOORS = {
     "pydantic": {"aibridge.config"},
     "pydantic_core": {"aibridge.config"},
     "yaml": {"aibridge.config", "aibridge.pricefile"},
-    "prometheus_client": {"aibridge.telemetry.metrics", "aibridge.telemetry.series"},
+    "prometheus_client": {"aibridge.telemetry.metrics", "aibridge.telemetry.series", "aibridge.telemetry.totals"},
     "opentelemetry": {
         "aibridge.telemetry.exporters",
         "aibridge.telemetry.genai",
@@ -127,7 +129,13 @@ DOORS = {
     "aibridge._speedups": {"aibridge.wire"},
     # of the standard library, what reaches outside
     "sqlite3": {"aibridge.stores.sqlite"},
-    "socket": {"aibridge.upstream", "aibridge.simulator.connection"},
+    "socket": {
+        "aibridge.server",
+        "aibridge.share",
+        "aibridge.simulator.connection",
+        "aibridge.supervisor",
+        "aibridge.upstream",
+    },
     "ssl": {"aibridge.mcp.link", "aibridge.upstream"},
     "urllib.request": {"aibridge.upstream"},
     "http.client": {"aibridge.demo"},
@@ -136,6 +144,7 @@ DOORS = {
         "aibridge.providers.renewal",
         "aibridge.telemetry.exporters",
         "aibridge.telemetry.metrics",
+        "aibridge.telemetry.tally",
         "aibridge.writer",
     },
     "fcntl": {"aibridge.journal"},
@@ -149,6 +158,9 @@ DOORS = {
         "aibridge.dumpfiles",
         "aibridge.journal",
         "aibridge.providers.aws",
+        "aibridge.share",
+        "aibridge.supervisor",
+        "aibridge.telemetry.tally",
     },
 }
 """Each library, and the files that may import it. Third-party libraries that are not here may not be imported."""

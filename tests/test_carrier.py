@@ -464,7 +464,7 @@ def test_what_a_dead_process_left_is_carried_too(record, path, tmp_path):
         journal.append(began(number))
     journal.close(remove=False)
     crashes = []
-    recorder = record(on_crashed=lambda one, _: crashes.append(one.id))
+    recorder = record(on_crashed=lambda one, *_: crashes.append(one.id))
     assert recorder.flush(30)
     assert recorder.writer._carrier.running
     assert len(crashes) == len(ids(path)) == 500

@@ -224,7 +224,7 @@ async def test_malformed_requests_never_reach_a_handler(raw):
         assert answer == b"" or answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 "))
         assert b"Traceback" not in answer
         assert seen == []
-        async with Client(server._listening.sockets[0].getsockname()[1]) as other:
+        async with Client(server._listening[0].sockets[0].getsockname()[1]) as other:
             await other.send(GET)
             await other.read_until(OK)
 
@@ -769,9 +769,9 @@ async def test_a_body_that_is_all_there_before_the_handler_runs_comes_whole():
         stream.respond(200, (), b"ok")
 
     async with serving(handler) as (server, _):
-        server._listening.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+        server._listening[0].sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
         body = bytes(range(256)) * 12_000
-        async with Client(server._listening.sockets[0].getsockname()[1]) as client:
+        async with Client(server._listening[0].sockets[0].getsockname()[1]) as client:
             raw = post(body)
             sent = client.socket.send(raw)  # the server has no turn of the loop meanwhile
             await client.send(raw[sent:])

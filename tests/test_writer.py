@@ -289,7 +289,7 @@ def record(path, folder, crashes):
     """Return a function that starts a recorder on the file."""
     started = []
 
-    def tell(interception, outcome):
+    def tell(interception, outcome, _):
         crashes.append((interception.id, outcome))
 
     def record(on_crashed=tell):

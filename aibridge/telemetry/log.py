@@ -11,6 +11,8 @@ import logging
 import sys
 import time
 import traceback
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple, TextIO
 
 from aibridge.errors import AibridgeError
@@ -24,6 +26,9 @@ LOGGER = "aibridge"
 
 _INTERCEPTIONS = f"{LOGGER}.interceptions"
 
+_PIPE_BYTES = 4096
+"""What a pipe takes whole, from each of several processes (`PIPE_BUF` of Linux)."""
+
 MAX_ERROR_BYTES = 1024
 MAX_USER_AGENT_BYTES = 256
 MAX_NAME_BYTES = 256
@@ -35,7 +40,7 @@ _QUOTES_SECRETS = "opentelemetry.util.re"
 _ESCAPES = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}
 
 
-def setup(level: str = "info", stream: TextIO | None = None) -> None:
+def setup(level: str = "info", stream: TextIO | None = None, *, whole_lines: bool = False) -> None:
     """Send the log to `stream` as JSON lines; of other libraries, warnings and errors only.
 
     May be called again: the last call counts.
@@ -43,8 +48,9 @@ def setup(level: str = "info", stream: TextIO | None = None) -> None:
     Args:
         level: the least that is written: debug, info, warning or error.
         stream: standard error by default.
+        whole_lines: other processes write to it too.
     """
-    handler = LineHandler(sys.stderr if stream is None else stream)
+    handler = LineHandler(sys.stderr if stream is None else stream, _PIPE_BYTES if whole_lines else sys.maxsize)
     handler.setFormatter(JSONFormatter())
     root = logging.getLogger()
     for old in [old for old in root.handlers if isinstance(old.formatter, JSONFormatter)]:
@@ -67,14 +73,19 @@ class LineHandler(logging.Handler):
 
     On an event loop a line below `warning` waits up to `DELAY` for others, so that a busy gateway makes one system
     call of many lines. What waits is written at the next warning, and at the process's end.
+
+    Args:
+        stream: where to.
+        at_once: bytes of a system call at most, but for a line that is longer.
     """
 
     DELAY = 0.05
     """Seconds."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, at_once: int = sys.maxsize) -> None:
         super().__init__()
         self._stream = stream
+        self._at_once = at_once
         self._lines: list[str] = []
         self._asked: asyncio.AbstractEventLoop | None = None
         """The loop that will flush."""
@@ -93,9 +104,11 @@ class LineHandler(logging.Handler):
         with self.lock or contextlib.nullcontext():
             self._asked = None
             lines, self._lines = self._lines, []
-            if lines:
-                self._stream.write("\n".join(lines) + "\n")
+            while lines:
+                some = len(lines) if self._at_once == sys.maxsize else _fitting(lines, self._at_once)
+                self._stream.write("\n".join(lines[:some]) + "\n")
                 self._stream.flush()
+                del lines[:some]
 
     def _flushes_later(self) -> bool:
         if self._asked is None or self._asked.is_closed():
@@ -105,6 +118,12 @@ class LineHandler(logging.Handler):
                 return False
             self._asked.call_later(self.DELAY, self.flush)
         return True
+
+
+def _fitting(lines: Sequence[str], size: int) -> int:
+    """Return how many of the lines, which are ASCII, fit into so many bytes; one at least."""
+    ends = accumulate(len(line) + 1 for line in lines)
+    return max(1, sum(end <= size for end in ends))
 
 
 class JSONFormatter(logging.Formatter):

@@ -39,6 +39,7 @@ from aibridge.telemetry.series import (
     NanoFamily,
     Number,
 )
+from aibridge.telemetry.tally import SharedFamily, Tally
 from aibridge.values import Attempt, Interception, Learned, Outcome, ToolRun, ToolUse, UserPrompt
 
 _VALUE_OF = {BreakerState.CLOSED: 0.0, BreakerState.HALF_OPEN: 0.5, BreakerState.OPEN: 1.0}
@@ -60,6 +61,16 @@ MAX_TOOL_NAME = 64
 """Characters of a tool's name that its label shows."""
 _MANY = 10_000
 """Series of one metric, before those of new clients, actors or tools are summed up."""
+
+_WORST = frozenset(
+    {
+        "aibridge_circuit_breaker_state",
+        "aibridge_journal_age_seconds",
+        "aibridge_build_info",
+        "aibridge_mcp_server_up",
+    }
+)
+"""Gauges that are not summed up over workers: the highest tells."""
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
 
@@ -109,6 +120,7 @@ class Metrics:
         version: of the program, for `aibridge_build_info`.
         wire: which implementation decodes, `compiled` or `pure`.
         modules: which typed modules run, the same two words.
+        tally: where a worker counts, for its supervisor; it renders nothing itself.
     """
 
     def __init__(
@@ -120,6 +132,7 @@ class Metrics:
         version: str = "",
         wire: str = "",
         modules: str = "",
+        tally: Tally | None = None,
     ) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
         self._lock = threading.Lock()
@@ -135,9 +148,14 @@ class Metrics:
         GCCollector(registry=self.registry)
         self._define(("client", "actor") if actor_label else ("client",))
         self._define_circuits()
+        self._asked: list[tuple[AskedGauge, Number]] = []
+        if tally is not None:
+            self._share(tally)
         for family in vars(self).values():
             if isinstance(family, Family):
                 self.registry.register(family)
+        for never_labelled in (self.dumps_lost, self.records_dropped):  # there from the start: 0 is a number too
+            never_labelled.child()
         self.build_info.child(version, wire, modules).value = 1
 
     def _define(self, who: tuple[str, ...]) -> None:
@@ -297,7 +315,6 @@ class Metrics:
         self.dumps_lost = CounterFamily(
             "aibridge_dumps_lost", "Files of the API dump that could not be written, or not whole.", ()
         )
-        self.dumps_lost.child()
         # The reasons of `RequestRejected`, a closed set: 22.
         self.rejections = CounterFamily(
             "aibridge_rejections", "Requests refused before they became an interception.", ("reason",)
@@ -318,7 +335,6 @@ class Metrics:
             "Entries lost because the journal could not be written, or the store refused them.",
             (),
         )
-        self.records_dropped.child()
         # 1.
         self.journal_bytes = AskedGauge(
             "aibridge_journal_bytes", "Bytes of this process's journal that are not in the store."
@@ -334,6 +350,22 @@ class Metrics:
             "Which program runs, with which wire and modules; always 1.",
             ("version", "wire", "modules"),
         )
+
+    def _share(self, tally: Tally) -> None:
+        """Count in memory that others see. What is in flight they know without being told: started less ended."""
+        for name, family in list(vars(self).items()):
+            if not isinstance(family, Family) or family is self.inflight:
+                continue
+            shared = SharedFamily(family, tally, worst=family.name in _WORST)
+            if isinstance(family, AskedGauge):
+                self._asked.append((family, shared.child()))
+            else:
+                setattr(self, name, shared)
+
+    def publish(self) -> None:
+        """Write down what is asked for at a scrape where others are asked."""
+        for asked, number in self._asked:
+            number.value = asked.ask()
 
     def opened(self, interception: Interception) -> None:
         """Count an accepted interception."""
@@ -400,7 +432,9 @@ class Metrics:
             total.value += 1
             children.duration.observe(outcome.duration)
             if first_event is not None:
-                children.first_event.observe(first_event)
+                children.first_event.observe(
+                    max(0.0, first_event)
+                )  # two clocks, one of whole milliseconds: a sum only grows
             for tokens, count in zip(caller.tokens, outcome.usage[:4], strict=True):
                 if count:
                     tokens.value += count

@@ -92,7 +92,7 @@ class Family(Generic[_Child]):
     def __init__(self, name: str, text: str, labels: tuple[str, ...], bound: Bound | None = None) -> None:
         self.name = name
         self.labels = labels
-        self._text = text
+        self.text = text
         self._bound = bound
         self._children: dict[tuple[str, ...], _Child] = {}
 
@@ -104,13 +104,15 @@ class Family(Generic[_Child]):
         """Yield the metric as the library wants it."""
         raise NotImplementedError
 
+    def folded(self, values: tuple[str, ...], children: int) -> tuple[str, ...]:
+        """Return the labels of a child that is new, where so many are there."""
+        if self._bound is None or children < self._bound.series:
+            return values
+        folded = self._bound.folded
+        return tuple(OTHER if label in folded else value for label, value in zip(self.labels, values, strict=True))
+
     def _add(self, values: tuple[str, ...]) -> _Child:
-        if self._bound is not None and len(self._children) >= self._bound.series:
-            folded = self._bound.folded
-            values = tuple(
-                OTHER if label in folded else value for label, value in zip(self.labels, values, strict=True)
-            )
-        return self._children.setdefault(values, self._new())
+        return self._children.setdefault(self.folded(values, len(self._children)), self._new())
 
     def _new(self) -> _Child:
         raise NotImplementedError
@@ -121,7 +123,7 @@ class CounterFamily(Family[Number]):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metric as the library wants it."""
-        metric = CounterMetricFamily(self.name, self._text, labels=self.labels)
+        metric = CounterMetricFamily(self.name, self.text, labels=self.labels)
         for labels, child in self._children.items():
             metric.add_metric(labels, child.value)
         yield metric
@@ -135,7 +137,7 @@ class NanoFamily(CounterFamily):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metric as the library wants it."""
-        metric = CounterMetricFamily(self.name, self._text, labels=self.labels)
+        metric = CounterMetricFamily(self.name, self.text, labels=self.labels)
         for labels, child in self._children.items():
             metric.add_metric(labels, child.value / 1e9)
         yield metric
@@ -146,7 +148,7 @@ class GaugeFamily(Family[Number]):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metric as the library wants it."""
-        metric = GaugeMetricFamily(self.name, self._text, labels=self.labels)
+        metric = GaugeMetricFamily(self.name, self.text, labels=self.labels)
         for labels, child in self._children.items():
             metric.add_metric(labels, child.value)
         yield metric
@@ -164,7 +166,7 @@ class AskedGauge(Family[Number]):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metric as the library wants it."""
-        yield GaugeMetricFamily(self.name, self._text, value=self.ask())
+        yield GaugeMetricFamily(self.name, self.text, value=self.ask())
 
 
 class HistogramFamily(Family[Distribution]):
@@ -172,15 +174,15 @@ class HistogramFamily(Family[Distribution]):
 
     def __init__(self, name: str, text: str, labels: tuple[str, ...], bounds: tuple[float, ...]) -> None:
         super().__init__(name, text, labels)
-        self._bounds = bounds
+        self.bounds = bounds
         self._ends = [*[str(float(bound)) for bound in bounds], "+Inf"]
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metric as the library wants it."""
-        metric = HistogramMetricFamily(self.name, self._text, labels=self.labels)
+        metric = HistogramMetricFamily(self.name, self.text, labels=self.labels)
         for labels, child in self._children.items():
             metric.add_metric(labels, list(zip(self._ends, accumulate(child.counts), strict=True)), child.total)
         yield metric
 
     def _new(self) -> Distribution:
-        return Distribution(self._bounds)
+        return Distribution(self.bounds)

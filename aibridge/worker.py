@@ -1,0 +1,69 @@
+"""A worker as it hears of its supervisor: what it is told, it does.
+
+One JSON object a line, both ways, on a socket pair. The worker says once that it is ready; the supervisor says what to
+`do`. The line's end is the supervisor's end: then the worker stops too.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from aibridge.app import App
+from aibridge.jsontext import dumps, loads
+from aibridge.share import adopted
+
+logger = logging.getLogger(__name__)
+
+
+class Worker:
+    """Does what the supervisor says.
+
+    Args:
+        app: that serves; started.
+        stop: called when it shall stop, within the drain deadline.
+    """
+
+    def __init__(self, app: App, stop: Callable[[], None]) -> None:
+        self._app = app
+        self._stop = stop
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def report(self, control: int, fields: Mapping[str, Any]) -> None:
+        """Say that it is ready, and begin to listen to what is said.
+
+        Args:
+            control: the descriptor of the line.
+            fields: of the start line.
+        """
+        (line,) = adopted([control])
+        reader, writer = await asyncio.open_unix_connection(sock=line)
+        writer.write(dumps({"ready": fields}) + b"\n")
+        self._keep(self._obey(reader, writer))
+
+    async def _obey(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            said = loads(line)
+            if said["do"] == "adopt":
+                await self._app.adopt(said["slot"])
+            elif said["do"] == "release":
+                self._app.release(said["slot"])
+            elif said["do"] == "retire":
+                self._keep(self._retire())
+            elif said["do"] == "stop":
+                self._stop()
+            elif said["do"] == "hurry":
+                self._keep(self._app.gateway.drain(0))
+        logger.warning("the supervisor is gone: this worker stops")
+        writer.close()
+        self._app.stop_listening()  # or a new supervisor would find the port taken
+        self._stop()
+
+    async def _retire(self) -> None:
+        await self._app.retire()
+        self._stop()
+
+    def _keep(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

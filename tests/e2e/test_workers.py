@@ -1,0 +1,424 @@
+"""Several workers behind one port: real processes, killed, stopped and replaced under real traffic."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+from process_kit import ENVIRONMENT, PATIENCE, run
+from prometheus_client.parser import text_string_to_metric_families
+
+from aibridge.audit import audit
+from aibridge.journal import journal_folder, names_in
+from aibridge.simulator.server import Simulator
+from aibridge.simulator.settings import Settings
+from aibridge.stores.sqlite import read_interception
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="several workers need Linux")
+
+VERSION = ("anthropic-version", "2023-06-01")
+CLIENTS = 6
+NAMES = ("aibridge_interceptions_started", "aibridge_interceptions", "aibridge_interceptions_inflight")
+WHERE = ("provider", "model", "route")
+
+
+def children(pid):
+    """The pids of the workers: what they start themselves is a generation further."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return {int(child) for task in tasks for child in (task / "children").read_text().split()}
+
+
+def is_there(pid):
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+async def until(look):
+    """Look again and again, until there is something to see; what."""
+    give_up_at = time.monotonic() + PATIENCE
+    while not (seen := await asyncio.to_thread(look)):
+        assert time.monotonic() < give_up_at, "what was waited for did not come"
+        await asyncio.sleep(0.01)
+    return seen
+
+
+def get(url):
+    try:
+        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
+
+
+def read_metrics(admin):
+    """Return the samples of a scrape, by name and labels."""
+    families = text_string_to_metric_families(get(admin + "/metrics")[1].decode())
+    return {(s.name, tuple(sorted(s.labels.items()))): s.value for family in families for s in family.samples}
+
+
+def total(metrics, name, **labels):
+    return sum(value for (found, of), value in metrics.items() if found == name and labels.items() <= dict(of).items())
+
+
+def check_law(metrics, before, most):
+    """What was started has ended or is in flight, of which there is what clients ask for; no counter went back."""
+    left = {}
+    for (name, labels), value in metrics.items():
+        where = tuple(dict(labels).get(label) for label in WHERE)
+        sign = {f"{NAMES[0]}_total": 1, f"{NAMES[1]}_total": -1, NAMES[2]: -1}.get(name, 0)
+        left[where] = left.get(where, 0) + sign * value
+    assert set(left.values()) <= {0}
+    assert 0 <= total(metrics, NAMES[2]) <= most
+    back = {key: (value, metrics.get(key)) for key, value in before.items() if is_counter(key[0])}
+    assert {key: pair for key, pair in back.items() if pair[1] is None or pair[1] < pair[0]} == {}
+
+
+def is_counter(name):
+    return name.endswith(("_total", "_count", "_sum", "_bucket"))
+
+
+class Gateway:
+    """A supervisor with its workers, as a test sees it."""
+
+    def __init__(self, process, file, records):
+        self.process, self.file, self.records = process, file, records
+        self.lines = []
+        self._reading = asyncio.create_task(self._read())
+
+    async def _read(self):
+        while raw := await self.process.stderr.readline():
+            is_line = raw.startswith(b"{")  # what is wrong with a configuration is said in plain words
+            self.lines.append(json.loads(raw) if is_line else {"message": raw.decode().strip()})
+
+    def told(self, message):
+        return [line for line in self.lines if line["message"] == message]
+
+    async def hear(self, message, times=1):
+        return (await until(lambda: len(told := self.told(message)) >= times and told))[-1]
+
+    async def started(self):
+        line = await self.hear("aibridge started")
+        self.port, self.admin = int(line["data"].rpartition(":")[2]), line["admin"]
+
+    @property
+    def workers(self):
+        return children(self.process.pid)
+
+    def health(self):
+        status, body = get(self.admin + "/readyz")
+        return status, json.loads(body)
+
+    async def all_ready(self):
+        await until(lambda: (seen := self.health()[1]["workers"])["ready"] == seen["wanted"] and not seen["retiring"])
+
+    async def end(self):
+        """Wait for the end, and for the end of the log. Returns the exit status."""
+        async with asyncio.timeout(PATIENCE):
+            await self._reading
+            return await self.process.wait()
+
+
+@pytest.fixture
+def gateway(tmp_path):
+    """Return a context manager that runs a gateway of two workers on a simulator; it takes keys of the file."""
+
+    @asynccontextmanager
+    async def gateway(**more):
+        file, records, anywhere = tmp_path / "workers.yaml", tmp_path / "records.db", {"host": "127.0.0.1", "port": 0}
+        async with Simulator(Settings(any_credentials=True)) as simulator:
+            providers = {"anthropic": {"base_url": simulator.url, "api_key": "any"}}
+            raw = {"listen": anywhere, "admin": anywhere, "records": {"path": str(records)}, "providers": providers}
+            file.write_text(json.dumps({**raw, "workers": 2, **more}))
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "aibridge", "serve", "--config", str(file),
+                stderr=asyncio.subprocess.PIPE, env={**ENVIRONMENT, "NO_PROXY": "*"},
+            )  # fmt: skip
+            built = Gateway(process, file, records)
+            try:
+                await built.started()
+                yield built
+            finally:
+                left = built.workers if process.returncode is None else set()
+                with suppress(ProcessLookupError):
+                    process.kill()
+                await built.end()
+                await until(lambda: not any(map(is_there, left)))
+
+    return gateway
+
+
+class Asking:
+    """Clients that ask all the time, each on a connection that it keeps as long as it may."""
+
+    def __init__(self, port, new_client, body, fault=""):
+        self._port, self._new_client, self._body = port, new_client, body
+        self._headers = [VERSION, *([("x-sim-fault", fault)] if fault else [])]
+        self.seen, self.broken = [], 0
+        self._stopped = False
+
+    async def __aenter__(self):
+        self._tasks = [asyncio.create_task(self._ask()) for _ in range(CLIENTS)]
+        return self
+
+    async def __aexit__(self, *_):
+        self._stopped = True
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.gather(*self._tasks)
+
+    async def more(self, number):
+        """Wait for so many answers more."""
+        wanted = len(self.seen) + number
+        await until(lambda: len(self.seen) >= wanted or any(task.done() for task in self._tasks))
+
+    async def _ask(self):
+        while not self._stopped:
+            async with self._new_client(self._port) as client:
+                goes_on = True
+                while goes_on and not self._stopped:
+                    goes_on = await self._ask_once(client)
+
+    async def _ask_once(self, client):
+        try:
+            await client.ask("/anthropic/v1/messages", self._body, headers=self._headers)
+            answer = await client.answer()
+        except (AssertionError, OSError):  # the connection broke before there was a head
+            self.broken += 1
+            return False
+        whole = answer.complete and b"message_stop" in answer.body
+        if not whole:
+            self.broken += 1
+            return False
+        assert answer.status == 200
+        self.seen.append(answer.headers["x-aibridge-id"])
+        return answer.headers.get("connection") != "close"
+
+
+@pytest.fixture
+def asking(new_client, request_body):
+    return lambda port, fault="": Asking(port, new_client, request_body(), fault)
+
+
+@asynccontextmanager
+async def scraping(admin, most=CLIENTS):
+    """Scrape all the time, and hold each scrape against the one before; yields how many there were."""
+    scrapes, stopped = [await asyncio.to_thread(read_metrics, admin)], []
+
+    async def scrape():
+        while not stopped:
+            metrics = await asyncio.to_thread(read_metrics, admin)
+            check_law(metrics, scrapes[-1], most)
+            scrapes.append(metrics)
+
+    task = asyncio.create_task(scrape())
+    try:
+        yield scrapes
+    finally:
+        stopped.append(1)
+        async with asyncio.timeout(PATIENCE):
+            await task
+    assert len(scrapes) > 3
+
+
+def check_records(gateway, seen, *, crashed):
+    result = audit(gateway.records)
+    assert result.differences == result.waiting == []
+    assert {read_interception(gateway.records, one)["termination"] for one in seen} == {"completed"}
+    assert result.ended["completed"] >= len(seen)
+    assert result.started == result.ended["completed"] + result.ended["failed"] + result.ended["client_gone"]
+    assert (result.ended["failed"] > 0) is crashed
+
+
+async def test_the_port_is_told_once_and_both_workers_serve_it(gateway, asking):
+    async with gateway() as house:
+        assert house.told("aibridge started") == [await house.hear("aibridge started")]
+        assert house.told("aibridge started")[0]["workers"] == 2
+        assert len(house.workers) == 2
+        assert house.health()[1]["workers"] == {"wanted": 2, "ready": 2, "retiring": 0}
+        folder = journal_folder(house.records)
+        assert len(names_in(folder)) == 2
+
+        def written():
+            return all(path.stat().st_size > 8 for path in folder.glob("*.log"))
+
+        while not written():  # connections are spread at random
+            async with asking(house.port) as clients:
+                await clients.more(CLIENTS)
+        metrics = read_metrics(house.admin)
+        assert total(metrics, "aibridge_workers", stage="ready") == 2
+        assert total(metrics, "aibridge_build_info") == 1
+        assert total(metrics, "process_resident_memory_bytes") > 60_000_000
+        house.process.send_signal(signal.SIGTERM)
+        assert await house.end() == 0
+    check_records(house, clients.seen, crashed=False)
+
+
+async def test_a_worker_killed_under_load(gateway, asking):
+    async with gateway() as house:
+        async with scraping(house.admin) as scrapes, asking(house.port, "slow:5") as clients:
+            for kill in range(1, 4):
+                await clients.more(20)
+                (victim, *_) = house.workers
+                os.kill(victim, signal.SIGKILL)
+                line = await house.hear("a worker died", kill)
+                assert (line["pid"], line["status"]) == (victim, "SIGKILL")
+                await house.all_ready()
+            await clients.more(20)
+        assert 0 < clients.broken <= 3 * CLIENTS
+        metrics = await asyncio.to_thread(read_metrics, house.admin)
+        check_law(metrics, scrapes[-1], 0)
+        ended = total(metrics, "aibridge_interceptions_total")
+        crashed = total(metrics, "aibridge_interceptions_total", cause="crashed")
+        assert total(metrics, "aibridge_interceptions_total", status="completed") >= len(clients.seen)
+        assert 0 < crashed <= 3 * CLIENTS
+        assert total(metrics, "aibridge_worker_deaths_total") == 3
+        house.process.send_signal(signal.SIGTERM)
+        assert await house.end() == 0
+    check_records(house, clients.seen, crashed=True)
+    result = audit(house.records)
+    assert abs(result.started - ended) <= 3  # a kill between two books: one each time at most
+    assert abs(result.ended["failed"] - crashed) <= 3
+
+
+async def test_another_serves_the_sockets_of_a_worker_that_cannot_be_replaced(gateway, new_client, request_body):
+    async with gateway() as house:
+        good = house.file.read_text()
+        house.file.write_text("nonsense: true\n")
+        (victim, survivor) = house.workers
+        os.kill(victim, signal.SIGKILL)
+        await house.hear("a worker died", 2)  # the second cannot read its configuration
+        assert survivor in house.workers
+        for _ in range(40):
+            async with new_client(house.port) as client:
+                await client.ask("/anthropic/v1/messages", request_body(), headers=[VERSION])
+                assert (await client.answer()).events[-1] == "message_stop"
+        assert house.health()[0] == 200
+        house.file.write_text(good)
+        await house.all_ready()
+        assert survivor in house.workers
+
+
+async def test_sigterm_lets_streams_end_on_all_workers(gateway, new_client, request_body):
+    async with gateway() as house:
+        workers = house.workers
+        clients = [new_client(house.port) for _ in range(CLIENTS)]
+        for client in clients:
+            await client.__aenter__()
+            await client.ask("/anthropic/v1/messages", request_body(), headers=[VERSION, ("x-sim-fault", "slow:100")])
+        for client in clients:
+            await client.read_until(b"event: content_block_delta")
+        assert house.health()[1]["live"] == CLIENTS
+        house.process.send_signal(signal.SIGTERM)
+        await house.hear("draining")
+        status, health = house.health()
+        assert (status, health["status"]) == (503, "draining")
+        for client in clients:
+            assert (await client.answer()).events[-1] == "message_stop"
+            client.close()
+        assert await house.end() == 0
+        assert not any(map(is_there, workers))
+
+
+async def test_a_second_signal_ends_all_at_once(gateway, new_client, request_body):
+    async with gateway(drain_deadline=600) as house, new_client(house.port) as client:
+        await client.ask("/anthropic/v1/messages", request_body(), headers=[VERSION, ("x-sim-fault", "stall@5")])
+        await client.read_until(b"event: content_block_delta")
+        house.process.send_signal(signal.SIGINT)
+        await house.hear("draining")
+        house.process.send_signal(signal.SIGINT)
+        answer = await client.answer()
+        assert answer.last_event["error"]["type"] == "overloaded_error"
+        assert await house.end() == 0
+    (ended,) = house.told("gateway failed")
+    assert ended["cause"] == "draining"
+
+
+async def test_sigusr2_under_load_fails_no_request_and_cuts_no_stream(gateway, asking, new_client, request_body):
+    async with gateway(drain_deadline=1) as house, new_client(house.port) as watcher:
+        await watcher.ask("/anthropic/v1/messages", request_body(), headers=[VERSION, ("x-sim-fault", "slow:400")])
+        await watcher.read_until(b"event: content_block_delta")
+        async with scraping(house.admin, CLIENTS + 1), asking(house.port) as clients:
+            for time_ in range(1, 3):
+                await clients.more(20)
+                before = house.workers
+                house.process.send_signal(signal.SIGUSR2)
+                await house.hear("new workers have taken over", time_)
+                await clients.more(20)
+                assert house.workers - before
+        assert clients.broken == 0
+        assert (await watcher.answer()).events[-1] == "message_stop"
+        await house.all_ready()
+        assert len(house.workers) == 2
+        metrics = await asyncio.to_thread(read_metrics, house.admin)
+        completed = total(metrics, "aibridge_interceptions_total", status="completed")
+        assert completed == total(metrics, "aibridge_interceptions_started_total") == len(clients.seen) + 1
+        house.process.send_signal(signal.SIGTERM)
+        assert await house.end() == 0
+    check_records(house, clients.seen, crashed=False)
+
+
+async def test_a_restart_that_cannot_start_leaves_the_old_workers(gateway, asking):
+    async with gateway() as house:
+        before = house.workers
+        house.file.write_text("nonsense: true\n")
+        house.process.send_signal(signal.SIGUSR2)
+        await house.hear("a new worker cannot be started: the old ones go on")
+        assert sum("nonsense" in line["message"] for line in house.lines) == 1
+        async with asking(house.port) as clients:
+            await clients.more(10)
+        assert clients.broken == 0
+        assert house.workers == before
+
+
+async def test_workers_end_with_their_supervisor(gateway, new_client, request_body):
+    async with gateway() as house, new_client(house.port) as client:
+        workers = house.workers
+        await client.ask("/anthropic/v1/messages", request_body(), headers=[VERSION, ("x-sim-fault", "slow:20")])
+        await client.read_until(b"event: content_block_delta")
+        house.process.kill()
+        assert (await client.answer()).events[-1] == "message_stop"
+        await until(lambda: not any(map(is_there, workers)))
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", house.port)
+
+
+@pytest.mark.parametrize(
+    ("provider", "words"),
+    [
+        ({"anthropic": {"api_kye": "any"}}, "did you mean 'api_key'"),
+        ({"bedrock": {"region": "us-east-1", "profile": "nobodys"}}, "nobodys"),  # which a worker alone finds out
+    ],
+    ids=["a key", "credentials"],
+)
+async def test_what_is_wrong_is_said_once(tmp_path, provider, words):
+    path = tmp_path / "bad.yaml"
+    anywhere = {"host": "127.0.0.1", "port": 0}
+    common = {"workers": 2, "listen": anywhere, "admin": anywhere, "records": {"path": str(tmp_path / "records.db")}}
+    path.write_text(json.dumps({**common, "providers": provider}))
+    status, _, err = await run("serve", "--config", str(path), environment={**ENVIRONMENT, "HOME": str(tmp_path)})
+    assert status == 2
+    assert sum(words in line for line in err.splitlines() if not line.startswith("{")) == 1  # beside the log
+    assert "Traceback" not in err
+
+
+async def test_there_is_one_worker_at_least(tmp_path):
+    status, _, err = await run("serve", "--workers", "0", environment={**ENVIRONMENT, "HOME": str(tmp_path)})
+    assert (status, err) == (2, "--workers 0: should be from 1 to 256\n")
+
+
+async def test_a_taken_port_is_said_in_one_line_whoever_has_it(gateway, tmp_path):
+    async with gateway() as house:
+        ports = {"AIBRIDGE_PORT": str(house.port), "AIBRIDGE_ADMIN_PORT": "0", "HOME": str(tmp_path)}
+        for workers in ("1", "2"):
+            status, _, err = await run("serve", "--workers", workers, environment={**ENVIRONMENT, **ports})
+            assert status == 1
+            assert str(house.port) in err.splitlines()[-1]
+            assert "Traceback" not in err
