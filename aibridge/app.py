@@ -6,21 +6,21 @@ import logging
 from collections.abc import Coroutine, Mapping, Sequence
 
 from aibridge import __version__, jsontext
-from aibridge.assembly import build_provider, build_routers, header_names, own_dialects, told
-from aibridge.auth import Authenticator, HeaderAuthenticator, KeyAuthenticator, OpenAuthenticator
+from aibridge.admission import Admission
+from aibridge.assembly import build_provider, build_routers, own_dialects, told
 from aibridge.breaker import Limits
 from aibridge.carrier import Carrier
 from aibridge.circuits import Circuits
 from aibridge.clientstream import ClientStream
 from aibridge.compiled import MODULES
-from aibridge.config import AuthMode, Config, ContentOverrides
+from aibridge.config import Config
 from aibridge.content import ContentPolicy, ContentRules, Keep
 from aibridge.deadlines import Wheel
 from aibridge.dump import Dump, subfolders_for
 from aibridge.dumpfiles import DumpFiles
 from aibridge.errors import ConfigError, CredentialsError, RequestRejected
 from aibridge.gateway import Bounds, Gateway
-from aibridge.headers import JSON, OURS
+from aibridge.headers import JSON
 from aibridge.journal import Fsync, Journal, journal_folder
 from aibridge.lifecycle import Cause
 from aibridge.listeners import Listeners
@@ -88,6 +88,7 @@ class App:
             Listeners(books if self.recorder is None else [self.recorder, *books]), self.metrics.spent
         )
         providers = [build_provider(name, config, self.metrics) for name in config.providers]
+        self._admission = Admission(config, self.metrics, _pool_settings(config, None))
         self._lag = LoopLag(self.metrics.lagged)
         self._signing = [one for one in providers if isinstance(one, BedrockProvider) and one.bearer_token is None]
         self._pools = {provider.name: Pool(_pool_settings(config, provider.name)) for provider in providers}
@@ -97,7 +98,7 @@ class App:
                 build_routers(config, {provider.name: provider for provider in providers}),
                 own_dialects(config),
             ),
-            _build_authenticator(config),
+            self._admission.authenticator,
             self._surroundings(providers, listener),
             self.metrics,
             Bounds(max_request_bytes=limits.max_request_bytes, request_body=config.timeouts.request_body),
@@ -118,8 +119,11 @@ class App:
 
         Raises:
             CredentialsError: a provider's credentials cannot be found.
+            StoreUnavailable: the gateway keys cannot be read.
+            StoreRefused: what should hold them holds something else.
             OSError: an address cannot be had.
         """
+        await self._admission.start()
         await _find_credentials(self._signing)
         self.port = await self._data.listen(self._config.listen.host, self._config.listen.port)
         self.admin_port = await self._admin.listen(self._config.admin.host, self._config.admin.port)
@@ -139,6 +143,7 @@ class App:
         await self._data.close()
         await self._admin.close()
         self._lag.stop()
+        await self._admission.stop()
         for pool in self._pools.values():
             pool.close()
         if self._retention is not None:
@@ -283,22 +288,6 @@ async def _find_credentials(providers: Sequence[BedrockProvider]) -> None:
         raise CredentialsError("\n".join(missing))
 
 
-def _build_authenticator(config: Config) -> Authenticator:
-    auth = config.auth
-    ours = _names_only_ours(config)
-    if auth.effective_mode is AuthMode.KEYS:
-        key_headers = [name.encode() for name in auth.key_headers]
-        return KeyAuthenticator([(key.name, key.digest) for key in auth.keys], key_headers, ours)
-    if auth.header is not None:
-        return HeaderAuthenticator(header_names(auth.header), auth.header.networks, ours)
-    return OpenAuthenticator(ours)
-
-
-def _names_only_ours(config: Config) -> frozenset[bytes]:
-    """Return the headers of actors that `headers.OURS` does not hold back already."""
-    return frozenset(name for name in header_names(config.actor_headers) if name and not name.startswith(OURS))
-
-
 def _deadlines(config: Config, provider: str) -> Deadlines:
     timeouts = config.timeouts_for(provider)
     return Deadlines(
@@ -336,32 +325,22 @@ def _circuit_limits(config: Config) -> dict[str, Limits]:
 
 
 def _content_rules(config: Config, provider: str) -> ContentRules:
-    """Return what is kept of a provider's content: the actor's own word first, then the provider's, then the common."""
+    """Return what is kept of a provider's content: its own word first, then the common."""
     if not config.records.enabled:
         return ContentRules()
-    own = config.providers[provider].content
-    by_actor = {key.name: _content_policy(config, key.content, own) for key in config.auth.keys}
-    return ContentRules(_content_policy(config, own), by_actor)
-
-
-def _content_policy(config: Config, *overrides: ContentOverrides) -> ContentPolicy:
-    content = config.records.content
-
-    def keep(kind: str) -> Keep:
-        said = (getattr(override, kind) for override in overrides)
-        return Keep(next((word for word in said if word is not None), getattr(content, kind)))
-
-    return ContentPolicy(
-        prompts=keep("prompts"),
-        arguments=keep("arguments"),
-        thoughts=keep("thoughts"),
+    content, own = config.records.content, config.providers[provider].content
+    policy = ContentPolicy(
+        prompts=Keep(own.prompts or content.prompts),
+        arguments=Keep(own.arguments or content.arguments),
+        thoughts=Keep(own.thoughts or content.thoughts),
         hash_key=(told(content.hash_key) or "").encode(),
     )
+    return ContentRules(policy, choices=True)
 
 
-def _pool_settings(config: Config, provider: str) -> PoolSettings:
+def _pool_settings(config: Config, provider: str | None) -> PoolSettings:
     return PoolSettings(
-        keep_alive=config.timeouts_for(provider).keep_alive_upstream,
+        keep_alive=(config.timeouts_for(provider) if provider else config.timeouts).keep_alive_upstream,
         max_connections=config.limits.max_connections,
         ca_file=str(config.tls.ca_file) if config.tls.ca_file else None,
         verify=config.tls.verify,

@@ -2,7 +2,6 @@
 
 import argparse
 import io
-import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -12,11 +11,10 @@ from typing import Any
 
 from aibridge import config, jsontext
 from aibridge.errors import AibridgeError, ConfigError
-from aibridge.retention import DAY_S
 from aibridge.stores import ledger
 from aibridge.stores.sqlite import prune, querying
+from aibridge.text import moment
 
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": DAY_S}
 _DEFAULT_GROUPS = ("day", "actor", "provider", "model")
 _PROMPT_SHOWN = 100
 """Characters of a prompt on a terminal."""
@@ -58,14 +56,10 @@ def _since(text: str) -> float:
 
 def _moment(text: str) -> float:
     """Return a moment as UTC seconds: so long ago, or a date or time."""
-    span = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
-    if span:
-        return time.time() - float(span[1]) * _UNITS[span[2]]
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"should be as 24h, 7d or 2026-01-31, not {text!r}") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    found = moment(text, time.time(), ahead=False)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"should be as 24h, 7d or 2026-01-31, not {text!r}")
+    return found
 
 
 def _groups(text: str) -> tuple[str, ...]:

@@ -29,17 +29,17 @@ FLOORS = [
         "stores/",
         "telemetry/",
     ],
-    ["wire/", "auth", "clientconnection", "dumptext", "carrier", "audit", "retention"],
-    ["body", "dumpfiles", "writer"],
-    ["dialects/", "recorder"],
+    ["wire/", "access", "clientconnection", "dumptext", "carrier", "audit", "retention"],
+    ["body", "auth", "dumpfiles", "writer"],
+    ["dialects/", "recorder", "keywatch", "tokens"],
     ["toolloop/"],
     ["relay", "providers/"],
     ["routing", "server", "upstream", "overhead", "draft"],
-    ["surroundings", "dump", "assembly", "turns"],
-    ["linger", "passthrough"],
+    ["surroundings", "dump", "assembly", "turns", "issuer"],
+    ["linger", "passthrough", "admission"],
     ["exchange"],
     ["gateway"],
-    ["app", "demo", "reports", "simulator/"],
+    ["app", "demo", "reports", "keycommands", "simulator/"],
     ["cli"],
     ["__main__"],
 ]
@@ -74,7 +74,7 @@ INNER_FLOORS = {
         ["base"],
         ["__init__"],
     ],
-    "stores/": [["__init__", "base"], ["entries", "ledger"], ["carrying", "sqlite"]],
+    "stores/": [["__init__", "base"], ["entries", "ledger"], ["carrying", "keys", "sqlite"]],
     "telemetry/": [
         ["__init__", "conventions", "exporters", "lag", "log", "series"],
         ["genai", "metrics", "tracing"],
@@ -113,10 +113,11 @@ DOORS = {
         "aibridge.telemetry.genai",
         "aibridge.telemetry.tracing",
     },
+    "jwt": {"aibridge.tokens"},
     "uvloop": {"aibridge.cli"},
     "aibridge._speedups": {"aibridge.wire"},
     # of the standard library, what reaches outside
-    "sqlite3": {"aibridge.stores.sqlite"},
+    "sqlite3": {"aibridge.stores.keys", "aibridge.stores.sqlite"},
     "socket": {"aibridge.upstream", "aibridge.simulator.connection"},
     "ssl": {"aibridge.upstream"},
     "urllib.request": {"aibridge.upstream"},
@@ -145,13 +146,15 @@ DOORS = {
 
 PURE = {
     "errors", "lifecycle", "ids", "text", "deadlines", "__init__", "values", "faults", "jsontext", "breaker", "headers",
-    "decompression", "callers", "retries", "content", "credentials", "dumptext", "wire/", "auth", "body", "dialects/",
+    "decompression", "callers", "retries", "content", "credentials", "access", "dumptext", "wire/", "auth", "body",
+    "dialects/",
     "toolloop/", "relay",
 }  # fmt: skip
 """Rooms that do no I/O and read no clock: bytes and times come in as arguments. They import only each other."""
 
 PURE_LIBRARIES = {
-    "binascii", "collections.abc", "dataclasses", "enum", "functools", "hashlib", "hmac", "ipaddress", "itertools",
+    "binascii", "collections.abc", "dataclasses", "datetime", "enum", "fnmatch", "functools",
+    "hashlib", "hmac", "ipaddress", "itertools",
     "json", "re", "struct", "types", "typing", "urllib.parse", "uuid", "zlib",
 }  # fmt: skip
 
