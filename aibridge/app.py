@@ -8,6 +8,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 from aibridge import __version__, admin, pricefile
+from aibridge.admission import Admission
 from aibridge.assembly import (
     build_provider,
     build_routers,
@@ -15,24 +16,22 @@ from aibridge.assembly import (
     circuit_limits,
     content_rules,
     deadlines,
-    header_names,
     own_dialects,
     pool_settings,
     retrying,
     tool_rules,
 )
-from aibridge.auth import Authenticator, HeaderAuthenticator, KeyAuthenticator, OpenAuthenticator
 from aibridge.carrier import Carrier
 from aibridge.circuits import Circuits
 from aibridge.clientstream import ClientStream
 from aibridge.compiled import MODULES
-from aibridge.config import AuthMode, Config
+from aibridge.config import Config
 from aibridge.deadlines import Wheel
 from aibridge.dump import Dump, subfolders_for
 from aibridge.dumpfiles import DumpFiles
 from aibridge.errors import ConfigError, CredentialsError, RequestRejected
 from aibridge.gateway import Bounds, Gateway
-from aibridge.headers import JSON, OURS
+from aibridge.headers import JSON
 from aibridge.journal import Fsync, Journal, is_of, journal_folder
 from aibridge.listeners import Listeners
 from aibridge.mcp.servers import ToolServers
@@ -109,6 +108,7 @@ class App:
         every_book = books if self.recorder is None else [self.recorder, *books]
         listener = TimedBooks(Listeners(every_book, price=catalogue.priced), self.metrics.spent)
         providers = [build_provider(name, config, self.metrics) for name in config.providers]
+        self._admission = Admission(config, self.metrics, pool_settings(config, None))
         self._lag = LoopLag(self._lagged)
         self._signing = [one for one in providers if isinstance(one, BedrockProvider) and one.bearer_token is None]
         self._pools = {provider.name: Pool(pool_settings(config, provider.name)) for provider in providers}
@@ -131,8 +131,11 @@ class App:
 
         Raises:
             CredentialsError: a provider's credentials cannot be found.
+            StoreUnavailable: the gateway keys cannot be read.
+            StoreRefused: what should hold them holds something else.
             OSError: an address cannot be had.
         """
+        await self._admission.start()
         await _find_credentials(self._signing)
         if self.tool_servers is not None:
             await _connect_tools(self.tool_servers)
@@ -178,6 +181,7 @@ class App:
         if self.tool_servers is not None:
             await self.tool_servers.close()
         self._lag.stop()
+        await self._admission.stop()
         for pool in self._pools.values():
             pool.close()
         if self._retention is not None:
@@ -195,7 +199,7 @@ class App:
         routers = build_routers(config, {provider.name: provider for provider in providers})
         return Gateway(
             RouteTable(providers, routers, own_dialects(config)),
-            _build_authenticator(config),
+            self._admission.authenticator,
             self._surroundings(providers, listener),
             self.metrics,
             Bounds(max_request_bytes=config.limits.max_request_bytes, request_body=config.timeouts.request_body),
@@ -345,19 +349,3 @@ async def _find_credentials(providers: Sequence[BedrockProvider]) -> None:
     ]
     if missing:
         raise CredentialsError("\n".join(missing))
-
-
-def _build_authenticator(config: Config) -> Authenticator:
-    auth = config.auth
-    ours = _names_only_ours(config)
-    if auth.effective_mode is AuthMode.KEYS:
-        key_headers = [name.encode() for name in auth.key_headers]
-        return KeyAuthenticator([(key.name, key.digest) for key in auth.keys], key_headers, ours)
-    if auth.header is not None:
-        return HeaderAuthenticator(header_names(auth.header), auth.header.networks, ours)
-    return OpenAuthenticator(ours)
-
-
-def _names_only_ours(config: Config) -> frozenset[bytes]:
-    """Return the headers of actors that `headers.OURS` does not hold back already."""
-    return frozenset(name for name in header_names(config.actor_headers) if name and not name.startswith(OURS))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from urllib.parse import urlencode
 
 from aibridge.breaker import Limits
-from aibridge.config import ActorHeaders, Config, ContentOverrides, FrontProxy, RouterTarget, Secret
+from aibridge.config import ActorHeaders, Config, FrontProxy, RouterTarget, Secret
 from aibridge.config import AnthropicProvider as AnthropicSettings
 from aibridge.config import BedrockProvider as BedrockSettings
 from aibridge.config import CopilotProvider as CopilotSettings
@@ -158,33 +158,23 @@ def circuit_limits(config: Config) -> dict[str, Limits]:
 
 
 def content_rules(config: Config, provider: str) -> ContentRules:
-    """Return what is kept of a provider's content: the actor's own word first, then the provider's, then the common."""
+    """Return what is kept of a provider's content: its own word first, then the common."""
     if not config.records.enabled:
         return ContentRules()
-    own = config.providers[provider].content
-    by_actor = {key.name: _content_policy(config, key.content, own) for key in config.auth.keys}
-    return ContentRules(_content_policy(config, own), by_actor)
-
-
-def _content_policy(config: Config, *overrides: ContentOverrides) -> ContentPolicy:
-    content = config.records.content
-
-    def keep(kind: str) -> Keep:
-        said = (getattr(override, kind) for override in overrides)
-        return Keep(next((word for word in said if word is not None), getattr(content, kind)))
-
-    return ContentPolicy(
-        prompts=keep("prompts"),
-        arguments=keep("arguments"),
-        thoughts=keep("thoughts"),
+    content, own = config.records.content, config.providers[provider].content
+    policy = ContentPolicy(
+        prompts=Keep(own.prompts or content.prompts),
+        arguments=Keep(own.arguments or content.arguments),
+        thoughts=Keep(own.thoughts or content.thoughts),
         hash_key=(told(content.hash_key) or "").encode(),
     )
+    return ContentRules(policy, choices=True)
 
 
-def pool_settings(config: Config, provider: str) -> PoolSettings:
-    """Return what a provider's connections are made with."""
+def pool_settings(config: Config, provider: str | None) -> PoolSettings:
+    """Return what connections are made with: a provider's, or where none is told those to anybody else."""
     return PoolSettings(
-        keep_alive=config.timeouts_for(provider).keep_alive_upstream,
+        keep_alive=(config.timeouts_for(provider) if provider else config.timeouts).keep_alive_upstream,
         max_connections=config.limits.max_connections,
         ca_file=str(config.tls.ca_file) if config.tls.ca_file else None,
         verify=config.tls.verify,

@@ -17,12 +17,12 @@ from typing import Any
 
 import uvloop
 
-from aibridge import __version__, config, jsontext, pricefile, pricereports, reports
+from aibridge import __version__, config, jsontext, keycommands, pricefile, pricereports, reports
 from aibridge.app import App
 from aibridge.assembly import build_tool_servers
 from aibridge.audit import audit, report
 from aibridge.compiled import MODULES
-from aibridge.config import Config
+from aibridge.config import AuthMode, Config
 from aibridge.demo import show_one_stream, show_record
 from aibridge.errors import AibridgeError
 from aibridge.mcp import report as mcp
@@ -81,6 +81,8 @@ def _parser() -> argparse.ArgumentParser:
     where = checked.add_mutually_exclusive_group()
     where.add_argument("path", nargs="?", metavar="STORE", help="the file of the records (default: as `serve` would)")
     where.add_argument("--config", metavar="FILE", help="a YAML file that names it")
+    keys = commands.add_parser("keys", help="make, list, end and replace gateway keys")
+    keycommands.add_commands(keys)
     reports.add_commands(functools.partial(_add, commands))
     tool_servers = _add(commands, "mcp", _list_tool_servers, "look at the tool servers")
     asked = tool_servers.add_subparsers(dest="question", required=True, metavar="QUESTION")
@@ -253,8 +255,8 @@ def _build_genai(loaded: Config) -> genai.GenAIMetrics | None:
 
 
 async def _demonstrate(app: App, loaded: Config) -> None:
-    if loaded.auth.keys and not loaded.auth.keys[0].clear:
-        logger.warning("no demonstration: of the first gateway key only the hash is known")
+    if loaded.auth.effective_mode is AuthMode.KEYS and not (loaded.auth.keys and loaded.auth.keys[0].clear):
+        logger.warning("no demonstration: it needs a gateway key in clear, the first of auth.keys")
         return
     try:
         interception_id = await show_one_stream(app.port, loaded)
@@ -279,6 +281,7 @@ def _start_fields(loaded: Config, app: App) -> dict[str, Any]:
         "records": str(loaded.records.path) if loaded.records.enabled else "off",
         "auth": loaded.auth.effective_mode.value,
         "gateway_keys": len(loaded.auth.keys),
+        "key_store": str(loaded.auth.key_store.path) if loaded.auth.key_store else "off",
     }
 
 

@@ -18,6 +18,7 @@ Variables that are read where there is no file:
 | `AIBRIDGE_RECORDS` | `records.path`, or `off` |
 | `AIBRIDGE_AUTH_MODE` | `auth.mode` |
 | `AIBRIDGE_GATEWAY_KEYS` | `auth.keys`: `name:key` or `key`, separated by commas |
+| `AIBRIDGE_KEY_STORE` | `auth.key_store.path` |
 | `AIBRIDGE_WORKERS`, `AIBRIDGE_DRAIN_DEADLINE` | `workers`, `drain_deadline` |
 | `AIBRIDGE_LOG_LEVEL`, `AIBRIDGE_CA_FILE` | `log.level`, `tls.ca_file` |
 
@@ -216,8 +217,16 @@ def _read_network(value: object) -> object:
         raise _error("should be a network, like 10.0.0.0/8 or fd00::/8, or one address") from None
 
 
+def _check_issuer_url(text: str) -> str:
+    _check_url(text)
+    if urlsplit(text).scheme == "http" and not _is_loopback(urlsplit(text).hostname or ""):
+        raise _error("should be https://, or at a loopback address")
+    return text
+
+
 _Secret = Annotated[SecretStr, AfterValidator(_clean_secret)]
 _BaseURL = Annotated[str, AfterValidator(_clean_base_url)]
+_IssuerURL = Annotated[str, AfterValidator(_check_issuer_url)]
 _Port = Annotated[int, Field(ge=0, le=65535)]
 _Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Size = Annotated[ByteSize, Field(gt=0)]
@@ -606,6 +615,38 @@ class FrontProxy(_Section):
         return self
 
 
+class KeyStore(_Section):
+    """Where gateway keys are kept that `aibridge keys` makes, and that are looked at again each second."""
+
+    path: Path
+    """A SQLite file. A relative path starts at the working directory."""
+    max_age: _Seconds = 3600.0
+    """How long the last known keys go on while it cannot be read."""
+
+
+class JWT(_Section):
+    """Tokens of an identity provider as gateway keys."""
+
+    issuer: _IssuerURL
+    """As the claim `iss` has it, to the letter."""
+    audience: Annotated[tuple[_Text, ...], Field(min_length=1)]
+    """Of which the claim `aud` has one."""
+    jwks_url: _IssuerURL | None = None
+    """Of the issuer's keys; none: its metadata tells it."""
+    algorithms: Annotated[
+        tuple[Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"], ...],
+        Field(min_length=1),
+    ] = ("RS256", "ES256")
+    leeway: Annotated[float, Field(ge=0, le=300)] = 60.0
+    """By which clocks may differ."""
+    id_claim: _Text = "sub"
+    name_claim: _Text = "name"
+    teams_claim: _Text = "groups"
+    """Holds a list of names, or names that are separated by commas."""
+    max_age: _Seconds = 86_400.0
+    """How long the last known keys go on while none can be fetched."""
+
+
 class AuthMode(StrEnum):
     """How the gateway learns who asks."""
 
@@ -627,12 +668,19 @@ class Auth(_Section):
         "authorization",
     )
     """Where a gateway key may stand, besides `x-aibridge-key`."""
+    key_store: KeyStore | None = None
+    jwt: JWT | None = None
     header: FrontProxy | None = None
+
+    @property
+    def asks_for_keys(self) -> bool:
+        """Whether there is anything that a client could be asked for."""
+        return bool(self.keys) or self.key_store is not None or self.jwt is not None
 
     @property
     def effective_mode(self) -> AuthMode:
         """The mode that was said, or else that follows."""
-        return self.mode or (AuthMode.KEYS if self.keys else AuthMode.OPEN)
+        return self.mode or (AuthMode.KEYS if self.asks_for_keys else AuthMode.OPEN)
 
     @model_validator(mode="after")
     def _are_distinct(self) -> Self:
@@ -645,9 +693,9 @@ class Auth(_Section):
     @model_validator(mode="after")
     def _fits_its_mode(self) -> Self:
         mode = self.effective_mode
-        if mode is AuthMode.KEYS and not self.keys:
-            raise _error("keys are needed in mode keys")
-        if mode is not AuthMode.KEYS and self.keys:
+        if mode is AuthMode.KEYS and not self.asks_for_keys:
+            raise _error("keys are needed in mode keys: keys, key_store or jwt")
+        if mode is not AuthMode.KEYS and self.asks_for_keys:
             raise _error(f"keys would not be asked for in mode {mode}: leave out the keys or the mode")
         if mode is AuthMode.HEADER and self.header is None:
             raise _error("header is needed in mode header, with id and networks (a file alone can say it)")
@@ -863,6 +911,12 @@ class Settings(_Section):
         return ""
 
     @model_validator(mode="after")
+    def _files_differ(self) -> Self:
+        if self.auth.key_store is not None and self.auth.key_store.path == self.records.path:
+            raise _error("auth.key_store.path and records.path should differ")
+        return self
+
+    @model_validator(mode="after")
     def _ports_differ(self) -> Self:
         if self.listen.port == self.admin.port != 0:
             raise _error("listen.port and admin.port should differ")
@@ -870,10 +924,10 @@ class Settings(_Section):
 
     @model_validator(mode="after")
     def _open_is_meant(self) -> Self:
-        if self.auth.mode is None and not self.auth.keys and not _is_loopback(self.listen.host):
+        if self.auth.mode is None and not self.auth.asks_for_keys and not _is_loopback(self.listen.host):
             raise _error(
                 f"auth: listen.host is {self.listen.host}, and whoever reaches it would be let in. "
-                "Give gateway keys (auth.keys; without a file AIBRIDGE_GATEWAY_KEYS=name:key), "
+                "Give gateway keys (auth.keys or auth.key_store; without a file AIBRIDGE_GATEWAY_KEYS=name:key), "
                 "or say that this is meant (auth: {mode: open}; without a file AIBRIDGE_AUTH_MODE=open), "
                 "or listen on 127.0.0.1 (listen.host; without a file AIBRIDGE_HOST)"
             )
@@ -1090,6 +1144,7 @@ _ENVIRONMENT_KEYS = {
     "AIBRIDGE_RECORDS": "records.path",
     "AIBRIDGE_AUTH_MODE": "auth.mode",
     "AIBRIDGE_GATEWAY_KEYS": "auth.keys",
+    "AIBRIDGE_KEY_STORE": "auth.key_store.path",
     "AIBRIDGE_LOG_LEVEL": "log.level",
     "AIBRIDGE_WORKERS": "workers",
     "AIBRIDGE_DRAIN_DEADLINE": "drain_deadline",

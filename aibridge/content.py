@@ -6,9 +6,9 @@ its name and its id are always kept: threads are found by them.
 
 import hashlib
 import hmac
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from aibridge.text import shortened
 from aibridge.values import MAX_CONTENT_BYTES, Learned, Thought, ToolRun, ToolUse, UserPrompt
@@ -63,13 +63,43 @@ class ContentPolicy:
 NOTHING = ContentPolicy()
 
 
+class ContentChoice(NamedTuple):
+    """What a gateway key has otherwise than the provider; None: the same."""
+
+    prompts: Keep | None = None
+    arguments: Keep | None = None
+    thoughts: Keep | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class ContentRules:
-    """The policies of one provider: its own, and those of actors who have another."""
+    """The policy of one provider, and what it comes to with a key's own choice.
+
+    `choices` is whether keys have a choice: not where nothing is recorded. A hash that is chosen where there is no
+    `hash_key` would be one that anybody can try texts against: nothing is kept.
+    """
 
     policy: ContentPolicy = NOTHING
-    by_actor: Mapping[str, ContentPolicy] = field(default_factory=dict)
+    choices: bool = False
+    _known: dict[ContentChoice, ContentPolicy] = field(default_factory=dict, repr=False)
 
-    def of(self, actor: str) -> ContentPolicy:
-        """Return the policy for what an actor asks."""
-        return self.by_actor.get(actor, self.policy)
+    def of(self, choice: ContentChoice | None) -> ContentPolicy:
+        """Return the policy for what is asked with a key of this choice."""
+        if choice is None or not self.choices:
+            return self.policy
+        known = self._known.get(choice)
+        if known is None:
+            known = self._known[choice] = self._with(choice)
+        return known
+
+    def _with(self, choice: ContentChoice) -> ContentPolicy:
+        def keep(own: Keep | None, common: Keep) -> Keep:
+            chosen = common if own is None else own
+            return Keep.OFF if chosen is Keep.HASHED and not self.policy.hash_key else chosen
+
+        return ContentPolicy(
+            prompts=keep(choice.prompts, self.policy.prompts),
+            arguments=keep(choice.arguments, self.policy.arguments),
+            thoughts=keep(choice.thoughts, self.policy.thoughts),
+            hash_key=self.policy.hash_key,
+        )

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 
 from aibridge.clientstream import ClientStream
+from aibridge.content import ContentPolicy
 from aibridge.credentials import redact_bytes, redact_headers, secrets_of
 from aibridge.dialects import Dialect, words_of
 from aibridge.errors import AibridgeError, CorruptPayload, RecordingFailed, UpstreamFailure
@@ -66,6 +67,7 @@ class Exchange:
         dialect: the client's API.
         client: who asked.
         around: what is shared.
+        policy: what is kept of the content.
         started: monotonic seconds (`time.perf_counter`) at the interception's acceptance.
         on_end: called once, when all is told and said.
     """
@@ -85,6 +87,7 @@ class Exchange:
         dialect: Dialect,
         client: ClientStream,
         around: Surroundings,
+        policy: ContentPolicy,
         started: float,
         on_end: Callable[["Exchange"], None],
     ) -> None:
@@ -122,7 +125,7 @@ class Exchange:
         # The connection may still be full of the answer before.
         self._paused_at: float | None = now if client.paused else None
         self._unsent = client.unsent_bytes
-        self._policy = around.content.of(interception.actor.id)
+        self._policy = policy
         self._relay = self._new_relay()
         client.listener = self
         around.wheel.add(self, now + around.deadlines.shortest)

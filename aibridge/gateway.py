@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from aibridge.access import Identity
 from aibridge.auth import Authenticator
 from aibridge.callers import client_name
 from aibridge.clientstream import ClientStream
@@ -43,6 +44,7 @@ _KINDS = {"unknown_model": ErrorKind.MODEL_NOT_FOUND}
 _NO_UPGRADE: Headers = ((b"connection", b"upgrade"), (b"upgrade", b"HTTP/1.1"))
 """With a 426 a server says what it speaks instead (RFC 9110, section 15.5.22)."""
 _UPGRADE_REQUIRED = 426
+_UNAVAILABLE = 503
 
 
 _FAREWELL = 1.0
@@ -112,14 +114,14 @@ class Gateway:
             route = self._routes.resolve(client.method, client.path, upgrade=b"upgrade" in client.first)
             dialect = route.dialect
             began = time.perf_counter()
-            actor, headers = self._authenticator.authenticate(client)
+            who, headers = self._authenticator.authenticate(client)
             self._counters.spent("auth", route.name, time.perf_counter() - began)
             if client.body_complete and route.action is Action.INTERCEPT:
-                return self._intercept(route, actor, self._request(client, headers), client)
+                return self._intercept(route, who, self._request(client, headers), client)
         except RequestRejected as rejection:
             self._answer_refused(client, rejection, dialect or self._routes.dialect_of(client.path))
             return None
-        return self._handle_later(route, actor, headers, client)
+        return self._handle_later(route, who, headers, client)
 
     async def drain(self, deadline: float) -> None:
         """Refuse new requests, wait `deadline` seconds for those under way, then end them."""
@@ -149,7 +151,7 @@ class Gateway:
                     await self._idle.wait()
 
     async def _handle_later(
-        self, route: Route | OpenRoute, actor: Actor, headers: Headers, client: ClientStream
+        self, route: Route | OpenRoute, who: Identity, headers: Headers, client: ClientStream
     ) -> None:
         """Answer a request whose body has not come yet, or that is relayed only."""
         self._waiting += 1
@@ -158,9 +160,9 @@ class Gateway:
             if self._drained:
                 raise _draining()
             if route.action is Action.INTERCEPT:
-                rest = self._intercept(route, actor, request, client)
+                rest = self._intercept(route, who, request, client)
             else:
-                rest = self._pass_through(route, request, client)
+                rest = self._pass_through(route, who, request, client)
             del request  # its bytes go as soon as nobody needs them
             if rest is not None:
                 await rest
@@ -191,7 +193,10 @@ class Gateway:
         body = client.body(self._bounds.max_request_bytes)
         return ClientRequest(method=client.method, path=client.path, query=client.query, headers=headers, body=body)
 
-    async def _pass_through(self, route: Route | OpenRoute, request: ClientRequest, client: ClientStream) -> None:
+    async def _pass_through(
+        self, route: Route | OpenRoute, who: Identity, request: ClientRequest, client: ClientStream
+    ) -> None:
+        who.access.check(route.pattern)
         if isinstance(route, OpenRoute):
             answer = route.router.answer(request.method, route.path)
             if answer is not None:
@@ -199,6 +204,7 @@ class Gateway:
                 return
             route, request, _ = self._routes.decide(route, request)
         provider = route.provider
+        who.access.check(route.pattern, provider.name)
         around = self._around[provider.name]
         answer = provider.answer(request, route.path)
         if answer is not None:
@@ -222,18 +228,21 @@ class Gateway:
             client.respond(answer.status, answer.headers, answer.body)
 
     def _intercept(
-        self, route: Route | OpenRoute, actor: Actor, request: ClientRequest, client: ClientStream
+        self, route: Route | OpenRoute, who: Identity, request: ClientRequest, client: ClientStream
     ) -> Coroutine[None, None, None] | None:
         began = time.perf_counter()
         request_bytes = len(request.body)
         route, request, reading = self._learn(route, request)
         provider = route.provider
+        who.access.check(route.pattern, provider.name, reading.model)
         around = self._around[provider.name]
-        policy = around.content.of(actor.id)
+        policy = around.content.of(who.access.content)
         prompt = policy.prompt(reading.prompt()) if policy.prompts is not Keep.OFF else None
         self._counters.spent("read", provider.name, time.perf_counter() - began)
-        interception = _open(route, actor, request, reading, request_bytes)
-        exchange = Exchange(interception, provider, route.dialect, client, around, time.perf_counter(), self._ended)
+        interception = _open(route, who.actor, request, reading, request_bytes)
+        exchange = Exchange(
+            interception, provider, route.dialect, client, around, policy, time.perf_counter(), self._ended
+        )
         self._live.add(exchange)
         draft = Draft(provider, request, reading, interception)
         try:
@@ -335,7 +344,7 @@ def _tracestate(request: ClientRequest) -> str:
 def _refusal_headers(rejection: RequestRejected) -> Headers:
     if rejection.status in _FINAL_STATUSES:
         return (*JSON, (b"x-should-retry", b"false"))
-    if rejection.reason == "draining":
+    if rejection.status == _UNAVAILABLE:
         return JSON + RETRY_SOON
     if rejection.status == _UPGRADE_REQUIRED:
         return JSON + _NO_UPGRADE

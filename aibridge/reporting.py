@@ -2,19 +2,15 @@
 
 import argparse
 import io
-import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from aibridge import config
 from aibridge.errors import AibridgeError, ConfigError
-from aibridge.retention import DAY_S
-
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": DAY_S}
+from aibridge.text import moment as told_moment
 
 Fields = dict[str, Any]
 Add = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
@@ -37,14 +33,10 @@ def _since(text: str) -> float:
 
 def moment(text: str) -> float:
     """Return a moment as UTC seconds: so long ago, or a date or time."""
-    span = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
-    if span:
-        return time.time() - float(span[1]) * _UNITS[span[2]]
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"should be as 24h, 7d or 2026-01-31, not {text!r}") from None
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    found = told_moment(text, time.time(), ahead=False)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"should be as 24h, 7d or 2026-01-31, not {text!r}")
+    return found
 
 
 def records_path(options: argparse.Namespace) -> Path:

@@ -120,6 +120,9 @@ _RULES = {
 }
 """By kind of provider. Each path is matched whole."""
 
+PATTERNS = frozenset(rule.pattern for rules in _RULES.values() for rule in rules)
+"""Of all routes that there are."""
+
 _LOOKS = (
     (re.compile(r"/chat/completions(?:/|$)"), "chat"),
     (re.compile(r"/(?:responses|conversations)(?:/|$)"), "responses"),

@@ -1,4 +1,9 @@
-"""Text from outside, cut to a bound. Pure."""
+"""Text from outside, cut to a bound, or read as a time. Pure."""
+
+import re
+from datetime import UTC, datetime
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 CUT = " […cut]"
 """Ends a text that was longer than its bound, where that is to be seen."""
@@ -19,3 +24,22 @@ def shortened(text: str, limit: int) -> str:
     if len(text) * 4 <= limit or len(text.encode("utf-8", "replace")) <= limit:
         return text
     return bounded(text, limit) + CUT
+
+
+def moment(text: str, now: float, *, ahead: bool) -> float | None:
+    """Return a moment as UTC seconds; None where the text is none.
+
+    Args:
+        text: a span as 30s, 15m, 24h or 7d, or a date or time as 2026-01-31T12:00, of UTC where it names no zone.
+        now: from which the span is counted.
+        ahead: whether it leads to what comes, or to what was.
+    """
+    span = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhd])", text)
+    if span:
+        seconds = float(span[1]) * _UNITS[span[2]]
+        return now + seconds if ahead else now - seconds
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()

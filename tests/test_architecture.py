@@ -29,17 +29,29 @@ FLOORS = [
         "share",
         "stores/",
     ],
-    ["admin", "telemetry/", "wire/", "auth", "clientconnection", "dumptext", "carrier", "audit", "retention", "prices"],
-    ["body", "dumpfiles", "writer", "pricefile", "reporting"],
-    ["dialects/", "recorder"],
+    [
+        "access",
+        "admin",
+        "audit",
+        "carrier",
+        "clientconnection",
+        "dumptext",
+        "prices",
+        "retention",
+        "telemetry/",
+        "wire/",
+    ],
+    ["body", "auth", "dumpfiles", "writer", "pricefile", "reporting"],
+    ["dialects/", "recorder", "keywatch", "tokens"],
     ["toolloop/"],
     ["relay", "mcp/", "providers/"],
     ["routing", "server", "upstream", "overhead", "draft"],
-    ["surroundings", "dump", "turns"],
+    ["surroundings", "dump", "turns", "issuer"],
     ["linger", "passthrough", "assembly"],
+    ["admission"],
     ["exchange"],
     ["gateway"],
-    ["app", "demo", "reports", "pricereports", "simulator/", "supervisor"],
+    ["app", "demo", "reports", "pricereports", "keycommands", "simulator/", "supervisor"],
     ["worker"],
     ["cli"],
     ["__main__"],
@@ -82,7 +94,7 @@ INNER_FLOORS = {
         ["chat", "messages", "responses"],
         ["__init__"],
     ],
-    "stores/": [["__init__", "base"], ["entries", "ledger"], ["carrying", "sqlite"], ["rerating"]],
+    "stores/": [["__init__", "base"], ["entries", "ledger"], ["carrying", "keys", "sqlite"], ["rerating"]],
     "telemetry/": [
         ["__init__", "conventions", "exporters", "lag", "log", "series"],
         ["tally"],
@@ -122,13 +134,14 @@ DOORS = {
         "aibridge.telemetry.genai",
         "aibridge.telemetry.tracing",
     },
+    "jwt": {"aibridge.tokens"},
     "uvloop": {"aibridge.cli"},
     "mcp": {"aibridge.mcp.link"},
     "mcp_types": {"aibridge.mcp.link"},
     "httpx2": {"aibridge.mcp.link"},
     "aibridge._speedups": {"aibridge.wire"},
     # of the standard library, what reaches outside
-    "sqlite3": {"aibridge.stores.sqlite"},
+    "sqlite3": {"aibridge.stores.keys", "aibridge.stores.sqlite"},
     "socket": {
         "aibridge.server",
         "aibridge.share",
@@ -172,13 +185,14 @@ LATE = {
 
 PURE = {
     "errors", "lifecycle", "ids", "text", "deadlines", "__init__", "values", "faults", "jsontext", "breaker", "headers",
-    "decompression", "callers", "retries", "content", "credentials", "prices", "dumptext", "wire/", "auth", "body",
-    "dialects/", "toolloop/", "relay",
+    "decompression", "callers", "retries", "content", "credentials", "access", "prices", "dumptext", "wire/", "auth",
+    "body", "dialects/", "toolloop/", "relay",
 }  # fmt: skip
 """Rooms that do no I/O and read no clock: bytes and times come in as arguments. They import only each other."""
 
 PURE_LIBRARIES = {
-    "binascii", "collections.abc", "dataclasses", "enum", "functools", "hashlib", "hmac", "ipaddress", "itertools",
+    "binascii", "collections.abc", "dataclasses", "datetime", "enum", "fnmatch", "functools",
+    "hashlib", "hmac", "ipaddress", "itertools",
     "json", "re", "struct", "types", "typing", "urllib.parse", "uuid", "zlib",
 }  # fmt: skip
 

@@ -6,11 +6,14 @@ from ipaddress import ip_network
 
 import pytest
 
+from aibridge import auth
+from aibridge.access import EVERYTHING, Identity
 from aibridge.auth import (
-    ANONYMOUS,
     MAX_ACTOR_BYTES,
     HeaderAuthenticator,
+    Key,
     KeyAuthenticator,
+    KeyRing,
     OpenAuthenticator,
 )
 from aibridge.errors import RequestRejected
@@ -32,7 +35,9 @@ def digest(key):
 
 
 def ask(authenticator, *headers, peer=PROXY):
-    return authenticator.authenticate(Caller(headers, peer))
+    identity, passed = authenticator.authenticate(Caller(headers, peer))
+    assert identity.access is EVERYTHING
+    return identity.actor, passed
 
 
 def refusal(authenticator, *headers, peer=PROXY):
@@ -41,7 +46,19 @@ def refusal(authenticator, *headers, peer=PROXY):
     return refused.value
 
 
-TABLE = [("alice", digest("key-of-alice")), ("bob", digest("key-of-bob"))]
+NOW = 1000.0
+ANONYMOUS = Actor("anonymous")
+
+
+def key(name, **more):
+    return Key(digest(f"key-of-{name}"), Identity(Actor(name)), **more)
+
+
+def ring(*keys):
+    return KeyRing(lambda: NOW, keys)
+
+
+TABLE = [ring(key("alice"), key("bob"))]
 OPEN = OpenAuthenticator()
 KEYS = KeyAuthenticator(TABLE)
 HEADER = HeaderAuthenticator(
@@ -168,7 +185,7 @@ def test_refusals(headers, reason):
 
 
 def test_keys_are_not_kept():
-    held = repr(vars(KEYS))
+    held = repr(vars(TABLE[0]))
     assert "alice" in held
     assert "key-of" not in held
 
@@ -219,3 +236,69 @@ def test_what_cannot_be_an_actor_is_refused(headers, reason):
 
 def test_the_longest_actor_is_let_in():
     assert ask(HEADER, (b"x-user", b"a" * MAX_ACTOR_BYTES))[0] == Actor("a" * MAX_ACTOR_BYTES)
+
+
+# what a ring of keys says
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"revoked": True}, "revoked_key"),
+        ({"expires_at": NOW}, "expired_key"),
+        ({"expires_at": NOW - 1}, "expired_key"),
+    ],
+)
+def test_a_key_that_is_over_says_so(more, reason):
+    told = refusal(KeyAuthenticator([ring(key("bob", **more))]), (b"x-api-key", b"key-of-bob"))
+    assert (told.reason, told.status) == (reason, 401)
+
+
+def test_a_key_is_good_until_it_expires():
+    assert ask(KeyAuthenticator([ring(key("bob", expires_at=NOW + 0.1))]), (b"x-api-key", b"key-of-bob"))
+
+
+def test_a_key_that_is_over_goes_no_further_either():
+    keys = KeyAuthenticator([ring(key("alice"), key("bob", revoked=True))])
+    headers = ((b"x-aibridge-key", b"key-of-alice"), (b"authorization", b"Bearer key-of-bob"), OTHER)
+    assert b"authorization" not in dict(ask(keys, *headers)[1])
+
+
+def test_changes_are_taken_one_by_one_or_whole():
+    keys = ring(key("alice"), key("bob"))
+    keys.update([key("bob", revoked=True), key("eve")])
+    assert keys.states() == {"active": 2, "expired": 0, "revoked": 1}
+    keys.update([key("eve", expires_at=NOW)], whole=True)
+    assert keys.states() == {"active": 0, "expired": 1, "revoked": 0}
+    assert keys.find("", digest("key-of-alice")) is None
+
+
+def test_where_keys_cannot_be_checked_none_is_called_wrong():
+    stale = ring(key("bob"))
+    stale.stale = True
+    keys = KeyAuthenticator([*TABLE, stale])
+    assert ask(keys, (b"x-api-key", b"key-of-alice"))[0] == Actor("alice")
+    for name in (b"bob2", b"eve"):
+        told = refusal(KeyAuthenticator([stale]), (b"x-api-key", b"key-of-" + name))
+        assert (told.reason, told.status) == ("keys_unknown", 503)
+
+
+@pytest.mark.parametrize(("name", "found"), [("bob", True), ("eve", False)])
+def test_hashes_are_compared_in_constant_time_whatever_was_found(monkeypatch, name, found):
+    compared = []
+    real = auth.hmac.compare_digest
+    monkeypatch.setattr(auth.hmac, "compare_digest", lambda a, b: compared.append((a, b)) or real(a, b))
+    assert (ring(key("bob")).find("", digest(f"key-of-{name}")) is not None) == found
+    ((known, asked),) = compared
+    assert asked == digest(f"key-of-{name}")
+    assert len(known) == len(asked)
+    assert (known == asked) == found
+
+
+def test_a_hash_that_the_comparison_does_not_take_opens_nothing(monkeypatch):
+    monkeypatch.setattr(auth.hmac, "compare_digest", lambda _a, _b: False)
+    assert ring(key("bob")).find("", digest("key-of-bob")) is None
+
+
+def test_no_key_shows_its_hash():
+    assert repr(key("bob")) == "<Key of bob>"

@@ -5,7 +5,7 @@ import hmac
 
 import pytest
 
-from aibridge.content import NOTHING, ContentPolicy, ContentRules, Keep
+from aibridge.content import NOTHING, ContentChoice, ContentPolicy, ContentRules, Keep
 from aibridge.text import CUT
 from aibridge.values import MAX_CONTENT_BYTES, Thought, ToolUse, UserPrompt
 
@@ -56,11 +56,22 @@ def test_what_is_long_is_cut_and_says_so(letter):
     assert HASHED.prompt(fits + letter) == UserPrompt(hashed(fits + CUT))
 
 
-def test_an_actor_has_a_policy_of_his_own():
-    rules = ContentRules(FULL, {"alice": NOTHING})
-    assert rules.of("alice") is NOTHING
-    assert rules.of("bob") is FULL
-    assert ContentRules().of("anyone") is NOTHING
+def test_a_key_has_a_policy_of_its_own():
+    rules = ContentRules(HASHED, choices=True)
+    assert rules.of(None) is HASHED
+    own = rules.of(ContentChoice(prompts=Keep.OFF, thoughts=Keep.FULL))
+    assert (own.prompts, own.arguments, own.thoughts) == (Keep.OFF, Keep.HASHED, Keep.FULL)
+    assert own.hash_key == HASHED.hash_key
+    assert rules.of(ContentChoice(prompts=Keep.OFF, thoughts=Keep.FULL)) is own
+
+
+def test_where_nothing_is_recorded_no_key_has_a_choice():
+    assert ContentRules().of(ContentChoice(prompts=Keep.FULL)) is NOTHING
+
+
+def test_without_a_key_to_hash_with_a_hash_that_is_chosen_is_nothing():
+    own = ContentRules(FULL, choices=True).of(ContentChoice(prompts=Keep.HASHED))
+    assert (own.prompts, own.arguments) == (Keep.OFF, Keep.FULL)
 
 
 def test_the_key_shows_nowhere():

@@ -126,6 +126,15 @@ def test_configuration_examples_are_valid(name, tmp_path):
         assert config.load(path, dict.fromkeys(names, "a-secret")).providers
 
 
+_SECTIONS = {
+    "auth.keys": (config.GatewayKey, "auth.keys[]."),
+    "auth.key_store": (config.KeyStore, "auth.key_store."),
+    "auth.jwt": (config.JWT, "auth.jwt."),
+    "auth.header": (config.FrontProxy, "auth.header."),
+}
+"""What stands below keys that are not there by default."""
+
+
 def keys_of(model, prefix=""):
     """Yield each key that a file may hold, with its default as an operator would write it."""
     for name, field in model.model_fields.items():
@@ -141,12 +150,9 @@ def keys_of(model, prefix=""):
         elif key == "mcp.servers":
             yield key, shown(field.default)
             yield from keys_of(config.ToolServer, "mcp.servers.wiki.")
-        elif key == "auth.keys":
+        elif key in _SECTIONS:
             yield key, shown(field.default)
-            yield from keys_of(config.GatewayKey, "auth.keys[].")
-        elif key == "auth.header":
-            yield key, shown(field.default)
-            yield from keys_of(config.FrontProxy, "auth.header.")
+            yield from keys_of(*_SECTIONS[key])
         elif isinstance(field.default, BaseModel) and type(field.default).model_fields:
             yield from keys_of(type(field.default), f"{key}.")
         elif not isinstance(field.default, BaseModel):

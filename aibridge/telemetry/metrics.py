@@ -30,6 +30,7 @@ from aibridge.lifecycle import STATUS_OF, Cause
 from aibridge.telemetry.series import (
     OTHER,
     AskedGauge,
+    AskedGauges,
     Bound,
     CounterFamily,
     Family,
@@ -67,6 +68,9 @@ _WORST = frozenset(
         "aibridge_circuit_breaker_state",
         "aibridge_journal_age_seconds",
         "aibridge_build_info",
+        "aibridge_gateway_keys",
+        "aibridge_issuer_keys_age_seconds",
+        "aibridge_key_store_age_seconds",
         "aibridge_mcp_server_up",
     }
 )
@@ -148,7 +152,7 @@ class Metrics:
         GCCollector(registry=self.registry)
         self._define(("client", "actor") if actor_label else ("client",))
         self._define_circuits()
-        self._asked: list[tuple[AskedGauge, Number]] = []
+        self._asked: list[tuple[AskedGauge | AskedGauges, SharedFamily]] = []
         if tally is not None:
             self._share(tally)
         for family in vars(self).values():
@@ -200,6 +204,7 @@ class Metrics:
         )
         self._define_content(who, many)
         self._define_own_work()
+        self._define_keys()
         self._define_others()
 
     def _define_content(self, who: tuple[str, ...], many: Bound) -> None:
@@ -304,6 +309,23 @@ class Metrics:
             labels,
         )
 
+    def _define_keys(self) -> None:
+        # 3 states.
+        self.gateway_keys = AskedGauges(
+            "aibridge_gateway_keys",
+            "Secrets of gateway keys in the store, by state; a rotated key has several.",
+            "state",
+        )
+        # 1.
+        self.key_store_age = AskedGauge(
+            "aibridge_key_store_age_seconds", "Since the gateway keys were last read from their store; 0 without one."
+        )
+
+        # 1.
+        self.issuer_keys_age = AskedGauge(
+            "aibridge_issuer_keys_age_seconds", "Since the keys of the tokens' issuer were fetched; 0 without one."
+        )
+
     def _define_others(self) -> None:
         # P x (fields 200 + other) = 3 x 201 = 603, by an upstream that names fields without end; in use 3 x 10 = 30.
         self.stripped_fields = CounterFamily(
@@ -315,7 +337,7 @@ class Metrics:
         self.dumps_lost = CounterFamily(
             "aibridge_dumps_lost", "Files of the API dump that could not be written, or not whole.", ()
         )
-        # The reasons of `RequestRejected`, a closed set: 22.
+        # The reasons of `RequestRejected`, a closed set: 28.
         self.rejections = CounterFamily(
             "aibridge_rejections", "Requests refused before they became an interception.", ("reason",)
         )
@@ -357,15 +379,17 @@ class Metrics:
             if not isinstance(family, Family) or family is self.inflight:
                 continue
             shared = SharedFamily(family, tally, worst=family.name in _WORST)
-            if isinstance(family, AskedGauge):
-                self._asked.append((family, shared.child()))
+            if isinstance(family, AskedGauge | AskedGauges):
+                self._asked.append((family, shared))
             else:
                 setattr(self, name, shared)
 
     def publish(self) -> None:
         """Write down what is asked for at a scrape where others are asked."""
-        for asked, number in self._asked:
-            number.value = asked.ask()
+        for asked, shared in self._asked:
+            told = {(): asked.ask()} if isinstance(asked, AskedGauge) else {(k,): v for k, v in asked.ask().items()}
+            for labels, value in told.items():
+                shared.child(*labels).value = value
 
     def opened(self, interception: Interception) -> None:
         """Count an accepted interception."""
@@ -537,6 +561,15 @@ class Metrics:
         """Ask for the journal's bytes, and for the age of its oldest entry not in the store, at each scrape."""
         self.journal_bytes.ask = size
         self.journal_age.ask = age
+
+    def watch_keys(self, states: Callable[[], dict[str, float]], age: Callable[[], float]) -> None:
+        """Ask for the gateway keys by state, and for the seconds since they were read, at each scrape."""
+        self.gateway_keys.ask = states
+        self.key_store_age.ask = age
+
+    def watch_issuer(self, age: Callable[[], float]) -> None:
+        """Ask for the seconds since the issuer's keys were fetched, at each scrape."""
+        self.issuer_keys_age.ask = age
 
     def render(self) -> tuple[bytes, str]:
         """Return the text for a scrape and its content type. May be called on any thread.

@@ -169,6 +169,21 @@ class AskedGauge(Family[Number]):
         yield GaugeMetricFamily(self.name, self.text, value=self.ask())
 
 
+class AskedGauges(Family[Number]):
+    """Numbers by one label, which somebody else knows: `ask` tells them at each scrape."""
+
+    def __init__(self, name: str, text: str, label: str) -> None:
+        super().__init__(name, text, (label,))
+        self.ask: Callable[[], dict[str, float]] = dict
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metric as the library wants it."""
+        metric = GaugeMetricFamily(self.name, self.text, labels=self.labels)
+        for label, value in self.ask().items():
+            metric.add_metric([label], value)
+        yield metric
+
+
 class HistogramFamily(Family[Distribution]):
     """Counts values into buckets; `bounds` are their upper ends."""
 

@@ -144,7 +144,9 @@ async def test_beyond_loopback_it_starts_where_it_is_told_who_may_ask(
 async def test_the_demonstration_needs_a_key_in_clear(environment):
     hashed = {"AIBRIDGE_GATEWAY_KEYS": "ann:sha256:" + "0" * 64}
     async with serving("--demo", environment={**environment, **hashed}) as (process, _):
-        line = await line_with(process.stderr, "no demonstration: of the first gateway key only the hash is known")
+        line = await line_with(
+            process.stderr, "no demonstration: it needs a gateway key in clear, the first of auth.keys"
+        )
         assert line["level"] == "warning"
 
 
