@@ -56,7 +56,7 @@ SUBJECTS = (
     ),
     Subject(
         "aibridge-unrecorded",
-        "the same without records",
+        "the same without journal and store; with them the process that writes the store counts too",
         house.start_unrecorded,
         house.aibridge_missing,
         house.routes,

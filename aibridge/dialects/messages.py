@@ -145,7 +145,7 @@ class MessagesObserver:
             output_tokens=counts.get("output_tokens"),
             cache_read_input_tokens=counts.get("cache_read_input_tokens"),
             cache_creation_input_tokens=counts.get("cache_creation_input_tokens"),
-            extras=tuple(sorted(item for item in counts.items() if item[0] not in _AT_THE_TOP)),
+            extras=tuple(sorted([item for item in counts.items() if item[0] not in _AT_THE_TOP])),
             service_tier=self._service_tier,
             region=self._region,
         )
@@ -262,4 +262,4 @@ def _flat_counts(usage: dict[str, Any]) -> list[tuple[str, int]]:
     nested = [fields for fields in usage.values() if isinstance(fields, dict)]
     parts = [item for fields in nested for item in fields.items() if item[0] not in _AT_THE_TOP]
     counts = [item for item in (*parts, *usage.items()) if is_count(item[1])]
-    return [(name, count) for name, count in counts if COUNT_NAME.fullmatch(name)]
+    return [(name, count) for name, count in counts if name in _AT_THE_TOP or COUNT_NAME.fullmatch(name)]

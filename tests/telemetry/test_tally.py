@@ -127,7 +127,10 @@ def test_gauges_are_summed_or_the_worst_and_end_with_their_worker():
     workers = [Worker(totals, 10**9 + number) for number in range(2)]
     for number, worker in enumerate(workers, 1):
         worker.metrics.watch_journal(lambda number=number: 100 * number, lambda number=number: number)
+        worker.metrics.watch_keys(lambda: {"valid": 2.0, "revoked": 1.0}, lambda number=number: number / 10)
         worker.metrics.publish()
+    assert total(totals, "aibridge_gateway_keys", state="valid") == 2
+    assert total(totals, "aibridge_key_store_age_seconds") == 0.2
     assert total(totals, "aibridge_journal_bytes") == 300
     assert total(totals, "aibridge_journal_age_seconds") == 2
     assert total(totals, "aibridge_build_info") == 1
