@@ -457,16 +457,16 @@ def test_an_odd_name_of_a_field_is_other(metrics, value, name):
 
 def test_calls_of_injected_tools_are_counted_with_bounded_labels(metrics, make_interception):
     interception = make_interception()
-    for name, server, latency, error in (
-        ("bmcp_wiki_search", "wiki", 0.2, ""),
-        ("bmcp_wiki_search", "wiki", 60.0, "late"),
-        ("bmcp_invented", "", 0.0, "there is no such tool"),
+    for name, server, latency, outcome in (
+        ("bmcp_wiki_search", "wiki", 0.2, "ok"),
+        ("bmcp_wiki_search", "wiki", 60.0, "timeout"),
+        ("bmcp_invented", "", 0.0, "unknown_tool"),
     ):
-        run = ToolRun(ToolUse("toolu_1", name, "{}"), server, latency, error, 2, 0)
+        run = ToolRun(ToolUse("toolu_1", name, "{}"), server, latency, outcome, "", 2, 0)
         metrics.learned(interception, run, "msg_1")
     text = metrics.render()[0].decode()
     pattern = r"^aibridge_injected_tool_invocations_total{.*name=\"(.*?)\".*outcome=\"(.*?)\".*} 1.0$"
     found = re.findall(pattern, text, re.MULTILINE)
-    assert found == [("bmcp_wiki_search", "ok"), ("bmcp_wiki_search", "error"), ("other", "error")]
+    assert found == [("bmcp_wiki_search", "ok"), ("bmcp_wiki_search", "timeout"), ("other", "unknown_tool")]
     assert 'aibridge_injected_tool_duration_seconds_count{server="wiki"} 2.0' in text
     assert 'aibridge_injected_tool_duration_seconds_count{server="other"} 1.0' in text
