@@ -842,7 +842,7 @@ class ToolServers(_Section):
     actors: tuple[_Text, ...] = ()
     """Ids; empty: all."""
     max_tool_turns: _Count = 10
-    """Answers of a model, with calls to run, in one interception."""
+    """Requests to the model in one interception, at most."""
     max_actor_sessions: _Count = 64
     """With servers that have an `actor_header`, all together."""
     servers: dict[_ServerName, ToolServer] = {}

@@ -682,8 +682,8 @@ class Exchange:
         """Tell what the turns leave: tools that are stopped, and calls that nobody will run."""
         for run in turns.cancelled():
             self._tell_run(run)
-        for use, message_id in turns.left():
-            self._tell_fact(use, message_id)
+        for fact, message_id in turns.undone():
+            self._tell_fact(fact, message_id)
 
     def _leave(self) -> None:
         self._over = True

@@ -293,7 +293,7 @@ class Gateway:
         try:
             began = time.perf_counter()
             turns = None if self._injection is None else self._injection.turns(draft)
-            outgoing = (draft if turns is None else turns.draft()).prepare()
+            outgoing = (draft if turns is None else turns.next_draft()).prepare()
             self._counters.spent("rewrite", draft.provider.name, time.perf_counter() - began)
             exchange.begin(outgoing, turns)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and is told as ours

@@ -5,14 +5,15 @@ with what, is here. Who tells how a turn ended, and sends the next, is the excha
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 
 from aibridge.draft import Draft
 from aibridge.mcp.policy import Credentials, Rules, credentials_of, wants_tools
 from aibridge.mcp.servers import ToolServers
 from aibridge.mcp.values import CallOutcome
-from aibridge.toolloop import LOOPS, PREFIX, Ran, ToolCall, ToolLoop
+from aibridge.toolloop import PREFIX, LoopFactory, Ran, Tool, ToolCall, ToolLoop, new_loops
 from aibridge.values import StreamDecoder, Thought, ToolRun, ToolUse, UpstreamRequest
 
 
@@ -21,26 +22,33 @@ class Turns:
 
     Args:
         loop: of its dialect, made of its request.
+        tools: that are offered.
         call: runs a tool. Never raises for what a model or a server does wrong: that is a result too.
         draft: of the client's own request.
         max_turns: requests to the upstream, at most.
     """
 
     def __init__(
-        self, loop: ToolLoop, call: Callable[[ToolCall], Awaitable[Ran]], draft: Draft, max_turns: int
+        self,
+        loop: ToolLoop,
+        tools: tuple[Tool, ...],
+        call: Callable[[ToolCall], Awaitable[Ran]],
+        draft: Draft,
+        max_turns: int,
     ) -> None:
         self._loop = loop
+        self._servers = {tool.id: tool.server for tool in tools}
         self._call = call
         self._draft = draft
-        self._left = max_turns
+        self._turns_left = max_turns
         self._held: list[tuple[ToolUse, str]] = []
-        self._running: dict[int, ToolCall] = {}
+        self._running: dict[int, tuple[ToolCall, float]] = {}
         self.tell: Callable[[ToolRun], None] = _tell_nobody
         """Told each tool that has run, when it has."""
 
-    def draft(self) -> Draft:
+    def next_draft(self) -> Draft:
         """Return the draft of the next turn's request."""
-        self._left -= 1
+        self._turns_left -= 1
         return self._draft.with_body(self._loop.request())
 
     def decoder(self, request: UpstreamRequest) -> StreamDecoder:
@@ -59,7 +67,7 @@ class Turns:
     @property
     def exhausted(self) -> bool:
         """Whether no further turn is allowed."""
-        return self._left <= 0
+        return self._turns_left <= 0
 
     def hold(self, fact: ToolUse | Thought, message_id: str) -> bool:
         """Keep back a call of a tool of ours, which is told when the tool has run. Returns whether it is one."""
@@ -68,19 +76,26 @@ class Turns:
         self._held.append((fact, message_id))
         return True
 
-    def left(self) -> list[tuple[ToolUse, str]]:
-        """Return the calls that we do not run, each with its message's id."""
-        return self._held
+    def undone(self) -> list[tuple[ToolUse | ToolRun, str]]:
+        """Return the calls that were held and that nobody runs, each with its message's id.
+
+        A client may have tools that are called as ours are: their calls are told as all of its are.
+        """
+        skipped = {call.id for call in self._loop.skipped}
+        return [
+            (self._not_run(use) if use.id in skipped or use.name in self._servers else use, message_id)
+            for use, message_id in self._held
+        ]
 
     async def next(self) -> UpstreamRequest:
         """Run the tools of the turn that has ended, and return the next turn's request. Raises `AibridgeError`."""
         calls = self._loop.calls
-        run = {call.id for call in calls}
-        self._held = [one for one in self._held if one[0].id not in run]
+        ids = {call.id for call in calls}
+        self._held = [one for one in self._held if one[0].id not in ids]
         async with asyncio.TaskGroup() as group:
-            runs = [group.create_task(self._run(number, call)) for number, call in enumerate(calls)]
-        self._loop.answer([run.result().result for run in runs])
-        draft = self.draft()
+            tasks = [group.create_task(self._run(number, call)) for number, call in enumerate(calls)]
+        self._loop.answer([task.result().result for task in tasks])
+        draft = self.next_draft()
         missing = draft.missing()
         if missing is not None:
             await missing
@@ -88,16 +103,24 @@ class Turns:
 
     def cancelled(self) -> list[ToolRun]:
         """Return the tools that run now, as they are told where nobody waits for them any more."""
-        calls = list(self._running.values())
+        now = time.perf_counter()
+        running = list(self._running.values())
         self._running.clear()
-        return [ToolRun(_use(call), "", 0.0, "cancelled", "cancelled", _size(call), 0) for call in calls]
+        return [self._ended(_use(call), CallOutcome.CANCELLED, now - began) for call, began in running]
 
     async def _run(self, number: int, call: ToolCall) -> Ran:
-        self._running[number] = call
+        self._running[number] = call, time.perf_counter()
         ran = await self._call(call)
         if self._running.pop(number, None) is not None:
             self.tell(_told(call, ran))
         return ran
+
+    def _not_run(self, use: ToolUse) -> ToolRun:
+        return self._ended(use, CallOutcome.NOT_RUN, 0.0)
+
+    def _ended(self, use: ToolUse, outcome: CallOutcome, latency: float) -> ToolRun:
+        server = self._servers.get(use.name, "")
+        return ToolRun(use, server, latency, outcome, outcome, _size(use.arguments), 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +130,8 @@ class Injection:
     servers: ToolServers
     rules: Rules
     max_turns: int
+    loops: Mapping[str, LoopFactory] = field(default_factory=new_loops)
+    """By the dialect's name."""
 
     def missing(self, draft: Draft) -> Awaitable[None] | None:
         """Return what must be waited for before `turns`: an actor's own sessions. None: nothing."""
@@ -114,16 +139,16 @@ class Injection:
         return self.servers.connected(credentials) if credentials else None
 
     def turns(self, draft: Draft) -> Turns | None:
-        """Return the tool loop of a request; None where it gets no tools."""
-        make = LOOPS.get(draft.interception.dialect)
-        if make is None or not self._wants(draft):
+        """Return the tool loop of a request; None where it gets no tools, and goes on with no loop of before."""
+        make = self.loops.get(draft.interception.dialect)
+        if make is None:
             return None
         credentials = self._credentials(draft)
-        tools = self.servers.tools(credentials)
-        loop = make(draft.reading.body, tools) if tools else None
+        tools = self.servers.tools(credentials) if self._wants(draft) else ()
+        loop = make(draft.reading.body, tools)
         if loop is None:
             return None
-        return Turns(loop, lambda call: self.servers.call(call, credentials), draft, self.max_turns)
+        return Turns(loop, tools, lambda call: self.servers.call(call, credentials), draft, self.max_turns)
 
     def _wants(self, draft: Draft) -> bool:
         one = draft.interception
@@ -144,13 +169,13 @@ def _told(call: ToolCall, ran: Ran) -> ToolRun:
         latency=ran.latency,
         outcome=ran.outcome,
         error="" if ran.outcome == CallOutcome.OK else ran.error or ran.outcome,
-        arguments_bytes=_size(call),
+        arguments_bytes=_size(call.arguments),
         result_bytes=ran.result_bytes,
     )
 
 
-def _size(call: ToolCall) -> int:
-    return len(call.arguments.encode("utf-8", "replace"))
+def _size(arguments: str) -> int:
+    return len(arguments.encode("utf-8", "replace"))
 
 
 def _tell_nobody(run: ToolRun) -> None:

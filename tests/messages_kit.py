@@ -5,7 +5,7 @@ import json
 from itertools import pairwise
 
 from aibridge.body import read_body
-from aibridge.toolloop import LOOPS, Text, Tool, ToolResult
+from aibridge.toolloop import Text, Tool, ToolResult, new_loops
 from aibridge.values import Event
 from aibridge.wire import ChunkTranscoder, SSEScanner, encode_frame
 
@@ -19,7 +19,7 @@ FRAME_HEADERS = {":event-type": "chunk", ":content-type": "application/json", ":
 
 
 def loop_of(asked=ASKED, tools=TOOLS):
-    return LOOPS["messages"](read_body(json.dumps(asked).encode()), tools)
+    return new_loops()["messages"](read_body(json.dumps(asked).encode()), tools)
 
 
 def start(name="msg_1", **usage):

@@ -108,6 +108,18 @@ def test_a_good_attempt_of_one_is_not_told_with_the_end_of_another(start, path):
         assert db.execute("SELECT interception_id FROM attempts").fetchall() == [("1",)]
 
 
+def test_a_good_attempt_that_is_not_the_last_is_told_at_once(start, path):
+    recorder = start()
+    recorder.opened(numbered(1))
+    for number, last in ((1, False), (2, False), (3, True)):
+        recorder.attempted(numbered(1), ATTEMPT._replace(number=number, last=last))
+    assert sum("attempts" in names for names in entries_of(recorder)) == 2
+    recorder.closed(numbered(1), OUTCOME)
+    assert recorder.flush()
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT number FROM attempts ORDER BY number").fetchall() == [(1,), (2,), (3,)]
+
+
 def test_by_default_a_beginning_that_is_lost_is_counted_and_told_with_the_end(start, path, full, dropped, caplog):
     recorder = start()
     recorder.opened(INTERCEPTION)

@@ -98,6 +98,10 @@ class CallOutcome(StrEnum):
     TIMEOUT = "timeout"
     UNAVAILABLE = "unavailable"
     """There is no session with the server, or it broke under the call."""
+    CANCELLED = "cancelled"
+    """Its client left, or the gateway stopped."""
+    NOT_RUN = "not_run"
+    """The turn that called it ended otherwise, or calls tools of the client's too."""
     REFUSED = "refused"
     """The server answered with an error, or with what is no result."""
 

@@ -31,7 +31,7 @@ class Described(NamedTuple):
 
     name: str
     kind: str
-    """`counter`, `nano`, `histogram` or `gauge`; of a gauge `worst`, where not the sum tells but the highest."""
+    """`counter`, `nano`, `histogram` or `gauge`; of a gauge `highest` or `lowest`, where not the sum tells."""
     text: str
     labels: tuple[str, ...]
     bounds: tuple[float, ...] = ()
@@ -159,18 +159,16 @@ class SharedFamily:
     Args:
         family: what it stands for; nothing was counted in it.
         tally: where they are.
-        worst: of a gauge, whether the highest of all workers tells, and not the sum.
+        kind: of a gauge, where not the sum of all workers tells: `highest` or `lowest`.
     """
 
-    def __init__(self, family: Family[Any], tally: Tally, *, worst: bool = False) -> None:
+    def __init__(self, family: Family[Any], tally: Tally, *, kind: str = "") -> None:
         self.name = family.name
         self.labels = family.labels
         self._family = family
         self._tally = tally
         self._bounds = family.bounds if isinstance(family, HistogramFamily) else ()
-        described = Described(
-            family.name, "worst" if worst else _kind_of(family), family.text, family.labels, self._bounds
-        )
+        described = Described(family.name, kind or _kind_of(family), family.text, family.labels, self._bounds)
         self._number = tally.describe(described)
         self._children: dict[tuple[str, ...], SharedNumber | SharedDistribution] = {}
 

@@ -6,7 +6,7 @@ was started is what ended and what is in flight, and no counter goes backwards.
 """
 
 import resource
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from operator import add
 from typing import Any
@@ -43,6 +43,9 @@ _CRASHED = {
 
 _LASTING = frozenset({"counter", "nano", "histogram"})
 """Kinds of numbers that outlive who counted."""
+
+_COMBINED: dict[str, Callable[[float, float], float]] = {"highest": max, "lowest": min}
+"""Kinds of gauges that are not summed up over workers."""
 
 _OF_NUMBERS: dict[str, type[Family[Number]]] = {"counter": CounterFamily, "nano": NanoFamily}
 
@@ -122,7 +125,7 @@ def _add_to(total: Numbers, numbers: Numbers) -> None:
         for other in [one for one in total if one.name == family.name and one != family]:
             del total[other]
         sums = total.setdefault(family, {})
-        combine = max if family.kind == "worst" else add
+        combine = _COMBINED.get(family.kind, add)
         for labels, cells in children.items():
             before = sums.get(labels)
             sums[labels] = cells if before is None else list(map(combine, before, cells))

@@ -1,4 +1,4 @@
-"""Injected tools, and the turns that they make, per API. An API is one file here and a line of this table."""
+"""Injected tools, and the turns that they make, per API. An API is its files here and a name in `new_loops`."""
 
 from collections.abc import Mapping
 
@@ -18,15 +18,13 @@ from aibridge.toolloop.chat import chat_loop
 from aibridge.toolloop.messages import messages_loop
 from aibridge.toolloop.responses import ResponsesLoops
 
-LOOPS: Mapping[str, LoopFactory] = {
-    "chat": chat_loop,
-    "messages": messages_loop,
-    "responses": ResponsesLoops(),
-}
-"""By the dialect's name."""
+
+def new_loops() -> Mapping[str, LoopFactory]:
+    """Return what makes loops, by the dialect's name. That of Responses remembers what its clients go on with."""
+    return {"chat": chat_loop, "messages": messages_loop, "responses": ResponsesLoops()}
+
 
 __all__ = [
-    "LOOPS",
     "MAX_TURN_BYTES",
     "PREFIX",
     "Image",
@@ -37,4 +35,5 @@ __all__ = [
     "ToolCall",
     "ToolLoop",
     "ToolResult",
+    "new_loops",
 ]

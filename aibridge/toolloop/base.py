@@ -110,4 +110,5 @@ class ToolLoop(Protocol):
 
 
 LoopFactory = Callable[[Body, tuple[Tool, ...]], ToolLoop | None]
-"""Takes a client's request, and tools sorted by id, at least one; None where the request is to have no tools."""
+"""Takes a client's request, and tools sorted by id, perhaps none. None where the request is to have no tools, and goes
+on with no loop of before."""

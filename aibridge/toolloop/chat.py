@@ -74,7 +74,7 @@ class ChatLoop:
 
 def chat_loop(body: Body, tools: tuple[Tool, ...]) -> ChatLoop | None:
     """Return the loop of a request; None where it `takes_tools` not, or its own have the names of all of ours."""
-    if not takes_tools(body):
+    if not tools or not takes_tools(body):
         return None
     request = ChatRequest(body, tools)
     return ChatLoop(request) if request.tools else None

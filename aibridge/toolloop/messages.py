@@ -22,7 +22,7 @@ from aibridge.wire import scan_object
 
 def messages_loop(body: Body, tools: tuple[Tool, ...]) -> "MessagesLoop | None":
     """Return the loop of a request; None where it can take no tools."""
-    offered = offer(body, tools)
+    offered = offer(body, tools) if tools else None
     return None if offered is None else MessagesLoop(body, offered)
 
 

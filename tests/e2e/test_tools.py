@@ -146,7 +146,22 @@ async def test_c7_a_client_that_leaves_while_a_tool_runs(build_tooled, new_clien
         await until(lambda: "cancelled" in events)
         assert house.simulator.ledger.total == 1
         (use,) = record_of(house, books.interception.id)["tools"]
-        assert (use["tool"], use["error"]) == ("bmcp_kit_sleep", "cancelled")
+        assert (use["tool"], use["server"], use["error"]) == ("bmcp_kit_sleep", "kit", "cancelled")
+        assert use["latency"] > 0
+
+
+async def test_a_call_that_is_cut_short_is_told_as_not_run(build_tooled, ask):
+    async with build_tooled() as house:
+        house.simulator.play("tools:1+stop:max_tokens", 1)
+        answer = await ask(house, "anthropic")
+        assert answer.events[-1] == "message_stop"
+        assert b"bmcp_" not in answer.body
+        books = await house.books()
+        books.check("completed", "clean", health="success")
+        (use,) = record_of(house, books.interception.id)["tools"]
+        assert (use["tool"], use["server"], use["error"]) == ("bmcp_kit_add", "kit", "not_run")
+        assert house.metric("aibridge_injected_tool_invocations_total", outcome="not_run") == 1
+        assert house.metric("aibridge_non_injected_tool_selections_total") == 0
 
 
 async def test_pings_flow_while_a_tool_runs(build_tooled, new_client, request_body):

@@ -34,7 +34,7 @@ def total(totals, name, **labels):
 def test_another_reads_what_one_writes(fd):
     writes, reads = Tally(fd), Tally(fd)
     counter = SharedFamily(CounterFamily("c", "Counts.", ("a", "b")), writes)
-    gauge = SharedFamily(GaugeFamily("g", "Goes.", ()), writes, worst=True)
+    gauge = SharedFamily(GaugeFamily("g", "Goes.", ()), writes, kind="highest")
     histogram = SharedFamily(HistogramFamily("h", "Spreads.", ("a",), (1, 2.5)), writes)
     counter.child("x", 'ü"\n').value += 2
     counter.child("x", 'ü"\n').value += 0.5
@@ -43,7 +43,7 @@ def test_another_reads_what_one_writes(fd):
         histogram.child("y").observe(value)
     assert reads.read() == {
         Described("c", "counter", "Counts.", ("a", "b")): {("x", 'ü"\n'): [2.5]},
-        Described("g", "worst", "Goes.", ()): {(): [-3]},
+        Described("g", "highest", "Goes.", ()): {(): [-3]},
         Described("h", "histogram", "Spreads.", ("a",), (1, 2.5)): {("y",): [2, 1, 1, 102.5]},
     }
 

@@ -14,7 +14,7 @@ from aibridge.dialects import DIALECTS, UsageWithheld
 from aibridge.errors import CorruptPayload, TruncatedEvent
 from aibridge.lifecycle import State
 from aibridge.relay import MISSING_DONE, Relay
-from aibridge.toolloop import LOOPS, Image, Text, Tool, ToolCall, ToolResult, chat_message
+from aibridge.toolloop import Image, Text, Tool, ToolCall, ToolResult, chat_message, new_loops
 from aibridge.wire import SSEScanner
 
 CHAT = DIALECTS["chat"]
@@ -31,7 +31,7 @@ DONE = b"data: [DONE]\n\n"
 
 
 def loop_of(body=ASKED, tools=TOOLS):
-    return LOOPS["chat"](read_body(body), tools)
+    return new_loops()["chat"](read_body(body), tools)
 
 
 def sse(value):

@@ -7,7 +7,7 @@ import openai
 import pytest
 
 from aibridge.body import read_body
-from aibridge.toolloop import LOOPS, Text, Tool, ToolResult
+from aibridge.toolloop import Text, Tool, ToolResult, new_loops
 from aibridge.wire import SSEScanner
 
 TOOLS = (Tool("bmcp_s_find", "s", "find", "Finds.", b'{"type":"object","properties":{}}'),)
@@ -85,7 +85,7 @@ def answer(loop):
 
 
 def run_streams(body, turns):
-    loop = LOOPS["chat"](body, TOOLS)
+    loop = new_loops()["chat"](body, TOOLS)
     for turn in turns:
         loop.request()
         yield loop.decoder(SSEScanner()).feed_data(stream_of(*turn)).relay
@@ -93,7 +93,7 @@ def run_streams(body, turns):
 
 
 def run_bodies(body, turns):
-    loop = LOOPS["chat"](body, TOOLS)
+    loop = new_loops()["chat"](body, TOOLS)
     got = b""
     for turn in turns:
         loop.request()

@@ -7,7 +7,7 @@ from messages_kit import OURS, TOOLS, loop_of
 
 from aibridge.body import read_body
 from aibridge.errors import CorruptPayload
-from aibridge.toolloop import LOOPS, Image, Text, Tool, ToolCall, ToolResult, messages
+from aibridge.toolloop import Image, Text, Tool, ToolCall, ToolResult, messages, new_loops
 from aibridge.toolloop.messages_usage import summed
 
 INJECTED = (
@@ -18,7 +18,7 @@ MESSAGES = b'"messages" : [ {"role":"user","content":"\\u00e9 1.0"} ]'
 
 
 def raw_loop(body):
-    return LOOPS["messages"](read_body(body), TOOLS)
+    return new_loops()["messages"](read_body(body), TOOLS)
 
 
 @pytest.mark.parametrize(

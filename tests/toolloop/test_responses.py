@@ -23,7 +23,7 @@ from responses_kit import (
 
 from aibridge.body import edited, read_body
 from aibridge.errors import CorruptPayload
-from aibridge.toolloop import LOOPS, Image, Text, Tool, ToolCall, ToolResult, responses
+from aibridge.toolloop import Image, Text, Tool, ToolCall, ToolResult, new_loops, responses
 from aibridge.toolloop.responses import ResponsesLoops
 
 OURS = (
@@ -73,7 +73,7 @@ def test_tools_are_put_behind_the_clients(body, sent):
     ],
 )
 def test_requests_that_take_no_tools(body):
-    assert LOOPS["responses"](read_body(body.encode()), TOOLS) is None
+    assert new_loops()["responses"](read_body(body.encode()), TOOLS) is None
 
 
 def test_a_tool_that_the_client_has_itself():
