@@ -58,11 +58,12 @@ CLIENT_NAMES = frozenset(name for _, _, name in _CALLERS) | {CURSOR, UNKNOWN}
 
 def client_name(headers: Headers) -> str:
     """Return the calling program's name, `Unknown` where nothing tells it."""
-    agent = (first_header(headers, b"user-agent") or b"").strip()[:_LONGEST]
-    named = _named(agent, (first_header(headers, b"originator") or b"").strip()[:_LONGEST])
+    values = dict(headers[::-1])  # of repeated ones the first
+    agent = values.get(b"user-agent", b"").strip()[:_LONGEST]
+    named = _named(agent, values.get(b"originator", b"").strip()[:_LONGEST])
     if named is not None:
         return named
-    return CURSOR if (first_header(headers, b"x-cursor-client-version") or b"").strip() else UNKNOWN
+    return CURSOR if values.get(b"x-cursor-client-version", b"").strip() else UNKNOWN
 
 
 @functools.lru_cache(maxsize=256)

@@ -16,7 +16,6 @@ from typing import Protocol
 
 from aibridge.access import Identity
 from aibridge.auth import Authenticator
-from aibridge.callers import client_name
 from aibridge.clientstream import ClientStream
 from aibridge.content import Keep
 from aibridge.dialects import Dialect, Telling
@@ -26,6 +25,7 @@ from aibridge.exchange import Exchange
 from aibridge.faults import ErrorKind, kind_of_status
 from aibridge.headers import JSON, RETRY_SOON
 from aibridge.ids import uuid7
+from aibridge.overhead import Stopwatch
 from aibridge.passthrough import Passthrough
 from aibridge.providers.base import Answer, Reading
 from aibridge.routing import Action, OpenRoute, Route, RouteTable
@@ -99,6 +99,9 @@ class Gateway:
         self._counters = counters
         self._bounds = bounds
         self._injection = injection
+        self._authenticating, self._reading, self._rewriting = [
+            Stopwatch(step, counters.spent) for step in ("auth", "read", "rewrite")
+        ]
         self._live: set[Exchange] = set()
         self._waiting = 0
         self._idle = asyncio.Event()
@@ -113,9 +116,9 @@ class Gateway:
                 raise _draining()
             route = self._routes.resolve(client.method, client.path, upgrade=b"upgrade" in client.first)
             dialect = route.dialect
-            began = time.perf_counter()
+            began = self._authenticating.start()
             who, headers = self._authenticator.authenticate(client)
-            self._counters.spent("auth", route.name, time.perf_counter() - began)
+            self._authenticating.stop(route.name, began)
             if client.body_complete and route.action is Action.INTERCEPT:
                 return self._intercept(route, who, self._request(client, headers), client)
         except RequestRejected as rejection:
@@ -230,7 +233,7 @@ class Gateway:
     def _intercept(
         self, route: Route | OpenRoute, who: Identity, request: ClientRequest, client: ClientStream
     ) -> Coroutine[None, None, None] | None:
-        began = time.perf_counter()
+        began = self._reading.start()
         request_bytes = len(request.body)
         route, request, reading = self._learn(route, request)
         provider = route.provider
@@ -238,7 +241,7 @@ class Gateway:
         around = self._around[provider.name]
         policy = around.content.of(who.access.content)
         prompt = policy.prompt(reading.prompt()) if policy.prompts is not Keep.OFF else None
-        self._counters.spent("read", provider.name, time.perf_counter() - began)
+        self._reading.stop(provider.name, began)
         interception = _open(route, who.actor, request, reading, request_bytes)
         exchange = Exchange(
             interception, provider, route.dialect, client, around, policy, time.perf_counter(), self._ended
@@ -267,8 +270,9 @@ class Gateway:
 
     def _missing(self, draft: Draft) -> list[Awaitable[object]]:
         """Return what must be waited for: a credential that is being fetched, an actor's sessions with tool servers."""
-        found = [draft.missing(), None if self._injection is None else self._injection.missing(draft)]
-        return [one for one in found if one is not None]
+        credential = draft.missing()
+        sessions = None if self._injection is None else self._injection.missing(draft)
+        return [one for one in (credential, sessions) if one is not None]
 
     def _learn(self, route: Route | OpenRoute, request: ClientRequest) -> tuple[Route, ClientRequest, Reading]:
         """Choose the provider where that is open, and let it read the request. `Reading.model` is the client's name."""
@@ -291,10 +295,10 @@ class Gateway:
 
     def _send(self, exchange: Exchange, draft: Draft) -> None:
         try:
-            began = time.perf_counter()
+            began = self._rewriting.start()
             turns = None if self._injection is None else self._injection.turns(draft)
             outgoing = (draft if turns is None else turns.next_draft()).prepare()
-            self._counters.spent("rewrite", draft.provider.name, time.perf_counter() - began)
+            self._rewriting.stop(draft.provider.name, began)
             exchange.begin(outgoing, turns)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and is told as ours
             exchange.fail(error)
@@ -326,7 +330,7 @@ def _open(route: Route, actor: Actor, request: ClientRequest, reading: Reading, 
         model=reading.model,
         upstream_model=reading.upstream_model,
         streaming=reading.streaming,
-        client=client_name(request.headers),
+        client=reading.client,
         user_agent=(request.header(b"user-agent") or b"").decode("latin-1"),
         request_bytes=request_bytes,
         traceparent=(traceparent or b"").decode("latin-1"),

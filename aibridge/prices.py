@@ -191,7 +191,9 @@ class Catalogue:
                 self._found[names] = found
         if found.why is not None:
             return Cost(None, self.version, found.why)
-        price = next((price for price in reversed(found.prices) if price.since <= at), None)
+        price: Price | None = found.prices[-1]  # the usual case, without a generator
+        if found.prices[-1].since > at:
+            price = next((price for price in reversed(found.prices) if price.since <= at), None)
         if price is None:
             return Cost(None, self.version, Unpriced.BEFORE_FIRST_PRICE)
         total = 0
@@ -258,6 +260,8 @@ def _tokens(scale: Scale, usage: Usage) -> int | None:
     """Return the tokens at the standard price, in millionths of nano-dollars; None where a rate is missing."""
     fresh, output, read, written = [count or 0 for count in usage[:4]]
     rates = scale.of(fresh + read + written)
+    if not read and not written:
+        return fresh * rates.input + output * rates.output
     for_an_hour = min(written, next((count for name, count in usage.extras if name == _ONE_HOUR), 0))
     total = fresh * rates.input + output * rates.output
     for count, rate in (

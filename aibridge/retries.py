@@ -36,7 +36,7 @@ class RetryBudget:
 
     def __init__(self, each: float) -> None:
         self._each = each
-        self._in_hand = _MOST_IN_HAND
+        self._in_hand = _MOST_IN_HAND if each else 0.0
 
     def feed(self) -> None:
         """A request was accepted."""

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from aibridge.content import ContentRules
@@ -27,7 +28,7 @@ class Deadlines:
     ping: float
     commit: float
 
-    @property
+    @cached_property
     def shortest(self) -> float:
         """How long a look at the wheel may be put off: no deadline that begins later can be due before."""
         return min(self.connect, self.response, self.idle, self.client_stall, self.ping, self.commit)

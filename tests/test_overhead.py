@@ -8,7 +8,7 @@ from record_kit import ATTEMPT, INTERCEPTION, OUTCOME
 from aibridge.content import NOTHING, ContentPolicy, Keep
 from aibridge.dialects import DIALECTS
 from aibridge.lifecycle import Signal, State
-from aibridge.overhead import EVERY, Relays, TimedBooks, TimedRelay
+from aibridge.overhead import EVERY, Relays, Stopwatch, TimedBooks, TimedRelay
 from aibridge.relay import Relay
 from aibridge.values import Evidence, ToolUse, UserPrompt
 from aibridge.wire import SSEScanner
@@ -50,6 +50,15 @@ def test_the_books_are_told_and_timed():
     assert books.heard == [(INTERCEPTION, *one) for one in told]
     assert [(step, provider) for step, provider, _ in spent] == [("record", INTERCEPTION.provider)] * 3
     assert all(0.002 <= seconds < 10 for *_, seconds in spent)
+
+
+def test_once_in_sixteen_times_is_timed():
+    spent = []
+    watch = Stopwatch("read", lambda *told: spent.append(told))
+    for _ in range(2 * EVERY + 1):
+        watch.stop("p", watch.start())
+    assert [(step, provider) for step, provider, _ in spent] == [("read", "p")] * 3
+    assert all(0 < seconds < 10 for *_, seconds in spent)
 
 
 def test_what_the_books_refuse_is_refused():

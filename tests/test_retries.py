@@ -68,3 +68,9 @@ def test_the_budget():
     for _ in range(1000):
         budget.feed()
     assert [budget.take() for _ in range(11)] == [True] * 10 + [False]
+
+
+def test_no_budget_is_no_retry():
+    budget = RetryBudget(0.0)
+    budget.feed()
+    assert not budget.take()

@@ -41,6 +41,8 @@ class Reading:
     prompt: Callable[[], str] = field(repr=False)
     correlating_tool_call_id: str = ""
     session_id: str = ""
+    client: str = ""
+    """The calling program's name."""
 
 
 class Answer(NamedTuple):

@@ -9,10 +9,12 @@ from aibridge.dialects import Dialect
 from aibridge.values import Headers
 
 
-def learn(dialect: Dialect, body: Body, headers: Headers) -> tuple[Callable[[], str], str, str]:
-    """Return the last three fields of a `Reading`."""
+def learn(dialect: Dialect, body: Body, headers: Headers) -> tuple[Callable[[], str], str, str, str]:
+    """Return the last four fields of a `Reading`."""
+    client = client_name(headers)
     return (
         partial(dialect.prompt, body),
         dialect.tool_call_id(body),
-        session_id(client_name(headers), headers, partial(dialect.user_id, body)),
+        session_id(client, headers, partial(dialect.user_id, body)),
+        client,
     )

@@ -218,7 +218,8 @@ first of them. Both are null for a root, and where the parent is not known.
 """
 
 ATTEMPTS = Table("attempts", ("interception_id", "number"), (_INTERCEPTION_ID, *ATTEMPT_VALUES, *COUNTS_VALUES))
-"""One row for each request to an upstream. The tokens of an interception are the sum of those of its attempts."""
+"""One row for each request to an upstream. The tokens of an interception are the sum of those of its attempts; where
+there was one alone they are null here, and stand in `token_usages`."""
 
 TOKEN_USAGES = Table(
     "token_usages",

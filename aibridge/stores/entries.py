@@ -91,8 +91,11 @@ def progressed_parts(interception: Interception, evidence: Evidence) -> tuple[Pa
 
 
 def attempted_parts(interception: Interception, attempt: Attempt) -> tuple[Part, ...]:
-    """Return what an entry says of an attempt that ended."""
-    return ATTEMPTS.name, (interception.id, *_attempt_row(attempt), *_bounded_counts(_counts(attempt)))
+    """Return what an entry says of an attempt that ended; of the only one the interception's tokens are told apart."""
+    row = (interception.id, *_attempt_row(attempt))
+    if attempt.last and attempt.number == 1:
+        return ATTEMPTS.name, row
+    return ATTEMPTS.name, (*row, *_bounded_counts(_counts(attempt)))
 
 
 def closed_parts(interception: Interception, outcome: Outcome) -> tuple[Part, ...]:

@@ -19,10 +19,10 @@ def test_learns_prompt_tool_call_and_session():
     user_id = json.dumps({"device_id": "d", "session_id": "s-1"})
     body = json.dumps({"messages": messages, "metadata": {"user_id": user_id, "x": 1}}).encode()
     prompt, *others = learn(MESSAGES, read_body(body), CLAUDE_CODE)
-    assert (prompt(), *others) == ("go on", "toolu_1", "s-1")
-    assert learn(MESSAGES, read_body(body), ())[1:] == ("toolu_1", "")
+    assert (prompt(), *others) == ("go on", "toolu_1", "s-1", "Claude Code")
+    assert learn(MESSAGES, read_body(body), ())[1:] == ("toolu_1", "", "Unknown")
     session = (b"x-claude-code-session-id", b"s-2")
-    assert learn(MESSAGES, read_body(body), (*CLAUDE_CODE, session))[1:] == ("toolu_1", "s-2")
+    assert learn(MESSAGES, read_body(body), (*CLAUDE_CODE, session))[1:] == ("toolu_1", "s-2", "Claude Code")
 
 
 @pytest.mark.parametrize(
@@ -39,4 +39,4 @@ def test_learns_prompt_tool_call_and_session():
     ],
 )
 def test_metadata_of_odd_shape_has_no_session(metadata):
-    assert learn(MESSAGES, read_body(b'{"metadata":%b}' % metadata), CLAUDE_CODE)[1:] == ("", "")
+    assert learn(MESSAGES, read_body(b'{"metadata":%b}' % metadata), CLAUDE_CODE)[1:] == ("", "", "Claude Code")

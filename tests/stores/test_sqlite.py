@@ -270,16 +270,16 @@ def test_attempts(store, rows):
         "error": None,
         "message_id": "msg_1",
         "usage_source": "provider_final",
-        "input_tokens": 5,
-        "output_tokens": 7,
+        "input_tokens": None,
+        "output_tokens": None,
         "cache_read_input_tokens": None,
         "cache_creation_input_tokens": None,
     }
-    assert other["number"] == 2
+    assert (other["number"], other["input_tokens"], other["output_tokens"]) == (2, 5, 7)
 
 
 def test_an_attempt_s_counts_fit_their_columns(store, rows):
-    write(store, attempted(INTERCEPTION, ATTEMPT._replace(usage=Usage(10**30, -(10**30)))))
+    write(store, attempted(INTERCEPTION, ATTEMPT._replace(number=2, usage=Usage(10**30, -(10**30)))))
     [row] = rows("attempts")
     assert (row["input_tokens"], row["output_tokens"]) == (2**63 - 1, 1 - 2**63)
 
