@@ -9,11 +9,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from aibridge.draft import Draft
+from aibridge.headers import without
 from aibridge.mcp.policy import Credentials, Rules, credentials_of, wants_tools
 from aibridge.mcp.servers import ToolServers
 from aibridge.mcp.values import CallOutcome
-from aibridge.toolloop import LOOPS, PREFIX, Ran, ToolCall, ToolLoop
+from aibridge.toolloop import LOOPS, PREFIX, Image, Ran, Text, ToolCall, ToolLoop, ToolResult
 from aibridge.values import StreamDecoder, Thought, ToolRun, ToolUse, UpstreamRequest
+
+MAX_RESULTS_BYTES = 32 * 1024 * 1024
+"""Of all results of an interception, which each further request brings: as much as Anthropic takes of a request."""
+_OF_ONE_REQUEST = frozenset({b"idempotency-key"})
+"""A client's words for its one request. On another turn's an upstream would answer what it has answered before."""
 
 
 class Turns:
@@ -33,6 +39,7 @@ class Turns:
         self._call = call
         self._draft = draft
         self._left = max_turns
+        self._room = MAX_RESULTS_BYTES
         self._held: list[tuple[ToolUse, str]] = []
         self._running: dict[int, ToolCall] = {}
         self.tell: Callable[[ToolRun], None] = _tell_nobody
@@ -76,10 +83,13 @@ class Turns:
         """Run the tools of the turn that has ended, and return the next turn's request. Raises `AibridgeError`."""
         calls = self._loop.calls
         run = {call.id for call in calls}
-        self._held = [one for one in self._held if one[0].id not in run]
+        # Calls without an id, as some servers send them, run under ids of ours.
+        self._held = [one for one in self._held if one[0].id and one[0].id not in run]
         async with asyncio.TaskGroup() as group:
             runs = [group.create_task(self._run(number, call)) for number, call in enumerate(calls)]
         self._loop.answer([run.result().result for run in runs])
+        request = self._draft.request
+        self._draft = self._draft._replace(request=request._replace(headers=without(request.headers, _OF_ONE_REQUEST)))
         draft = self.draft()
         missing = draft.missing()
         if missing is not None:
@@ -94,10 +104,19 @@ class Turns:
 
     async def _run(self, number: int, call: ToolCall) -> Ran:
         self._running[number] = call
-        ran = await self._call(call)
+        ran = self._bounded(await self._call(call))
         if self._running.pop(number, None) is not None:
             self.tell(_told(call, ran))
         return ran
+
+    def _bounded(self, ran: Ran) -> Ran:
+        """Return a call without its result where there is no room for that any more."""
+        size = sum(map(_size_of, ran.result.content))
+        if size <= self._room:
+            self._room -= size
+            return ran
+        words = f"the result of {size} bytes is left out: those before it take up the room that there is"
+        return ran._replace(result=ToolResult((Text(words),), is_error=True))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +170,10 @@ def _told(call: ToolCall, ran: Ran) -> ToolRun:
 
 def _size(call: ToolCall) -> int:
     return len(call.arguments.encode("utf-8", "replace"))
+
+
+def _size_of(part: Text | Image) -> int:
+    return len(part.text.encode("utf-8", "replace")) if isinstance(part, Text) else len(part.data)
 
 
 def _tell_nobody(run: ToolRun) -> None:

@@ -9,6 +9,7 @@ import pytest
 from api_kit import ALL, APIS, each
 from mcp_kit import Recorded, serving, tools_server, until
 
+from aibridge import turns
 from aibridge.stores import ledger
 from aibridge.stores.sqlite import querying
 
@@ -65,6 +66,45 @@ async def test_calls_are_run_and_the_client_sees_one_answer(build_tooled, ask, a
         assert house.metric("aibridge_injected_tool_invocations_total", **labels) == calls
         spans = [span for span in house.spans.get_finished_spans() if span.name == "Intercept.ProcessRequest.ToolCall"]
         assert len(spans) == calls
+
+
+def chat_stream(*choices):
+    """Return a stream of Chat Completions: pairs of a delta and a finish reason."""
+    chunks = [{"id": "c", "choices": [{"index": 0, "delta": delta, "finish_reason": end}]} for delta, end in choices]
+    return b"".join(b"data: %b\n\n" % json.dumps(chunk).encode() for chunk in chunks) + b"data: [DONE]\n\n"
+
+
+async def test_calls_without_an_id_are_told_once(build_tooled, ask):
+    function = {"name": "bmcp_kit_add", "arguments": '{"a": 1, "b": 2}'}
+    calls = [{"index": index, "type": "function", "function": function} for index in range(2)]
+    async with build_tooled() as house:
+        house.simulator.replay(chat_stream(({"role": "assistant", "tool_calls": calls}, None), ({}, "tool_calls")))
+        house.simulator.replay(chat_stream(({"role": "assistant", "content": "3"}, None), ({}, "stop")))
+        await ask(house, "chat")
+        books = await house.books()
+        books.check("completed", "clean", health="success")
+        assert [use["server"] for use in record_of(house, books.interception.id)["tools"]] == ["kit"] * 2
+
+
+async def test_the_key_of_a_clients_request_is_not_that_of_another_turn(build_tooled, ask):
+    """An upstream that keeps its answers by this key would answer the first turn again, without end."""
+    async with build_tooled() as house:
+        await ask(house, "anthropic", headers=[("idempotency-key", "of-one-request")])
+        sent = [dict(row.headers).get("idempotency-key") for row in house.simulator.ledger.rows]
+        assert sent == ["of-one-request", None]
+
+
+async def test_results_of_many_calls_have_one_bound(build_tooled, ask, monkeypatch):
+    monkeypatch.setattr(turns, "MAX_RESULTS_BYTES", 600_000)
+    async with build_tooled(allow="^long$") as house:
+        house.simulator.play("tools:5", 1)
+        await ask(house, "anthropic")
+        books = await house.books()
+        books.check("completed", "clean", health="success")
+        first, second = [int(dict(row.headers)["content-length"]) for row in house.simulator.ledger.rows]
+        assert 500_000 < second - first < 602_000
+        told = record_of(house, books.interception.id)["tools"]
+        assert [use["result_bytes"] for use in told] == [1_000_000] * 5
 
 
 async def test_the_same_request_has_the_same_bytes(build_tooled, ask):
