@@ -138,8 +138,7 @@ class Injection:
         if make is None or not self._wants(draft):
             return None
         credentials = self._credentials(draft)
-        tools = self.servers.tools(credentials)
-        loop = make(draft.reading.body, tools) if tools else None
+        loop = make(draft.reading.body, self.servers.tools(credentials))
         if loop is None:
             return None
         return Turns(loop, lambda call: self.servers.call(call, credentials), draft, self.max_turns)

@@ -110,4 +110,4 @@ class ToolLoop(Protocol):
 
 
 LoopFactory = Callable[[Body, tuple[Tool, ...]], ToolLoop | None]
-"""Takes a client's request, and tools sorted by id, at least one; None where the request is to have no tools."""
+"""Takes a client's request, and tools sorted by id; None where the request is to have none, and to stay as it is."""

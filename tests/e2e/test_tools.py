@@ -314,6 +314,43 @@ async def test_an_actors_own_credential_goes_to_its_server_alone(build_house, as
             assert len(house.outcomes.attempts) == 3, "without a credential there are no tools of that server"
 
 
+def response_stream(response_id, *items):
+    """Return a stream of the Responses API, as short as it can be."""
+    events = [{"type": "response.created", "response": {"id": response_id, "status": "in_progress", "output": []}}]
+    events += [{"type": "response.output_item.done", "output_index": at, "item": item} for at, item in enumerate(items)]
+    events += [{"type": "response.completed", "response": {"id": response_id, "status": "completed", "output": items}}]
+    numbered = [json.dumps({**event, "sequence_number": number}) for number, event in enumerate(events)]
+    return "".join(f"data: {event}\n\n" for event in numbered).encode()
+
+
+async def test_an_answer_can_be_gone_on_with_when_its_tools_are_gone(build_house, ask):
+    asked = []
+    words = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "first"}]}
+    call = {"type": "function_call", "call_id": "c", "name": "bmcp_kit_add", "arguments": '{"a": 1, "b": 2}'}
+    streams = [
+        response_stream("resp_1", words, call),
+        response_stream("resp_2", words),
+        response_stream("resp_3", words),
+    ]
+
+    async def upstream(scope, receive, send):
+        if scope["type"] == "lifespan":
+            return
+        asked.append(json.loads((await receive())["body"]))
+        head = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": head})
+        await send({"type": "http.response.body", "body": streams[len(asked) - 1]})
+
+    async with serving(tools_server()) as url, serving(upstream) as api:
+        mcp = {"servers": {"kit": {"url": url, "allow": "^add$", "actor_header": "authorization"}}}
+        async with build_house(mcp=mcp, base_url=api.removesuffix("/mcp")) as house:
+            answer = await ask(house, "responses", headers=[("x-aibridge-mcp-kit", "Bearer own-0123456789")])
+            shown = json.loads(answer.body.split(b"data: ")[1])["response"]["id"]
+            assert shown == "resp_1", "words came before the call"
+            await ask(house, "responses", previous_response_id=shown)
+    assert [body.get("previous_response_id") for body in asked] == [None, None, "resp_2"]
+
+
 async def test_a_server_that_is_down_costs_its_tools_alone(build_house, ask):
     down = {"servers": {"away": {"url": "http://127.0.0.1:9/mcp", "connect_timeout": 2}}}
     async with build_house(mcp=down) as house:
