@@ -10,11 +10,28 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from aibridge.draft import Draft
+from aibridge.headers import without
 from aibridge.mcp.policy import Credentials, Rules, credentials_of, wants_tools
 from aibridge.mcp.servers import ToolServers
 from aibridge.mcp.values import CallOutcome
-from aibridge.toolloop import PREFIX, LoopFactory, Ran, Tool, ToolCall, ToolLoop, new_loops
+from aibridge.toolloop import (
+    PREFIX,
+    Image,
+    LoopFactory,
+    Ran,
+    Text,
+    Tool,
+    ToolCall,
+    ToolLoop,
+    ToolResult,
+    new_loops,
+)
 from aibridge.values import StreamDecoder, Thought, ToolRun, ToolUse, UpstreamRequest
+
+MAX_RESULTS_BYTES = 32 * 1024 * 1024
+"""Of all results of an interception, which each further request brings: as much as Anthropic takes of a request."""
+_OF_ONE_REQUEST = frozenset({b"idempotency-key"})
+"""A client's words for its one request. On another turn's an upstream would answer what it has answered before."""
 
 
 class Turns:
@@ -41,6 +58,7 @@ class Turns:
         self._call = call
         self._draft = draft
         self._turns_left = max_turns
+        self._room = MAX_RESULTS_BYTES
         self._held: list[tuple[ToolUse, str]] = []
         self._running: dict[int, tuple[ToolCall, float]] = {}
         self.tell: Callable[[ToolRun], None] = _tell_nobody
@@ -91,10 +109,13 @@ class Turns:
         """Run the tools of the turn that has ended, and return the next turn's request. Raises `AibridgeError`."""
         calls = self._loop.calls
         ids = {call.id for call in calls}
-        self._held = [one for one in self._held if one[0].id not in ids]
+        # Calls without an id, as some servers send them, run under ids of ours.
+        self._held = [one for one in self._held if one[0].id and one[0].id not in ids]
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._run(number, call)) for number, call in enumerate(calls)]
         self._loop.answer([task.result().result for task in tasks])
+        request = self._draft.request
+        self._draft = self._draft._replace(request=request._replace(headers=without(request.headers, _OF_ONE_REQUEST)))
         draft = self.next_draft()
         missing = draft.missing()
         if missing is not None:
@@ -110,7 +131,7 @@ class Turns:
 
     async def _run(self, number: int, call: ToolCall) -> Ran:
         self._running[number] = call, time.perf_counter()
-        ran = await self._call(call)
+        ran = self._bounded(await self._call(call))
         if self._running.pop(number, None) is not None:
             self.tell(_told(call, ran))
         return ran
@@ -121,6 +142,15 @@ class Turns:
     def _ended(self, use: ToolUse, outcome: CallOutcome, latency: float) -> ToolRun:
         server = self._servers.get(use.name, "")
         return ToolRun(use, server, latency, outcome, outcome, _size(use.arguments), 0)
+
+    def _bounded(self, ran: Ran) -> Ran:
+        """Return a call without its result where there is no room for that any more."""
+        size = sum(map(_size_of, ran.result.content))
+        if size <= self._room:
+            self._room -= size
+            return ran
+        words = f"the result of {size} bytes is left out: those before it take up the room that there is"
+        return ran._replace(result=ToolResult((Text(words),), is_error=True))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,11 +174,16 @@ class Injection:
         if make is None:
             return None
         credentials = self._credentials(draft)
-        tools = self.servers.tools(credentials) if self._wants(draft) else ()
+        wants = self._wants(draft)
+        tools = self.servers.tools(credentials) if wants else ()
         loop = make(draft.reading.body, tools)
         if loop is None:
             return None
-        return Turns(loop, tools, lambda call: self.servers.call(call, credentials), draft, self.max_turns)
+
+        async def call(call: ToolCall) -> Ran:
+            return await self.servers.call(call, credentials) if wants else _refused()
+
+        return Turns(loop, tools, call, draft, self.max_turns)
 
     def _wants(self, draft: Draft) -> bool:
         one = draft.interception
@@ -156,6 +191,12 @@ class Injection:
 
     def _credentials(self, draft: Draft) -> Credentials:
         return credentials_of(self.servers.of_actors, draft.request.headers) if self._wants(draft) else ()
+
+
+def _refused() -> Ran:
+    """Return what a model is told that calls a tool in a request that is to have none: it remembers it."""
+    words = "there is no such tool"
+    return Ran(ToolResult((Text(words),), is_error=True), "", 0.0, words, 0, CallOutcome.UNKNOWN_TOOL)
 
 
 def _use(call: ToolCall) -> ToolUse:
@@ -176,6 +217,10 @@ def _told(call: ToolCall, ran: Ran) -> ToolRun:
 
 def _size(arguments: str) -> int:
     return len(arguments.encode("utf-8", "replace"))
+
+
+def _size_of(part: Text | Image) -> int:
+    return len(part.text.encode("utf-8", "replace")) if isinstance(part, Text) else len(part.data)
 
 
 def _tell_nobody(run: ToolRun) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from aibridge import jsontext
+from aibridge.credentials import redact
 from aibridge.jsontext import text_of
 from aibridge.text import bounded
 from aibridge.toolloop.base import Image, Text, ToolResult
@@ -35,10 +36,14 @@ def error_result(words: str) -> ToolResult:
     return ToolResult((Text(words),), is_error=True)
 
 
-def read_result(raw: Mapping[str, Any], max_bytes: int) -> Read:
-    """Return what a model is told; of the texts `max_bytes` at most, with a note of what is missing."""
+def read_result(raw: Mapping[str, Any], max_bytes: int, secrets: tuple[str, ...] = ()) -> Read:
+    """Return what a model is told; of the texts `max_bytes` at most, with a note of what is missing.
+
+    `secrets` are hidden before anything is cut: of one cut in two no half would be known again.
+    """
     parts = list(_parts(raw))
     size = sum(_size(part) for part in parts)
+    parts = [Text(redact(part.text, secrets)) if isinstance(part, Text) else part for part in parts]
     kept = [*_cut(parts, max_bytes)] or [Text(NOTHING)]
     return Read(ToolResult(tuple(kept), raw.get("isError") is True), size)
 

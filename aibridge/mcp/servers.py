@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from aibridge import jsontext
-from aibridge.credentials import is_secret_name, redact, worth_hiding
+from aibridge.credentials import is_secret_name, worth_hiding
 from aibridge.errors import PayloadError, ToolServerError
 from aibridge.mcp.policy import CREDENTIAL_PREFIX, Credentials
 from aibridge.mcp.results import error_result, read_result
 from aibridge.mcp.sessions import USUAL_PACE, KeptSession, Pace
 from aibridge.mcp.values import CallOutcome, Connect, ServerSettings, ServerState, State
-from aibridge.toolloop.base import PREFIX, Ran, Text, Tool, ToolCall, ToolResult
+from aibridge.toolloop.base import PREFIX, Ran, Tool, ToolCall, ToolResult
 
 _MAX_SETS = 256
 """Sets of tools that are kept in mind, so that the same tools are the same object."""
@@ -114,6 +114,8 @@ class ToolServers:
         started = loop.time()
         name = self._server_of(call.tool)
         session = self._session(name, credentials)
+        if session is not None and session.tool(call.tool) is None:
+            await session.settled()  # an actor's session may have made room since its tools were offered
         tool = None if session is None else session.tool(call.tool)
         if session is None:
             ended = _failed(CallOutcome.UNKNOWN_TOOL, "there is no such tool")
@@ -153,11 +155,10 @@ class ToolServers:
         except ToolServerError as error:
             outcome = CallOutcome.UNAVAILABLE if error.broken else CallOutcome.REFUSED
             return _failed(outcome, f"tool server {tool.server}: {error}")
-        read = read_result(raw, settings.max_result_bytes)
-        result = _without(read.result, _secrets(settings, credentials))
-        if result.is_error:
-            return _Outcome(result, CallOutcome.TOOL_ERROR, "the tool says that it failed", read.size)
-        return _Outcome(result, CallOutcome.OK, size=read.size)
+        read = read_result(raw, settings.max_result_bytes, _secrets(settings, credentials))
+        if read.result.is_error:
+            return _Outcome(read.result, CallOutcome.TOOL_ERROR, "the tool says that it failed", read.size)
+        return _Outcome(read.result, CallOutcome.OK, size=read.size)
 
     def _server_of(self, tool_id: str) -> str:
         """Return the server that a tool's id names, or the empty string. No server's name has an underscore."""
@@ -236,10 +237,3 @@ def _secrets(settings: ServerSettings, credentials: Credentials) -> tuple[str, .
     values = [value for name, value in settings.endpoint.headers if is_secret_name(name.encode())]
     values += [secret for _, secret in credentials]
     return worth_hiding(*values, *(value.rpartition(" ")[2] for value in values))
-
-
-def _without(result: ToolResult, secrets: tuple[str, ...]) -> ToolResult:
-    if not secrets:
-        return result
-    content = (Text(redact(part.text, secrets)) if isinstance(part, Text) else part for part in result.content)
-    return result._replace(content=tuple(content))

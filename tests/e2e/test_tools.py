@@ -9,6 +9,7 @@ import pytest
 from api_kit import ALL, APIS, each
 from mcp_kit import Recorded, serving, tools_server, until
 
+from aibridge import turns
 from aibridge.stores import ledger
 from aibridge.stores.sqlite import querying
 
@@ -65,6 +66,45 @@ async def test_calls_are_run_and_the_client_sees_one_answer(build_tooled, ask, a
         assert house.metric("aibridge_injected_tool_invocations_total", **labels) == calls
         spans = [span for span in house.spans.get_finished_spans() if span.name == "Intercept.ProcessRequest.ToolCall"]
         assert len(spans) == calls
+
+
+def chat_stream(*choices):
+    """Return a stream of Chat Completions: pairs of a delta and a finish reason."""
+    chunks = [{"id": "c", "choices": [{"index": 0, "delta": delta, "finish_reason": end}]} for delta, end in choices]
+    return b"".join(b"data: %b\n\n" % json.dumps(chunk).encode() for chunk in chunks) + b"data: [DONE]\n\n"
+
+
+async def test_calls_without_an_id_are_told_once(build_tooled, ask):
+    function = {"name": "bmcp_kit_add", "arguments": '{"a": 1, "b": 2}'}
+    calls = [{"index": index, "type": "function", "function": function} for index in range(2)]
+    async with build_tooled() as house:
+        house.simulator.replay(chat_stream(({"role": "assistant", "tool_calls": calls}, None), ({}, "tool_calls")))
+        house.simulator.replay(chat_stream(({"role": "assistant", "content": "3"}, None), ({}, "stop")))
+        await ask(house, "chat")
+        books = await house.books()
+        books.check("completed", "clean", health="success")
+        assert [use["server"] for use in record_of(house, books.interception.id)["tools"]] == ["kit"] * 2
+
+
+async def test_the_key_of_a_clients_request_is_not_that_of_another_turn(build_tooled, ask):
+    """An upstream that keeps its answers by this key would answer the first turn again, without end."""
+    async with build_tooled() as house:
+        await ask(house, "anthropic", headers=[("idempotency-key", "of-one-request")])
+        sent = [dict(row.headers).get("idempotency-key") for row in house.simulator.ledger.rows]
+        assert sent == ["of-one-request", None]
+
+
+async def test_results_of_many_calls_have_one_bound(build_tooled, ask, monkeypatch):
+    monkeypatch.setattr(turns, "MAX_RESULTS_BYTES", 600_000)
+    async with build_tooled(allow="^long$") as house:
+        house.simulator.play("tools:5", 1)
+        await ask(house, "anthropic")
+        books = await house.books()
+        books.check("completed", "clean", health="success")
+        first, second = [int(dict(row.headers)["content-length"]) for row in house.simulator.ledger.rows]
+        assert 500_000 < second - first < 602_000
+        told = record_of(house, books.interception.id)["tools"]
+        assert [use["result_bytes"] for use in told] == [1_000_000] * 5
 
 
 async def test_the_same_request_has_the_same_bytes(build_tooled, ask):
@@ -287,6 +327,43 @@ async def test_an_actors_own_credential_goes_to_its_server_alone(build_house, as
             await ask(house, "anthropic")
             await house.outcomes.wait(ended=2)
             assert len(house.outcomes.attempts) == 3, "without a credential there are no tools of that server"
+
+
+def response_stream(response_id, *items):
+    """Return a stream of the Responses API, as short as it can be."""
+    events = [{"type": "response.created", "response": {"id": response_id, "status": "in_progress", "output": []}}]
+    events += [{"type": "response.output_item.done", "output_index": at, "item": item} for at, item in enumerate(items)]
+    events += [{"type": "response.completed", "response": {"id": response_id, "status": "completed", "output": items}}]
+    numbered = [json.dumps({**event, "sequence_number": number}) for number, event in enumerate(events)]
+    return "".join(f"data: {event}\n\n" for event in numbered).encode()
+
+
+async def test_an_answer_can_be_gone_on_with_when_its_tools_are_gone(build_house, ask):
+    asked = []
+    words = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "first"}]}
+    call = {"type": "function_call", "call_id": "c", "name": "bmcp_kit_add", "arguments": '{"a": 1, "b": 2}'}
+    streams = [
+        response_stream("resp_1", words, call),
+        response_stream("resp_2", words),
+        response_stream("resp_3", words),
+    ]
+
+    async def upstream(scope, receive, send):
+        if scope["type"] == "lifespan":
+            return
+        asked.append(json.loads((await receive())["body"]))
+        head = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": head})
+        await send({"type": "http.response.body", "body": streams[len(asked) - 1]})
+
+    async with serving(tools_server()) as url, serving(upstream) as api:
+        mcp = {"servers": {"kit": {"url": url, "allow": "^add$", "actor_header": "authorization"}}}
+        async with build_house(mcp=mcp, base_url=api.removesuffix("/mcp")) as house:
+            answer = await ask(house, "responses", headers=[("x-aibridge-mcp-kit", "Bearer own-0123456789")])
+            shown = json.loads(answer.body.split(b"data: ")[1])["response"]["id"]
+            assert shown == "resp_1", "words came before the call"
+            await ask(house, "responses", previous_response_id=shown)
+    assert [body.get("previous_response_id") for body in asked] == [None, None, "resp_2"]
 
 
 async def test_a_server_that_is_down_costs_its_tools_alone(build_house, ask):

@@ -61,6 +61,13 @@ def test_texts_share_one_bound_and_are_cut_between_characters():
     assert read_result({"content": texts}, 5).size == 13
 
 
+def test_a_secret_is_hidden_before_it_could_be_cut_in_two():
+    secret = "sk-0123456789abcdefghijklmnop"
+    read = read_result({"content": [{"type": "text", "text": f"{'x' * 10}{secret} and more"}]}, 30, (secret,))
+    assert secret[:16] not in read.result.content[0].text
+    assert read.size == len(f"{'x' * 10}{secret} and more")
+
+
 def test_pictures_have_a_bound_of_their_own(monkeypatch):
     monkeypatch.setattr(results, "MAX_IMAGE_BYTES", len(PNG))
     picture = {"type": "image", "mimeType": "image/png", "data": PNG}

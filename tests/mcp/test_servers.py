@@ -303,6 +303,19 @@ async def test_sessions_of_actors_are_bounded():
             await asyncio.wait({busy})
 
 
+async def test_a_session_that_has_made_room_is_waited_for_when_its_tool_is_called():
+    """Its tools were offered, and another actor has come before the model called one."""
+    alice, bob = (("kit", "Bearer alice-0123456789"),), (("kit", "Bearer bob-0123456789"),)
+    async with serving(tools_server()) as url:
+        one = settings(url, actor_header="authorization")
+        async with kept({"kit": one}, max_actor_sessions=1) as servers:
+            for credentials in (alice, bob):
+                await servers.connected(credentials)
+                assert servers.tools(credentials)
+            ran = await servers.call(call("bmcp_kit_add", '{"a": 1, "b": 2}'), alice)
+            assert (ran.outcome, text_of(ran)) == (CallOutcome.OK, "3")
+
+
 async def test_what_a_server_echoes_of_its_credential_is_hidden():
     app = tools_server()
     secret = "very-secret-0123456789"
