@@ -378,14 +378,17 @@ class Exchange:
         self._connecting.add_done_callback(self._connected)
 
     def _connected(self, connecting: asyncio.Task[Connection]) -> None:
-        self._connecting = None
         if connecting.cancelled():
             return
         failure = connecting.exception()
         try:
-            if failure is None and self._relay.state is State.ENDED:
-                self._around.pool.put(connecting.result())
-            elif failure is None:
+            if self._connecting is not connecting:
+                # It ended as it was given up: nobody waits for it any more, though another may be under way.
+                if failure is None:
+                    self._around.pool.put(connecting.result())
+                return
+            self._connecting = None
+            if failure is None:
                 self._around.on_spent("connect", self._interception.provider, time.perf_counter() - self._attempt_at)
                 self._send_on(connecting.result())
             elif isinstance(failure, UpstreamFailure):
@@ -735,8 +738,9 @@ class Exchange:
 
     def _settle(self) -> None:
         """Keep the upstream's connection where all came and all is well, else cut it."""
-        if self._connecting is not None:
-            self._connecting.cancel()
+        connecting, self._connecting = self._connecting, None
+        if connecting is not None:
+            connecting.cancel()
         if self._turning is not None:
             self._turning.cancel()
         if self._retrying is not None:
