@@ -74,7 +74,7 @@ class Exchange:
 
     __slots__ = (
         "_around", "_attempt", "_attempt_at", "_body", "_body_ended", "_client", "_connecting", "_connection",
-        "_dialect", "_gone_at", "_head", "_heard_at", "_interception", "_late", "_mended", "_noted_at",
+        "_dialect", "_gone_at", "_head", "_heard_at", "_interception", "_mended", "_noted_at",
         "_noted_bytes", "_on_end", "_origin", "_over", "_paused_at", "_policy", "_provider", "_relay", "_request",
         "_retries", "_retry_after", "_retrying", "_said_at", "_sent_at", "_sent_to", "_started", "_told", "_trying",
         "_turning", "_turns", "_unsent", "_whole",
@@ -113,7 +113,6 @@ class Exchange:
         self._body: list[bytes] = []
         self._body_ended = False
         self._whole: tuple[int, Headers, bytes] | None = None
-        self._late = False
         self._mended = False
         self._told = False
         self._over = False
@@ -359,7 +358,7 @@ class Exchange:
         self._end(Signal.CLIENT_STALLED, "the client stopped reading")
 
     def _connect_timed_out(self) -> None:
-        self._late = True
+        self._relay.late = True
         self._end(Signal.UNREACHABLE, f"no connection within {self._around.deadlines.connect:g} s")
 
     def _response_timed_out(self) -> None:
@@ -430,7 +429,7 @@ class Exchange:
         self._relay = self._new_relay()
         self._relay.follow(before, answered)
         self._head, self._body, self._body_ended = None, [], False
-        self._whole, self._late = None, False
+        self._whole = None
 
     def _new_relay(self) -> Relay:
         return self._around.relays.make(self._dialect, self._interception.id, self._policy)
@@ -730,7 +729,7 @@ class Exchange:
     def _fault(self) -> tuple[int, Headers, bytes]:
         """Return our own error as an answer."""
         relay = self._relay
-        status, telling = relay.refusal(late=self._late)
+        status, telling = relay.refusal()
         headers = JSON + self._id_header
         if relay.cause in _FOR_A_WHILE:
             headers += self._retry_after
