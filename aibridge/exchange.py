@@ -616,7 +616,7 @@ class Exchange:
             return
         if len(before) <= _WRITTEN_AT_ONCE and not client.unsent_bytes:
             relay.last_words = before + relay.last_words
-        else:
+        elif not client.lost:
             relay.bytes_out += len(before)
             if before:
                 client.write(before)
