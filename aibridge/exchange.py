@@ -74,7 +74,7 @@ class Exchange:
 
     __slots__ = (
         "_around", "_attempt", "_attempt_at", "_body", "_body_ended", "_client", "_connecting", "_connection",
-        "_dialect", "_gone_at", "_head", "_heard_at", "_interception", "_late", "_mended", "_noted_at",
+        "_dialect", "_gone_at", "_head", "_heard_at", "_interception", "_mended", "_noted_at",
         "_noted_bytes", "_on_end", "_origin", "_over", "_paused_at", "_policy", "_provider", "_relay", "_request",
         "_retries", "_retry_after", "_retrying", "_said_at", "_sent_at", "_sent_to", "_started", "_told", "_trying",
         "_turning", "_turns", "_unsent", "_whole",
@@ -113,7 +113,6 @@ class Exchange:
         self._body: list[bytes] = []
         self._body_ended = False
         self._whole: tuple[int, Headers, bytes] | None = None
-        self._late = False
         self._mended = False
         self._told = False
         self._over = False
@@ -359,7 +358,7 @@ class Exchange:
         self._end(Signal.CLIENT_STALLED, "the client stopped reading")
 
     def _connect_timed_out(self) -> None:
-        self._late = True
+        self._relay.late = True
         self._end(Signal.UNREACHABLE, f"no connection within {self._around.deadlines.connect:g} s")
 
     def _response_timed_out(self) -> None:
@@ -378,14 +377,17 @@ class Exchange:
         self._connecting.add_done_callback(self._connected)
 
     def _connected(self, connecting: asyncio.Task[Connection]) -> None:
-        self._connecting = None
         if connecting.cancelled():
             return
         failure = connecting.exception()
         try:
-            if failure is None and self._relay.state is State.ENDED:
-                self._around.pool.put(connecting.result())
-            elif failure is None:
+            if self._connecting is not connecting:
+                # It ended as it was given up: nobody waits for it any more, though another may be under way.
+                if failure is None:
+                    self._around.pool.put(connecting.result())
+                return
+            self._connecting = None
+            if failure is None:
                 self._around.on_spent("connect", self._interception.provider, time.perf_counter() - self._attempt_at)
                 self._send_on(connecting.result())
             elif isinstance(failure, UpstreamFailure):
@@ -427,7 +429,7 @@ class Exchange:
         self._relay = self._new_relay()
         self._relay.follow(before, answered)
         self._head, self._body, self._body_ended = None, [], False
-        self._whole, self._late = None, False
+        self._whole = None
 
     def _new_relay(self) -> Relay:
         return self._around.relays.make(self._dialect, self._interception.id, self._policy)
@@ -614,7 +616,7 @@ class Exchange:
             return
         if len(before) <= _WRITTEN_AT_ONCE and not client.unsent_bytes:
             relay.last_words = before + relay.last_words
-        else:
+        elif not client.lost:
             relay.bytes_out += len(before)
             if before:
                 client.write(before)
@@ -727,7 +729,7 @@ class Exchange:
     def _fault(self) -> tuple[int, Headers, bytes]:
         """Return our own error as an answer."""
         relay = self._relay
-        status, telling = relay.refusal(late=self._late)
+        status, telling = relay.refusal()
         headers = JSON + self._id_header
         if relay.cause in _FOR_A_WHILE:
             headers += self._retry_after
@@ -735,8 +737,9 @@ class Exchange:
 
     def _settle(self) -> None:
         """Keep the upstream's connection where all came and all is well, else cut it."""
-        if self._connecting is not None:
-            self._connecting.cancel()
+        connecting, self._connecting = self._connecting, None
+        if connecting is not None:
+            connecting.cancel()
         if self._turning is not None:
             self._turning.cancel()
         if self._retrying is not None:

@@ -50,7 +50,7 @@ class Relay:
     __slots__ = (
         "_decoder", "_dialect", "_earlier", "_ended_with", "_gone", "_request_id", "bytes_in", "bytes_out", "cause",
         "committed", "error", "error_type", "events", "first_event_at", "http_status", "last_event", "last_words",
-        "note", "observer", "said", "secrets", "state", "terminal_event_seen", "trailing_bytes",
+        "late", "note", "observer", "said", "secrets", "state", "terminal_event_seen", "trailing_bytes",
         "upstream_request_id",
     )  # fmt: skip
 
@@ -73,6 +73,8 @@ class Relay:
         self.said = ""
         """The words of an exception or error frame, without its name: clients match on them, whole."""
         self.last_words = b""
+        self.late = False
+        """Whether the connection failed for want of time."""
         self.note = ""
         self.terminal_event_seen = False
         self.last_event = ""
@@ -163,25 +165,25 @@ class Relay:
             return Telling(kind_of_status(self.http_status or 0), self.error, self._request_id)
         fault = FAULT_OF[cause]
         kind = kind_of_exception(self.error_type or "") if cause in _THEIR_WORDS else None
+        if self._timed_out:
+            kind = FAULT_OF[Cause.RESPONSE_TIMEOUT].kind
         message = (self.said or self.error) if cause in _THEIR_WORDS else ""
         return Telling(kind or fault.kind, message or fault.message, self._request_id)
 
-    def refusal(self, *, late: bool) -> tuple[int, Telling]:
-        """Return status and words of our own error, where no head was sent to the client yet.
-
-        Args:
-            late: the connection failed for want of time.
-        """
+    def refusal(self) -> tuple[int, Telling]:
+        """Return status and words of our own error, where no head was sent to the client yet."""
         if self.cause is Cause.HTTP_STATUS:
             # Its body did not come whole; else the upstream's own words would be passed on.
             status = self.http_status or FAULT_OF[Cause.UNEXPECTED_RESPONSE].status
             return status, Telling(
                 kind_of_status(status), f"the upstream answered with status {status}", self._request_id
             )
-        if self.cause is Cause.CONNECT_FAILED and late:
-            timeout = FAULT_OF[Cause.RESPONSE_TIMEOUT]
-            return timeout.status, self.telling()._replace(kind=timeout.kind)
-        return FAULT_OF[self.cause or Cause.INTERNAL].status, self.telling()
+        cause = Cause.RESPONSE_TIMEOUT if self._timed_out else self.cause or Cause.INTERNAL
+        return FAULT_OF[cause].status, self.telling()
+
+    @property
+    def _timed_out(self) -> bool:
+        return self.late and self.cause is Cause.CONNECT_FAILED
 
     @property
     def message_id(self) -> str:

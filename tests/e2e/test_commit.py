@@ -1,5 +1,7 @@
 """A streaming client whose upstream is silent for long gets head and pings; what comes then comes in its stream."""
 
+import socket
+
 import anthropic
 import openai
 import pytest
@@ -96,3 +98,17 @@ async def test_sdks_take_pings_before_the_first_event(build_house, fault):
                     continue
                 with pytest.raises((anthropic.APIStatusError, openai.APIError)):
                     await way()
+
+
+async def test_a_connection_that_takes_too_long_is_a_timeout_in_the_stream_too(build_house, new_client, request_body):
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        host, port = full.getsockname()
+        async with build_house(base_url=f"http://{host}:{port}", timeouts=SOON | {"connect": 0.8}) as house:
+            with socket.create_connection((host, port)):  # all that its queue has room for
+                async with new_client(house.port) as client:
+                    version = ("anthropic-version", "2023-06-01")
+                    await client.ask("/anthropic/v1/messages", request_body(), headers=[version])
+                    answer = await client.answer()
+            assert answer.events[0] == "ping"
+            assert answer.last_event["error"]["type"] == "timeout_error"
+            (await house.books()).check("upstream_error", "connect_failed", health="failure")

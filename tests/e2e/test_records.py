@@ -154,3 +154,19 @@ async def test_a_disk_that_is_full_and_has_room_again(serve, new_client, request
 def get(url):
     with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
         return answer.read()
+
+
+async def test_what_is_read_on_for_its_tokens_has_not_gone_out(build_house, new_client, request_body):
+    async with (
+        build_house(provider={"anthropic": {"on_disconnect": "drain"}}) as house,
+        new_client(house.port) as client,
+    ):
+        headers = [("x-sim-fault", "slow:1+size:8000"), ("anthropic-version", "2023-06-01")]
+        await client.ask("/anthropic/v1/messages", request_body(stream=False), headers=headers)
+        while not any(one._relay.bytes_in for one in house.app.gateway._live):  # noqa: ASYNC110 - nobody tells it
+            await asyncio.sleep(0)
+        client.close()
+        books = await house.books()
+        books.check("client_gone", "before_response", health="neither")
+        evidence = books.outcome.evidence
+        assert (evidence.bytes_out, evidence.bytes_in > 65_536) == (0, True)

@@ -1,5 +1,7 @@
 """Attempts that fail before the client has anything are made again: on real sockets, in all books."""
 
+import asyncio
+
 import pytest
 from api_kit import ALL, each
 
@@ -127,3 +129,27 @@ async def test_a_client_that_waits_is_kept_waiting(retrying, new_client, request
         assert answer.events[-1] == "message_stop"
         (await house.books()).check("completed", "clean", health="success")
         assert causes(house) == ["http_status", "clean"]
+
+
+@pytest.mark.parametrize("end", ["connected", "refused"])
+async def test_a_connection_that_comes_as_it_is_given_up_is_not_the_retrys(retrying, ask, monkeypatch, end):
+    """The clock and the network may tell the same attempt's end in one turn of the loop: the clock was first."""
+    loop, tries = asyncio.get_running_loop(), []
+    create_connection = loop.create_connection
+
+    async def connect(*args, **options):
+        tries.append(args)
+        if len(tries) == 1:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                if end == "refused":
+                    raise ConnectionRefusedError from None
+        return await create_connection(*args, **options)
+
+    async with retrying({"connect": 0.2}, backoff=0.3) as house:
+        monkeypatch.setattr(loop, "create_connection", connect)
+        answer = await ask(house, "anthropic")
+        assert answer.status == 200
+        (await house.books()).check("completed", "clean", health="success")
+        assert causes(house) == ["connect_failed", "clean"]
