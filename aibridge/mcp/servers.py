@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from aibridge import jsontext
-from aibridge.credentials import is_secret_name, worth_hiding
+from aibridge.credentials import worth_hiding
 from aibridge.errors import PayloadError, ToolServerError
 from aibridge.mcp.policy import CREDENTIAL_PREFIX, Credentials
 from aibridge.mcp.results import error_result, read_result
@@ -234,6 +234,6 @@ def _arguments(text: str) -> dict[str, Any]:
 
 def _secrets(settings: ServerSettings, credentials: Credentials) -> tuple[str, ...]:
     """Return what a server was sent, and may echo with or without the scheme before it."""
-    values = [value for name, value in settings.endpoint.headers if is_secret_name(name.encode())]
+    values = [value for _, value in settings.endpoint.headers]
     values += [secret for _, secret in credentials]
     return worth_hiding(*values, *(value.rpartition(" ")[2] for value in values))
