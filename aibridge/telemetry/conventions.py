@@ -253,4 +253,5 @@ def tool_attributes(run: ToolRun) -> Attributes:
         "gen_ai.tool.name": bounded(run.use.name, MAX_TEXT_BYTES),
         "gen_ai.tool.call.id": bounded(run.use.id, MAX_TEXT_BYTES),
         "gen_ai.tool.type": "function",
+        "mcp.method.name": "tools/call",
     }

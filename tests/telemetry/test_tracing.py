@@ -259,6 +259,7 @@ def test_a_tool_that_was_run_is_a_span(tracing, spans, make_interception, make_o
         "gen_ai.tool.name": "bmcp_files_read",
         "gen_ai.tool.call.id": "toolu_1",
         "gen_ai.tool.type": "function",
+        "mcp.method.name": "tools/call",
     }
     assert (well.end_time - well.start_time) == pytest.approx(500_000_000, abs=2_000)
     assert (well.status.status_code, ill.status.status_code) == (StatusCode.UNSET, StatusCode.ERROR)
