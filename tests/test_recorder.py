@@ -243,7 +243,7 @@ def test_what_cannot_be_said_in_json_is_counted_and_harms_nothing_else(start, dr
     recorder = start()
     recorder.opened(numbered(1)._replace(request_bytes=object()))
     recorder.opened(INTERCEPTION)
-    recorder.attempted(INTERCEPTION, ATTEMPT._replace(cause=Cause.TRUNCATED, number=object()))
+    recorder.attempted(INTERCEPTION, ATTEMPT._replace(cause=Cause.TRUNCATED, origin=object()))
     recorder.closed(INTERCEPTION, OUTCOME._replace(message_id=object()))
     assert dropped == [1, 1, 1]
     assert recorder.flush()
