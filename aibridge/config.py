@@ -172,13 +172,18 @@ _TAKEN_NAMES = re.compile(
 """Headers that mean something else already, to HTTP, to the APIs or to us."""
 
 
-def _clean_header_name(text: str) -> str:
+def _free_name(text: str, taken: re.Pattern[str], why: str) -> str:
+    """Return the name of a header, in lower case, that is not taken."""
     name = text.lower()
     if not _FIELD_NAME.fullmatch(name):
         raise _error("should be the name of a header")
-    if _TAKEN_NAMES.fullmatch(name):
-        raise _error(f"should be another header: {name} has a meaning of its own")
+    if taken.fullmatch(name):
+        raise _error(f"should be another header: {name} {why}")
     return name
+
+
+def _clean_header_name(text: str) -> str:
+    return _free_name(text, _TAKEN_NAMES, "has a meaning of its own")
 
 
 _OF_THE_TRANSPORT = re.compile(
@@ -189,12 +194,7 @@ _OF_THE_TRANSPORT = re.compile(
 
 
 def _clean_server_header(text: str) -> str:
-    name = text.lower()
-    if not _FIELD_NAME.fullmatch(name):
-        raise _error("should be the name of a header")
-    if _OF_THE_TRANSPORT.fullmatch(name):
-        raise _error(f"should be another header: {name} is set by HTTP or MCP itself")
-    return name
+    return _free_name(text, _OF_THE_TRANSPORT, "is set by HTTP or MCP itself")
 
 
 _KEY_HEADERS = frozenset({"authorization", "x-api-key", "api-key"})

@@ -165,7 +165,7 @@ class Injection:
 
     def missing(self, draft: Draft) -> Awaitable[None] | None:
         """Return what must be waited for before `turns`: an actor's own sessions. None: nothing."""
-        credentials = self._credentials(draft)
+        credentials = self._credentials(draft) if self._wants(draft) else ()
         return self.servers.connected(credentials) if credentials else None
 
     def turns(self, draft: Draft) -> Turns | None:
@@ -173,8 +173,8 @@ class Injection:
         make = self.loops.get(draft.interception.dialect)
         if make is None:
             return None
-        credentials = self._credentials(draft)
         wants = self._wants(draft)
+        credentials = self._credentials(draft) if wants else ()
         tools = self.servers.tools(credentials) if wants else ()
         loop = make(draft.reading.body, tools)
         if loop is None:
@@ -190,7 +190,7 @@ class Injection:
         return wants_tools(self.rules, one.model, one.actor.id, draft.request.headers)
 
     def _credentials(self, draft: Draft) -> Credentials:
-        return credentials_of(self.servers.of_actors, draft.request.headers) if self._wants(draft) else ()
+        return credentials_of(self.servers.of_actors, draft.request.headers)
 
 
 def _refused() -> Ran:

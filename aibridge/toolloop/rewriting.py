@@ -35,21 +35,17 @@ class RewritingDecoder:
 
     def feed_data(self, data: bytes) -> Scan:
         """Take a chunk; see `StreamDecoder`."""
-        if self._broken is not None:
-            raise type(self._broken)(str(self._broken), Scan(b"", [], 0))
-        try:
-            scan = self._inner.feed_data(data)
-        except WireError as error:
-            error.before = self._rewritten(error.before)
-            raise
-        return self._rewritten(scan)
+        return self._fed(lambda: self._inner.feed_data(data))
 
     def feed_eof(self) -> Scan:
         """Say that the body is complete; see `StreamDecoder`."""
+        return self._fed(self._inner.feed_eof)
+
+    def _fed(self, feed: Callable[[], Scan]) -> Scan:
         if self._broken is not None:
             raise type(self._broken)(str(self._broken), Scan(b"", [], 0))
         try:
-            scan = self._inner.feed_eof()
+            scan = feed()
         except WireError as error:
             error.before = self._rewritten(error.before)
             raise
