@@ -8,31 +8,27 @@ An interception is closed in one place, `_conclude`: attempt and outcome are tol
 last word.
 """
 
-import asyncio
-import functools
 import logging
-import operator
 import time
 from collections.abc import Callable
 
+from aibridge.attempts import Attempts
 from aibridge.clientstream import ClientStream
 from aibridge.content import ContentPolicy
-from aibridge.credentials import redact_bytes, redact_headers, secrets_of
+from aibridge.credentials import redact_bytes, redact_headers
 from aibridge.dialects import Dialect, words_of
-from aibridge.errors import AibridgeError, CorruptPayload, RecordingFailed, UpstreamFailure
+from aibridge.errors import AibridgeError, CorruptPayload, RecordingFailed
+from aibridge.failover import Recourse
 from aibridge.headers import EVENT_STREAM, JSON, RETRY_SOON, retry_after
 from aibridge.lifecycle import Cause, Signal, State
-from aibridge.linger import Linger
+from aibridge.patience import Due, Since, Standing, next_deadline
 from aibridge.providers.base import Provider
-from aibridge.relay import Relay
 from aibridge.surroundings import Surroundings
 from aibridge.turns import Turns
-from aibridge.upstream import CLOSINGS, Connection, Origin
+from aibridge.upstream import CLOSINGS
 from aibridge.values import (
-    Evidence,
     Headers,
     Interception,
-    Outcome,
     ResponseHead,
     StreamDecoder,
     Thought,
@@ -43,8 +39,6 @@ from aibridge.values import (
 
 logger = logging.getLogger(__name__)
 
-_origin_of = functools.lru_cache(maxsize=64)(Origin.of)
-
 _FIRST_ERROR_STATUS = 300
 """Redirects are no answers of these APIs: they are passed on, and not followed."""
 _HELD_BACK = 1
@@ -54,11 +48,9 @@ _WRITTEN_AT_ONCE = 65_536
 PROGRESS_EVERY_S = 5.0
 """Between two notes of what an answer has seen, at least. They are made as the clock looks at it anyway, which with the
 default timeouts is every 10 s: 10,000 streams cost some 1 % of a core."""
-_STALE_WITHIN = 2.0
-"""Seconds in which a request on a stale connection is turned away: one round trip, and a busy peer."""
 
 
-class Exchange:
+class Exchange(Attempts):
     """One interception, from the request to its one outcome.
 
     Args:
@@ -69,15 +61,13 @@ class Exchange:
         around: what is shared.
         policy: what is kept of the content.
         started: monotonic seconds (`time.perf_counter`) at the interception's acceptance.
+        recourse: asked what else may be done where an attempt has failed; None: nothing.
         on_end: called once, when all is told and said.
     """
 
     __slots__ = (
-        "_around", "_attempt", "_attempt_at", "_body", "_body_ended", "_client", "_connecting", "_connection",
-        "_dialect", "_gone_at", "_head", "_heard_at", "_interception", "_mended", "_noted_at",
-        "_noted_bytes", "_on_end", "_origin", "_over", "_paused_at", "_policy", "_provider", "_relay", "_request",
-        "_retries", "_retry_after", "_retrying", "_said_at", "_sent_at", "_sent_to", "_started", "_told", "_trying",
-        "_turning", "_turns", "_unsent", "_whole",
+        "_gone_at", "_heard_at", "_mended", "_noted_at", "_noted_bytes", "_on_end", "_over", "_paused_at",
+        "_recourse", "_retry_after", "_said_at", "_told", "_turns", "_unsent",
     )  # fmt: skip
 
     def __init__(
@@ -89,43 +79,24 @@ class Exchange:
         around: Surroundings,
         policy: ContentPolicy,
         started: float,
+        recourse: Recourse | None,
         on_end: Callable[["Exchange"], None],
     ) -> None:
-        self._interception = interception
-        self._provider = provider
-        self._dialect = dialect
-        self._client = client
-        self._around = around
-        self._started = started
+        super().__init__(interception, provider, dialect, client, around, policy, started)
+        self._recourse = recourse
         self._on_end = on_end
-        self._attempt = 0
-        self._attempt_at = started
-        self._trying = False
         self._turns: Turns | None = None
-        self._turning: asyncio.Task[UpstreamRequest] | None = None
-        self._retries = 0
-        self._retrying: asyncio.TimerHandle | None = None
-        self._request: UpstreamRequest | None = None
-        self._sent_to = ""
-        self._connecting: asyncio.Task[Connection] | None = None
-        self._connection: Connection | None = None
-        self._head: ResponseHead | None = None
-        self._body: list[bytes] = []
-        self._body_ended = False
-        self._whole: tuple[int, Headers, bytes] | None = None
         self._mended = False
         self._told = False
         self._over = False
         self._retry_after = RETRY_SOON
-        now = around.loop.time()
-        self._sent_at = self._heard_at = self._said_at = self._noted_at = now
+        now = self._sent_at
+        self._heard_at = self._said_at = self._noted_at = now
         self._noted_bytes = 0
         self._gone_at = now
         # The connection may still be full of the answer before.
         self._paused_at: float | None = now if client.paused else None
         self._unsent = client.unsent_bytes
-        self._policy = policy
-        self._relay = self._new_relay()
         client.listener = self
         around.wheel.add(self, now + around.deadlines.shortest)
 
@@ -136,27 +107,9 @@ class Exchange:
         if turns is not None:
             self._turns = turns
             turns.tell = self._tell_run
-        if self._around.retrying is not None:
-            self._around.retrying.budget.feed()
+        if self._recourse is not None:
+            self._recourse.begin()
         self.send(request)
-
-    def send(self, request: UpstreamRequest) -> None:
-        """Send a request, on an idle connection or a new one."""
-        if self._client.lost:
-            self.client_lost()
-        if self._relay.state is State.ENDED:
-            return
-        if self._attempt:
-            self._relay.on(Signal.SENT)
-        self._request = request
-        self._sent_to = request.origin
-        self._origin = _origin_of(request.origin)
-        self._relay.secrets = secrets_of(request.headers, request.target)
-        connection = self._around.pool.take(self._origin)
-        if connection is not None:
-            self._begin(connection)
-        else:
-            self._connect()
 
     def refuse(self, seconds: int) -> None:
         """End: the circuit is open; the upstream is not contacted, and the client is asked to wait."""
@@ -276,15 +229,6 @@ class Exchange:
         except Exception as failure:  # noqa: BLE001 - whatever it is, it is ours, and is told as ours
             self.fail(failure)
 
-    def _was_stale(self, connection: Connection) -> bool:
-        """Whether the upstream closed a kept connection while our request was on its way to it.
-
-        Nobody answered the request then, and a new connection is asked; on a new one the same end is final. An
-        upstream that thought for a while before it closed has worked on the request: that is no stale connection.
-        """
-        thought = self._around.loop.time() - self._sent_at
-        return self._relay.state in _ASKING and connection.was_stale and thought < _STALE_WITHIN
-
     # what the clock does
 
     def check(self, now: float) -> float | None:
@@ -293,10 +237,10 @@ class Exchange:
         try:
             if now - self._noted_at >= PROGRESS_EVERY_S:
                 self._note_progress(now)
-            due, act = self._next_deadline()
-            if now < due:
-                return min(due, latest)
-            act()
+            deadline = next_deadline(self._standing(), self._since(), self._around.deadlines, self._around.read_on)
+            if now < deadline.at:
+                return min(deadline.at, latest)
+            self._act(deadline.due)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and is told as ours
             self.fail(error)
         return None if self._over else latest
@@ -308,35 +252,36 @@ class Exchange:
             self._noted_at, self._noted_bytes = now, relay.bytes_in
             around.on_progress(self._interception, relay.evidence(self._started))
 
-    def _next_deadline(self) -> tuple[float, Callable[[], None]]:
+    def _standing(self) -> Standing:
+        relay = self._relay
+        return Standing(
+            relay.state,
+            self._interception.streaming,
+            relay.committed,
+            connected=self._connection is not None,
+            client_left=self._client.lost,
+        )
+
+    def _since(self) -> Since:
+        return Since(self._sent_at, self._heard_at, self._said_at, self._gone_at, self._paused_at)
+
+    def _act(self, due: Due) -> None:
         deadlines = self._around.deadlines
-        if self._paused_at is not None:
-            # The upstream is not read meanwhile: only the client can be late.
-            return self._paused_at + deadlines.client_stall, self._stalled
-        return min(self._next_of_the_upstream(), self._next_for_the_client(), key=_WHEN)
-
-    def _next_for_the_client(self) -> tuple[float, Callable[[], None]]:
-        deadlines, relay = self._around.deadlines, self._relay
-        if self._client.lost:
-            return self._gone_at + self._around.read_on, self._read_enough
-        if relay.committed and relay.state is not State.FINISHED:
-            return self._said_at + deadlines.ping, self._ping
-        if self._interception.streaming and relay.state in _WAITING:
-            return self._said_at + deadlines.commit, self._commit
-        return _NEVER, _say_nothing
-
-    def _next_of_the_upstream(self) -> tuple[float, Callable[[], None]]:
-        deadlines = self._around.deadlines
-        if self._relay.state is State.BETWEEN:
-            return _NEVER, _say_nothing  # what is done meanwhile has limits of its own
-        if self._relay.state not in _ASKING:
-            return self._heard_at + deadlines.idle, self._fell_silent
-        if self._connection is None:
-            return self._sent_at + deadlines.connect, self._connect_timed_out
-        return self._sent_at + deadlines.response, self._response_timed_out
-
-    def _read_enough(self) -> None:
-        self._end(Signal.CLIENT_LOST, "")
+        if due is Due.PING:
+            self._ping()
+        elif due is Due.COMMIT:
+            self._commit()
+        elif due is Due.CLIENT_STALLED:
+            self._stalled()
+        elif due is Due.READ_ENOUGH:
+            self._end(Signal.CLIENT_LOST, "")
+        elif due is Due.NO_CONNECTION:
+            self._relay.late = True
+            self._end(Signal.UNREACHABLE, f"no connection within {deadlines.connect:g} s")
+        elif due is Due.NO_HEAD:
+            self._end(Signal.NO_HEAD_IN_TIME, f"no response head within {deadlines.response:g} s")
+        elif due is Due.SILENT:
+            self._end(Signal.SILENT, f"no byte for {deadlines.idle:g} s")
 
     def _commit(self) -> None:
         """The upstream is silent for long: the client gets its head, and pings from now on."""
@@ -356,83 +301,6 @@ class Exchange:
             self._pause()  # slow, but it reads
             return
         self._end(Signal.CLIENT_STALLED, "the client stopped reading")
-
-    def _connect_timed_out(self) -> None:
-        self._relay.late = True
-        self._end(Signal.UNREACHABLE, f"no connection within {self._around.deadlines.connect:g} s")
-
-    def _response_timed_out(self) -> None:
-        self._end(Signal.NO_HEAD_IN_TIME, f"no response head within {self._around.deadlines.response:g} s")
-
-    def _fell_silent(self) -> None:
-        self._end(Signal.SILENT, f"no byte for {self._around.deadlines.idle:g} s")
-
-    # connecting
-
-    def _connect(self) -> None:
-        """Open a new connection; the answer to the request begins there."""
-        self._new_attempt()
-        self._sent_at = self._around.loop.time()
-        self._connecting = self._around.loop.create_task(self._around.pool.connect(self._origin))
-        self._connecting.add_done_callback(self._connected)
-
-    def _connected(self, connecting: asyncio.Task[Connection]) -> None:
-        if connecting.cancelled():
-            return
-        failure = connecting.exception()
-        try:
-            if self._connecting is not connecting:
-                # It ended as it was given up: nobody waits for it any more, though another may be under way.
-                if failure is None:
-                    self._around.pool.put(connecting.result())
-                return
-            self._connecting = None
-            if failure is None:
-                self._around.on_spent("connect", self._interception.provider, time.perf_counter() - self._attempt_at)
-                self._send_on(connecting.result())
-            elif isinstance(failure, UpstreamFailure):
-                self._end(Signal.UNREACHABLE, str(failure))
-            else:
-                self.fail(failure)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and is told as ours
-            self.fail(error)
-
-    def _begin(self, connection: Connection) -> None:
-        self._new_attempt()
-        self._send_on(connection)
-
-    def _send_on(self, connection: Connection) -> None:
-        request = self._sent_request()
-        self._connection = connection
-        if connection.secrets:
-            self._relay.secrets += connection.secrets
-        self._sent_at = self._around.loop.time()
-        tracing, tee = self._around.tracing, self._around.tee
-        if tracing is not None:
-            request = tracing.carry(self._interception, request)
-        connection.send(request, self if tee is None else tee(self._interception, self._attempt, request, self))
-
-    def _sent_request(self) -> UpstreamRequest:
-        if self._request is None:
-            raise RuntimeError("nothing was to be sent")
-        return self._request
-
-    def _new_attempt(self) -> None:
-        self._attempt += 1
-        self._attempt_at = time.perf_counter()
-        self._trying = True
-
-    def _await_further_attempt(self, answered: Outcome | None = None) -> None:
-        """Tell the attempt that has ended, and be ready for a further one. `answered` as `Relay.follow` has it."""
-        before = self._relay
-        self._tell_attempt(before.evidence(self._started), last=False)
-        self._relay = self._new_relay()
-        self._relay.follow(before, answered)
-        self._head, self._body, self._body_ended = None, [], False
-        self._whole = None
-
-    def _new_relay(self) -> Relay:
-        return self._around.relays.make(self._dialect, self._interception.id, self._policy)
 
     # the head, and an answer that is not a stream
 
@@ -581,32 +449,24 @@ class Exchange:
         try:
             relay.fail(signal, error)
             if relay.cause is not None:
-                self._conclude_or_retry(signal, relay.cause)
+                self._conclude_or_go_on(signal, relay.cause)
         except Exception as failure:
             logger.exception("the end of interception %s failed", self._interception.id)
             self._give_up(_words(failure))
 
-    def _conclude_or_retry(self, signal: Signal, cause: Cause) -> None:
+    def _conclude_or_go_on(self, signal: Signal, cause: Cause) -> None:
         """The attempt has failed: that is the end, unless the client has nothing yet and another may do well."""
-        retrying, request = self._around.retrying, self._request
-        if retrying is None or request is None or self._client.started or signal in _LAST:
+        recourse, request = self._recourse, self._request
+        if recourse is None or request is None or self._client.started or signal in _LAST:
             self._conclude()
             return
-        pause = retrying.pause(self._retries, cause, self._head)
-        if pause is None:
+        following = recourse.after(cause, self._head)
+        if following is None:
             self._conclude()
             return
-        self._retries += 1
         self._settle()
         self._await_further_attempt()
-        self._retrying = self._around.loop.call_later(pause, self._retry, request)
-
-    def _retry(self, request: UpstreamRequest) -> None:
-        self._retrying = None
-        try:
-            self.send(request)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and is told as ours
-            self.fail(error)
+        self._await_request(recourse.request(following, request))
 
     def _finish(self, before: bytes) -> None:
         """The relay has its last words: hand them over, at once or when the client has taken what was before them."""
@@ -641,21 +501,7 @@ class Exchange:
         if turns.exhausted:
             self._end(Signal.TOOL_LOOP_LIMIT, "")
             return
-        self._turning = self._around.loop.create_task(turns.next())
-        self._turning.add_done_callback(self._turned)
-
-    def _turned(self, turning: asyncio.Task[UpstreamRequest]) -> None:
-        self._turning = None
-        if turning.cancelled():
-            return
-        failure = turning.exception()
-        try:
-            if failure is None:
-                self.send(turning.result())
-            else:
-                self.fail(failure)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and is told as ours
-            self.fail(error)
+        self._await_request(turns.next())
 
     def _deliver(self) -> None:
         self._relay.on(Signal.DELIVERED)
@@ -735,25 +581,6 @@ class Exchange:
             headers += self._retry_after
         return status, headers, self._dialect.error_body(telling)
 
-    def _settle(self) -> None:
-        """Keep the upstream's connection where all came and all is well, else cut it."""
-        connecting, self._connecting = self._connecting, None
-        if connecting is not None:
-            connecting.cancel()
-        if self._turning is not None:
-            self._turning.cancel()
-        if self._retrying is not None:
-            self._retrying.cancel()
-        connection, self._connection = self._connection, None
-        if connection is None:
-            return
-        if self._body_ended and self._relay.cause in _TRUSTED:
-            connection.release()
-        elif self._relay.cause is Cause.CLEAN:
-            Linger(connection, self._around, self._interception.provider)
-        else:
-            connection.close()
-
     def _tell_facts(self) -> None:
         """Tell what the answer has given of tool uses and thoughts since the last time."""
         for fact, message_id in self._relay.take_facts():
@@ -768,25 +595,6 @@ class Exchange:
         if kept is not None:
             self._around.listener.learned(self._interception, kept, message_id)
 
-    def _tell_attempt(self, evidence: Evidence, *, last: bool = True) -> None:
-        if not self._trying:
-            return  # it ended where nothing was asked of an upstream
-        self._trying = False
-        attempt = self._relay.attempt(
-            number=self._attempt,
-            origin=self._sent_to,
-            started_at=self._interception.started_at + self._attempt_at - self._started,
-            duration=time.perf_counter() - self._attempt_at,
-            evidence=evidence,
-        )
-        self._around.listener.attempted(self._interception, attempt if last else attempt._replace(last=False))
-
-    def _outcome(self, evidence: Evidence) -> Outcome:
-        duration = time.perf_counter() - self._started
-        return self._relay.outcome(
-            ended_at=self._interception.started_at + duration, duration=duration, evidence=evidence
-        )
-
 
 def _words(error: BaseException) -> str:
     """Return what of an error goes on the record: of one that is not ours its kind alone, its text may hold secrets."""
@@ -797,18 +605,12 @@ def _say_nothing() -> None:
     """The client is not there."""
 
 
-_NEVER = float("inf")
-_ASKING = frozenset({State.CONNECTING, State.RECONNECTING})
 _LAST = frozenset({Signal.CLIENT_LOST, Signal.CLIENT_STALLED, Signal.CIRCUIT_OPEN, Signal.DRAINED, Signal.BUG})
 """Facts behind which nothing is tried again, whatever the upstream said."""
-_WAITING = frozenset({*_ASKING, State.BETWEEN})
 _ANSWERED = frozenset({State.STREAMING, State.COLLECTING})
-_WHEN = operator.itemgetter(0)
 _GATHERING = frozenset({State.COLLECTING, State.REFUSED})
 _FOR_A_WHILE = frozenset({Cause.DRAINING, Cause.CIRCUIT_OPEN})
 """Ends after which the same request may do well a little later."""
-_TRUSTED = frozenset({Cause.CLEAN, Cause.HTTP_STATUS, Cause.ERROR_EVENT})
-"""Ends after which a connection whose body came whole is kept. After any other it is in doubt."""
 _OF_THEIR_BODY = frozenset({b"content-type", b"content-encoding"})
 _STREAM_HEADERS: Headers = ((b"x-accel-buffering", b"no"),)
 """Asks proxies between us and the client not to collect the stream."""

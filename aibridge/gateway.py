@@ -22,6 +22,7 @@ from aibridge.dialects import Dialect, Telling
 from aibridge.draft import Draft
 from aibridge.errors import RecordingFailed, RequestRejected
 from aibridge.exchange import Exchange
+from aibridge.failover import Recourse
 from aibridge.faults import ErrorKind, kind_of_status
 from aibridge.headers import JSON, RETRY_SOON
 from aibridge.ids import uuid7
@@ -243,8 +244,9 @@ class Gateway:
         prompt = policy.prompt(reading.prompt()) if policy.prompts is not Keep.OFF else None
         self._reading.stop(provider.name, began)
         interception = _open(route, who.actor, request, reading, request_bytes)
+        recourse = None if around.retrying is None else Recourse(around)
         exchange = Exchange(
-            interception, provider, route.dialect, client, around, policy, time.perf_counter(), self._ended
+            interception, provider, route.dialect, client, around, policy, time.perf_counter(), recourse, self._ended
         )
         self._live.add(exchange)
         draft = Draft(provider, request, reading, interception)

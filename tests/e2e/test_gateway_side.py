@@ -162,7 +162,7 @@ async def test_g2_one_that_cannot_be_ended_keeps_no_other_from_its_end(
 
 async def test_g2_fails_behind_the_outcome(house, ask, monkeypatch):
     """What was told stays told, and is told once."""
-    monkeypatch.setattr("aibridge.exchange.Linger", fail)
+    monkeypatch.setattr("aibridge.attempts.Linger", fail)
     await ask(house, "anthropic", "terminal_then_close")
     (await house.books()).check("completed", "clean", health="success")
     assert house.app.gateway.live == 0

@@ -1,0 +1,249 @@
+"""Whom an interception asks, and its attempts: each is a request, a connection and a relay of its own.
+
+This is the upstream's half of an exchange. It opens connections, sends, begins anew, and tells each attempt as it has
+ended. What comes back, and how it ends, is the other half's (`aibridge/exchange.py`), which is named here by what it
+must have.
+"""
+
+import asyncio
+import functools
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine
+from typing import Any
+
+from aibridge.clientstream import ClientStream
+from aibridge.content import ContentPolicy
+from aibridge.credentials import secrets_of
+from aibridge.dialects import Dialect
+from aibridge.errors import UpstreamFailure
+from aibridge.lifecycle import Cause, Signal, State
+from aibridge.linger import Linger
+from aibridge.providers.base import Provider
+from aibridge.relay import Relay
+from aibridge.surroundings import Surroundings
+from aibridge.upstream import Connection, Origin
+from aibridge.values import Evidence, Headers, Interception, Outcome, ResponseHead, UpstreamRequest
+
+_origin_of = functools.lru_cache(maxsize=64)(Origin.of)
+
+_STALE_WITHIN = 2.0
+"""Seconds in which a request on a stale connection is turned away: one round trip, and a busy peer."""
+
+
+class Attempts(ABC):
+    """The attempts of one interception; see `Exchange`, which gives the arguments."""
+
+    __slots__ = (
+        "_around", "_attempt", "_attempt_at", "_body", "_body_ended", "_client", "_coming", "_connecting",
+        "_connection", "_dialect", "_head", "_interception", "_origin", "_policy", "_provider", "_relay", "_request",
+        "_sent_at", "_sent_to", "_started", "_trying", "_whole",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        interception: Interception,
+        provider: Provider,
+        dialect: Dialect,
+        client: ClientStream,
+        around: Surroundings,
+        policy: ContentPolicy,
+        started: float,
+    ) -> None:
+        self._interception = interception
+        self._provider = provider
+        self._dialect = dialect
+        self._client = client
+        self._around = around
+        self._policy = policy
+        self._started = started
+        self._attempt = 0
+        self._attempt_at = started
+        self._trying = False
+        self._request: UpstreamRequest | None = None
+        self._sent_to = ""
+        self._coming: asyncio.Task[UpstreamRequest] | None = None
+        self._connecting: asyncio.Task[Connection] | None = None
+        self._connection: Connection | None = None
+        self._head: ResponseHead | None = None
+        self._body: list[bytes] = []
+        self._body_ended = False
+        self._whole: tuple[int, Headers, bytes] | None = None
+        self._sent_at = around.loop.time()
+        self._relay = around.relays.make(dialect, interception.id, policy)
+
+    @abstractmethod
+    def fail(self, error: BaseException) -> None:
+        """End: an exception of ours."""
+
+    @abstractmethod
+    def client_lost(self) -> None:
+        """The client has closed its connection."""
+
+    @abstractmethod
+    def head_received(self, head: ResponseHead) -> None:
+        """Take the head of an attempt's answer; see `Sink`."""
+
+    @abstractmethod
+    def data_received(self, data: bytes) -> None:
+        """Take bytes of its body."""
+
+    @abstractmethod
+    def body_ended(self) -> None:
+        """Take the end of its body."""
+
+    @abstractmethod
+    def upstream_failed(self, signal: Signal, error: str) -> None:
+        """Take an end before its time."""
+
+    @abstractmethod
+    def _end(self, signal: Signal, error: str) -> None:
+        """Take a fact that may end the interception."""
+
+    def send(self, request: UpstreamRequest) -> None:
+        """Send a request, on an idle connection or a new one."""
+        if self._client.lost:
+            self.client_lost()
+        if self._relay.state is State.ENDED:
+            return
+        if self._relay.state is State.BETWEEN:
+            self._relay.on(Signal.SENT)
+        self._request = request
+        self._sent_to = request.origin
+        self._origin = _origin_of(request.origin)
+        self._relay.secrets = secrets_of(request.headers, request.target)
+        connection = self._around.pool.take(self._origin)
+        if connection is None:
+            self._connect()
+            return
+        self._new_attempt()
+        self._send_on(connection)
+
+    def _was_stale(self, connection: Connection) -> bool:
+        """Whether the upstream closed a kept connection while our request was on its way to it.
+
+        Nobody answered the request then, and a new connection is asked; on a new one the same end is final. An
+        upstream that thought for a while before it closed has worked on the request: that is no stale connection.
+        """
+        thought = self._around.loop.time() - self._sent_at
+        return self._relay.state in _ASKING and connection.was_stale and thought < _STALE_WITHIN
+
+    def _connect(self) -> None:
+        """Open a new connection; the answer to the request begins there."""
+        self._new_attempt()
+        self._sent_at = self._around.loop.time()
+        self._connecting = self._around.loop.create_task(self._around.pool.connect(self._origin))
+        self._connecting.add_done_callback(self._connected)
+
+    def _connected(self, connecting: asyncio.Task[Connection]) -> None:
+        if connecting.cancelled():
+            return
+        failure = connecting.exception()
+        try:
+            if self._connecting is not connecting:
+                # It ended as it was given up: nobody waits for it any more, though another may be under way.
+                if failure is None:
+                    self._around.pool.put(connecting.result())
+                return
+            self._connecting = None
+            if failure is None:
+                self._around.on_spent("connect", self._interception.provider, time.perf_counter() - self._attempt_at)
+                self._send_on(connecting.result())
+            elif isinstance(failure, UpstreamFailure):
+                self._end(Signal.UNREACHABLE, str(failure))
+            else:
+                self.fail(failure)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and is told as ours
+            self.fail(error)
+
+    def _send_on(self, connection: Connection) -> None:
+        request = self._sent_request()
+        self._connection = connection
+        if connection.secrets:
+            self._relay.secrets += connection.secrets
+        self._sent_at = self._around.loop.time()
+        tracing, tee = self._around.tracing, self._around.tee
+        if tracing is not None:
+            request = tracing.carry(self._interception, request)
+        connection.send(request, self if tee is None else tee(self._interception, self._attempt, request, self))
+
+    def _sent_request(self) -> UpstreamRequest:
+        if self._request is None:
+            raise RuntimeError("nothing was to be sent")
+        return self._request
+
+    def _new_attempt(self) -> None:
+        self._attempt += 1
+        self._attempt_at = time.perf_counter()
+        self._trying = True
+
+    def _await_further_attempt(self, answered: Outcome | None = None) -> None:
+        """Tell the attempt that has ended, and be ready for a further one. `answered` as `Relay.follow` has it."""
+        before = self._relay
+        self._tell_attempt(before.evidence(self._started), last=False)
+        self._relay = self._new_relay()
+        self._relay.follow(before, answered)
+        self._head, self._body, self._body_ended = None, [], False
+        self._whole = None
+
+    def _new_relay(self) -> Relay:
+        return self._around.relays.make(self._dialect, self._interception.id, self._policy)
+
+    def _await_request(self, request: Coroutine[Any, Any, UpstreamRequest]) -> None:
+        """Send the next request when it is there. The attempt before was told; nothing is on its way meanwhile."""
+        self._coming = self._around.loop.create_task(request)
+        self._coming.add_done_callback(self._came)
+
+    def _came(self, coming: asyncio.Task[UpstreamRequest]) -> None:
+        self._coming = None
+        if coming.cancelled():
+            return
+        failure = coming.exception()
+        try:
+            if failure is None:
+                self.send(coming.result())
+            else:
+                self.fail(failure)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and is told as ours
+            self.fail(error)
+
+    def _settle(self) -> None:
+        """Keep the upstream's connection where all came and all is well, else cut it."""
+        connecting, self._connecting = self._connecting, None
+        if connecting is not None:
+            connecting.cancel()
+        if self._coming is not None:
+            self._coming.cancel()
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if self._body_ended and self._relay.cause in _TRUSTED:
+            connection.release()
+        elif self._relay.cause is Cause.CLEAN:
+            Linger(connection, self._around, self._interception.provider)
+        else:
+            connection.close()
+
+    def _tell_attempt(self, evidence: Evidence, *, last: bool = True) -> None:
+        if not self._trying:
+            return  # it ended where nothing was asked of an upstream
+        self._trying = False
+        attempt = self._relay.attempt(
+            number=self._attempt,
+            origin=self._sent_to,
+            started_at=self._interception.started_at + self._attempt_at - self._started,
+            duration=time.perf_counter() - self._attempt_at,
+            evidence=evidence,
+        )
+        self._around.listener.attempted(self._interception, attempt if last else attempt._replace(last=False))
+
+    def _outcome(self, evidence: Evidence) -> Outcome:
+        duration = time.perf_counter() - self._started
+        return self._relay.outcome(
+            ended_at=self._interception.started_at + duration, duration=duration, evidence=evidence
+        )
+
+
+_ASKING = frozenset({State.CONNECTING, State.RECONNECTING})
+_TRUSTED = frozenset({Cause.CLEAN, Cause.HTTP_STATUS, Cause.ERROR_EVENT})
+"""Ends after which a connection whose body came whole is kept. After any other it is in doubt."""
