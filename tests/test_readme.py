@@ -104,12 +104,21 @@ def test_outcomes_tell_every_reason_to_refuse():
     assert ours <= told
 
 
+def script(name):
+    """Load a script of docs/."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "docs" / f"{name}.py")
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
 def test_the_lifecycle_is_drawn_from_the_table():
-    spec = importlib.util.spec_from_file_location("lifecycle_drawing", ROOT / "docs" / "lifecycle.py")
-    drawing = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(drawing)
     text = page("docs/architecture.md")
-    assert drawing.drawn_into(text) == text, "run `make docs`"
+    assert script("lifecycle").drawn_into(text) == text, "run `make docs`"
+
+
+def test_the_metrics_are_written_from_the_families():
+    assert page("docs/metrics.md") == script("metrics").page(), "run `make docs`"
 
 
 # the configuration
