@@ -117,8 +117,11 @@ def test_the_lifecycle_is_drawn_from_the_table():
     assert script("lifecycle").drawn_into(text) == text, "run `make docs`"
 
 
-def test_the_metrics_are_written_from_the_families():
-    assert page("docs/metrics.md") == script("metrics").page(), "run `make docs`"
+@pytest.mark.parametrize(
+    ("name", "written"), [("metrics", "docs/metrics.md"), ("decisions", "docs/decisions/index.md")]
+)
+def test_pages_are_written_from_what_they_list(name, written):
+    assert page(written) == script(name).page(), "run `make docs`"
 
 
 # the configuration
