@@ -17,7 +17,8 @@ _HEAD = """# Metrics
 
 Written by `make docs` from the families in `aibridge/telemetry/metrics.py`, where the worst case of each is worked out.
 `GET /metrics` on the admin port tells them; with several workers it tells the sums. A counter ends in `_total`; a
-histogram has `_bucket`, `_sum` and `_count`. Those of the process, of Python and of its garbage collector are the library's own.
+histogram has `_bucket`, `_sum` and `_count`. Those of the process, of Python and of its garbage collector are the
+library's own.
 
 | metric | kind | labels | what it says |
 |---|---|---|---|
