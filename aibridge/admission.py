@@ -13,11 +13,12 @@ from aibridge.auth import (
     KeySource,
     OpenAuthenticator,
 )
-from aibridge.config import Auth, AuthMode, Config, ContentOverrides
+from aibridge.config import JWT, Auth, AuthMode, Config, ContentOverrides, KeyStore
 from aibridge.content import ContentChoice, Keep
 from aibridge.headers import OURS
 from aibridge.issuer import Issuer
 from aibridge.keywatch import KeyWatch
+from aibridge.parts import Parts
 from aibridge.telemetry.metrics import Metrics
 from aibridge.tokens import TokenRules, Tokens
 from aibridge.upstream import Pool, PoolSettings
@@ -29,57 +30,64 @@ class Admission:
 
     Args:
         config: valid.
-        metrics: ask how old the keys are.
+        parts: keep what supplies it with keys, from one configuration to the next.
         pool: how the issuer of tokens is reached.
     """
 
-    def __init__(self, config: Config, metrics: Metrics, pool: PoolSettings) -> None:
+    def __init__(self, config: Config, parts: Parts, pool: PoolSettings) -> None:
         auth = config.auth
-        self._supplies: list[KeyWatch | Issuer] = []
+        self._issuer = None if auth.jwt is None else _take_issuer(auth.jwt, parts, pool)
+        self._watch = None if auth.key_store is None else _take_watch(auth.key_store, parts)
         ours = _names_only_ours(config)
         self.authenticator: Authenticator
         if auth.effective_mode is AuthMode.KEYS:
             names = [name.encode() for name in auth.key_headers]
-            self.authenticator = KeyAuthenticator(self._build_sources(auth, metrics, pool), names, ours)
+            self.authenticator = KeyAuthenticator(self._build_sources(auth), names, ours)
         elif auth.header is not None:
             self.authenticator = HeaderAuthenticator(header_names(auth.header), auth.header.networks, ours)
         else:
             self.authenticator = OpenAuthenticator(ours)
 
-    async def start(self) -> None:
-        """Read and fetch keys, now and from now on. Raises `StoreUnavailable` or `StoreRefused` of a store."""
-        for supply in self._supplies:
-            await supply.start()
+    def show(self, metrics: Metrics) -> None:
+        """Let the metrics ask how old the keys are."""
+        issuer, watch = self._issuer, self._watch
+        metrics.watch_issuer(float if issuer is None else lambda: issuer.age)
+        if watch is None:
+            metrics.watch_keys(dict, float)
+        else:
+            metrics.watch_keys(watch.ring.states, lambda: watch.age)
 
-    async def stop(self) -> None:
-        """Read and fetch no more."""
-        for supply in self._supplies:
-            await supply.stop()
-
-    def _build_sources(self, auth: Auth, metrics: Metrics, pool: PoolSettings) -> list[KeySource]:
+    def _build_sources(self, auth: Auth) -> list[KeySource]:
         keys = [Key(key.digest, Identity(Actor(key.name), Access(content=_choice(key.content)))) for key in auth.keys]
         sources: list[KeySource] = [KeyRing(time.time, keys)]
-        if auth.jwt is not None:
-            rules = TokenRules(
-                issuer=auth.jwt.issuer,
-                audiences=auth.jwt.audience,
-                algorithms=auth.jwt.algorithms,
-                leeway=auth.jwt.leeway,
-                id_claim=auth.jwt.id_claim,
-                name_claim=auth.jwt.name_claim,
-                teams_claim=auth.jwt.teams_claim,
-            )
-            tokens = Tokens(rules, time.time)
-            issuer = Issuer(tokens, Pool(pool), auth.jwt.jwks_url or "", auth.jwt.issuer, auth.jwt.max_age)
-            metrics.watch_issuer(lambda: issuer.age)
-            sources.append(tokens)
-            self._supplies.append(issuer)
-        if auth.key_store is not None:  # last: where it is stale, what comes to it is neither good nor wrong
-            watch = KeyWatch(auth.key_store.path, auth.key_store.max_age)
-            metrics.watch_keys(watch.ring.states, lambda: watch.age)
-            sources.append(watch.ring)
-            self._supplies.append(watch)
+        if self._issuer is not None:
+            sources.append(self._issuer.tokens)
+        if self._watch is not None:  # last: where it is stale, what comes to it is neither good nor wrong
+            sources.append(self._watch.ring)
         return sources
+
+
+def _take_issuer(jwt: JWT, parts: Parts, pool: PoolSettings) -> Issuer:
+    def make() -> Issuer:
+        rules = TokenRules(
+            issuer=jwt.issuer,
+            audiences=jwt.audience,
+            algorithms=jwt.algorithms,
+            leeway=jwt.leeway,
+            id_claim=jwt.id_claim,
+            name_claim=jwt.name_claim,
+            teams_claim=jwt.teams_claim,
+        )
+        return Issuer(Tokens(rules, time.time), Pool(pool), jwt.jwks_url or "", jwt.issuer, jwt.max_age)
+
+    return parts.take(("issuer", ""), (jwt, pool), make, start=Issuer.start, end=Issuer.stop)
+
+
+def _take_watch(store: KeyStore, parts: Parts) -> KeyWatch:
+    def make() -> KeyWatch:
+        return KeyWatch(store.path, store.max_age)
+
+    return parts.take(("key store", ""), store, make, start=KeyWatch.start, end=KeyWatch.stop)
 
 
 def _names_only_ours(config: Config) -> frozenset[bytes]:

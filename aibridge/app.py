@@ -4,55 +4,36 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
 from typing import Any
 
 from aibridge import __version__, admin, pricefile
-from aibridge.admission import Admission
-from aibridge.assembly import (
-    build_provider,
-    build_routers,
-    build_tool_servers,
-    circuit_limits,
-    content_rules,
-    deadlines,
-    own_dialects,
-    pool_settings,
-    retrying,
-    tool_rules,
-)
 from aibridge.carrier import Carrier
-from aibridge.circuits import Circuits
 from aibridge.clientstream import ClientStream
 from aibridge.compiled import MODULES
 from aibridge.config import Config
 from aibridge.deadlines import Wheel
 from aibridge.dump import Dump, subfolders_for
 from aibridge.dumpfiles import DumpFiles
-from aibridge.errors import ConfigError, CredentialsError, RequestRejected
-from aibridge.gateway import Bounds, Gateway
+from aibridge.errors import ConfigError, RequestRejected
+from aibridge.gateway import Gateway
+from aibridge.generation import Generation, Lasting
 from aibridge.headers import JSON
 from aibridge.journal import Fsync, Journal, is_of, journal_folder
 from aibridge.listeners import Listeners
-from aibridge.mcp.servers import ToolServers
-from aibridge.overhead import Relays, TimedBooks
-from aibridge.providers.base import Provider
-from aibridge.providers.bedrock import BedrockProvider
+from aibridge.mcp.sessions import load_connect
 from aibridge.recorder import OnFailure, Recorder
 from aibridge.retention import keep_for
-from aibridge.routing import RouteTable
 from aibridge.server import Server
 from aibridge.share import Share, adopted
 from aibridge.stores.sqlite import SQLiteStore, prune
-from aibridge.surroundings import Surroundings
 from aibridge.telemetry.genai import GenAIMetrics
 from aibridge.telemetry.lag import LoopLag
-from aibridge.telemetry.log import Log
+from aibridge.telemetry.log import Log, set_level
 from aibridge.telemetry.metrics import Metrics
 from aibridge.telemetry.tally import Tally
 from aibridge.telemetry.tracing import Tracing
-from aibridge.turns import Injection
-from aibridge.upstream import Pool
 from aibridge.values import Interception, Listener, Outcome
 from aibridge.wire import IMPLEMENTATION
 
@@ -82,14 +63,11 @@ class App:
         extra: tuple[Listener, ...] = (),
         share: Share | None = None,
     ) -> None:
-        catalogue = pricefile.load(config.prices.path)
-        self._config = config
+        self._records = config.records
         self._share = share
         self._tracing = tracing
         self._genai = genai
-        limits = config.limits
         self.metrics = Metrics(
-            models=config.known_models(),
             max_models=config.metrics.max_models,
             actor_label=config.metrics.actor_label,
             version=__version__,
@@ -97,27 +75,33 @@ class App:
             modules=MODULES,
             tally=None if share is None else Tally(share.tally),
         )
-        self.dump_files = self._build_dump_files()
-        limits_of = circuit_limits(config)
-        self.circuits = Circuits(limits_of, self.metrics) if limits_of else None
-        self._dump = None if self.dump_files is None else Dump(self.dump_files)
-        self.log = Log(asyncio.get_running_loop())
-        others: list[Listener | None] = [self.metrics, self.log, tracing, genai, self.circuits, self._dump, *extra]
+        self.dump_files = self._build_dump_files(config)
+        dump = None if self.dump_files is None else Dump(self.dump_files)
+        loop = asyncio.get_running_loop()
+        self.log = Log(loop)
+        others: list[Listener | None] = [self.metrics, self.log, tracing, genai, dump, *extra]
         books = [book for book in others if book is not None]
         self.recorder = self._build_recorder(books)
-        every_book = books if self.recorder is None else [self.recorder, *books]
-        listener = TimedBooks(Listeners(every_book, price=catalogue.priced), self.metrics.spent)
-        providers = [build_provider(name, config, self.metrics) for name in config.providers]
-        self._admission = Admission(config, self.metrics, pool_settings(config, None))
+        self._lasting = Lasting(
+            loop=loop,
+            wheel=Wheel(loop.call_later, loop.time),
+            metrics=self.metrics,
+            genai=genai,
+            tracing=tracing,
+            recorder=self.recorder,
+            dump=dump,
+            books=books,
+        )
+        self.generation = Generation(config, pricefile.load(config.prices.path), self._lasting)
+        self._leaving: set[Generation] = set()
+        """Those that serve what they began, and get nothing new."""
+        self._farewells: set[asyncio.Task[None]] = set()
+        self._reloading: asyncio.Task[object] | None = None
         self._lag = LoopLag(self._lagged)
-        self._signing = [one for one in providers if isinstance(one, BedrockProvider) and one.bearer_token is None]
-        self._pools = {provider.name: Pool(pool_settings(config, provider.name)) for provider in providers}
-        self.tool_servers = build_tool_servers(config, self.metrics)
-        self.gateway = self._build_gateway(providers, listener)
         self._data = Server(
             self._serve_data,
             self._refuse,
-            buffer_bytes=limits.client_buffer_bytes,
+            buffer_bytes=config.limits.client_buffer_bytes,
             stall=config.timeouts.client_stall,
         )
         self._admin = Server(self._serve_admin)
@@ -125,6 +109,21 @@ class App:
         self.port = 0
         self.admin_port = 0
         self._retention: asyncio.Task[None] | None = None
+
+    @property
+    def config(self) -> Config:
+        """What new requests are served by."""
+        return self.generation.config
+
+    @property
+    def gateway(self) -> Gateway:
+        """What new requests go to."""
+        return self.generation.gateway
+
+    @property
+    def live(self) -> int:
+        """How many interceptions are under way."""
+        return sum(one.gateway.live for one in (self.generation, *self._leaving))
 
     async def start(self) -> None:
         """Find the upstreams' credentials, then listen.
@@ -135,13 +134,11 @@ class App:
             StoreRefused: what should hold them holds something else.
             OSError: an address cannot be had.
         """
-        await self._admission.start()
-        await _find_credentials(self._signing)
-        if self.tool_servers is not None:
-            await _connect_tools(self.tool_servers)
+        await self.generation.start()
+        self.generation.take_over(None)
         if self._share is None:
-            self.port = await self._data.listen(self._config.listen.host, self._config.listen.port)
-            self.admin_port = await self._admin.listen(self._config.admin.host, self._config.admin.port)
+            self.port = await self._data.listen(self.config.listen.host, self.config.listen.port)
+            self.admin_port = await self._admin.listen(self.config.admin.host, self.config.admin.port)
         else:
             await self.adopt(self._share.number)
         self._lag.start()
@@ -164,26 +161,80 @@ class App:
     async def retire(self) -> None:
         """Take no new connections, and serve those that are there to their end."""
         self._listening.clear()
-        await self._data.retire(self._config.drain_deadline)
+        await self._data.retire(self.config.drain_deadline)
 
-    @property
-    def credential_sources(self) -> dict[str, str]:
-        """Where the keys were found, of each provider that signs."""
-        return {provider.name: provider.credentials.source for provider in self._signing}
+    async def reload(self, config: Config) -> None:
+        """Serve by another configuration from now on. What is being served goes on with the one that it began with.
+
+        Not to be called while it runs. It changes what `reload.LIVE` names, and nothing else.
+
+        Raises:
+            AibridgeError: as `start` does, or the file of prices cannot be used. Then nothing has changed.
+        """
+        self._reloading = asyncio.current_task()
+        try:
+            generation = await self._build_next(config)
+            before, self.generation = self.generation, generation
+            generation.take_over(before)
+            self._data.buffer_bytes = config.limits.client_buffer_bytes
+            self._data.stall = config.timeouts.client_stall
+            set_level(config.log.level)
+            self._leaving.add(before)
+            farewell = asyncio.create_task(self._see_off(before))
+            self._farewells.add(farewell)
+            farewell.add_done_callback(self._farewells.discard)
+        finally:
+            self._reloading = None
+
+    async def _build_next(self, config: Config) -> Generation:
+        before = self.generation
+        catalogue = before.catalogue
+        if _prices(config) != _prices(before.config):
+            catalogue = await asyncio.to_thread(pricefile.load, config.prices.path)
+        if config.mcp.servers:
+            await asyncio.to_thread(load_connect)  # its library takes long to load
+        if self.dump_files is not None:
+            with _telling_folder(config):
+                self.dump_files.add(subfolders_for(tuple(config.providers)))
+        generation = Generation(config, catalogue, self._lasting, before)
+        try:
+            await generation.start()
+        except BaseException:
+            await self._end(generation)
+            raise
+        return generation
+
+    async def _see_off(self, former: Generation) -> None:
+        """Wait for the last that a generation serves, and end what no other has."""
+        await former.gateway.finish()
+        self._leaving.remove(former)
+        await self._end(former)
+
+    async def _end(self, former: Generation) -> None:
+        staying = [one.parts for one in (self.generation, *self._leaving) if one is not former]
+        await former.parts.end(staying)
+
+    async def drain(self, deadline: float) -> None:
+        """Refuse new requests, let those under way end within so many seconds, then end them."""
+        await asyncio.gather(*(one.gateway.drain(deadline) for one in (self.generation, *self._leaving)))
 
     async def stop(self) -> None:
         """Refuse new requests, let those under way end within the drain deadline, then end them and close all."""
         self._data.draining = True
-        await self.gateway.drain(self._config.drain_deadline)
+        if self._reloading is not None:
+            self._reloading.cancel()
+            await asyncio.wait([self._reloading])
+        await self.drain(self.config.drain_deadline)
         self.log.flush()
         await self._data.close()
         await self._admin.close()
-        if self.tool_servers is not None:
-            await self.tool_servers.close()
         self._lag.stop()
-        await self._admission.stop()
-        for pool in self._pools.values():
-            pool.close()
+        for farewell in self._farewells:
+            farewell.cancel()
+        if self._farewells:
+            await asyncio.wait(self._farewells)
+        for one in (*self._leaving, self.generation):
+            await one.parts.end()
         if self._retention is not None:
             self._retention.cancel()
             await asyncio.wait([self._retention])
@@ -194,30 +245,12 @@ class App:
         senders = [sender.shutdown for sender in (self._tracing, self._genai) if sender is not None]
         await asyncio.gather(*(asyncio.to_thread(shutdown) for shutdown in senders))
 
-    def _build_gateway(self, providers: list[Provider], listener: Listener) -> Gateway:
-        config = self._config
-        routers = build_routers(config, {provider.name: provider for provider in providers})
-        return Gateway(
-            RouteTable(providers, routers, own_dialects(config)),
-            self._admission.authenticator,
-            self._surroundings(providers, listener),
-            self.metrics,
-            Bounds(max_request_bytes=config.limits.max_request_bytes, request_body=config.timeouts.request_body),
-            self._build_injection(),
-        )
-
-    def _build_injection(self) -> Injection | None:
-        if self.tool_servers is None:
-            return None
-        rules, max_turns = tool_rules(self._config), self._config.mcp.max_tool_turns
-        return Injection(servers=self.tool_servers, rules=rules, max_turns=max_turns)
-
     def _lagged(self, seconds: float) -> None:
         self.metrics.lagged(seconds)
         self.metrics.publish()
 
     def _build_recorder(self, books: list[Listener]) -> Recorder | None:
-        records = self._config.records
+        records = self._records
         if not records.enabled:
             return None
         store = SQLiteStore(records.path)
@@ -248,55 +281,24 @@ class App:
         self.metrics.watch_journal(lambda: recorder.writer.backlog, lambda: recorder.writer.age)
         return recorder
 
-    def _build_dump_files(self) -> DumpFiles | None:
-        settings = self._config.dump
+    def _build_dump_files(self, config: Config) -> DumpFiles | None:
+        settings = config.dump
         if settings.path is None:
             return None
-        try:
+        with _telling_folder(config):
             return DumpFiles(
                 settings.path,
-                subfolders_for(tuple(self._config.providers)),
+                subfolders_for(tuple(config.providers)),
                 max_body_bytes=settings.max_body_bytes,
                 max_total_bytes=settings.max_total_bytes,
                 on_lost=self.metrics.dump_lost,
             )
-        except OSError as error:
-            raise ConfigError(f"dump.path: {settings.path}: {error.strerror or error}") from error
 
     def _start_retention(self) -> "asyncio.Task[None] | None":
-        records = self._config.records
+        records = self._records
         if not records.enabled or records.retention_days is None or (self._share is not None and self._share.number):
             return None
         return asyncio.create_task(keep_for(records.retention_days, functools.partial(prune, records.path)))
-
-    def _surroundings(self, providers: list[Provider], listener: Listener) -> Mapping[str, Surroundings]:
-        loop = asyncio.get_running_loop()
-        wheel = Wheel(loop.call_later, loop.time)
-        return {
-            provider.name: Surroundings(
-                loop=loop,
-                wheel=wheel,
-                pool=self._pools[provider.name],
-                listener=listener,
-                deadlines=deadlines(self._config, provider.name),
-                content=content_rules(self._config, provider.name),
-                max_response_bytes=self._config.limits.max_response_bytes,
-                on_trailing=self.metrics.trailing,
-                refused_for=self.circuits.ask if self.circuits is not None and self._breaks(provider.name) else None,
-                tee=None if self._dump is None else self._dump.tee,
-                new_dump=None if self._dump is None else functools.partial(self._dump.relayed, provider.name),
-                on_spent=self.metrics.spent,
-                on_progress=None if self.recorder is None else self.recorder.progressed,
-                relays=Relays(provider.name, self.metrics.spent),
-                read_on=self._config.providers[provider.name].read_on,
-                retrying=retrying(self._config, provider.name),
-                tracing=self._tracing,
-            )
-            for provider in providers
-        }
-
-    def _breaks(self, provider: str) -> bool:
-        return self._config.providers[provider].circuit_breaker.enabled
 
     def _serve_data(self, client: ClientStream) -> Coroutine[None, None, None] | None:
         if client.path in admin.HEALTH_PATHS and client.method in {"GET", "HEAD"}:
@@ -304,7 +306,7 @@ class App:
         elif client.path == "/" and client.method == "HEAD":
             client.respond(200, JSON, b"")  # agents probe their base URL so, with any path
         else:
-            return self.gateway.handle(client)
+            return self.generation.gateway.handle(client)
         return None
 
     def _refuse(self, status: int) -> bytes:
@@ -321,31 +323,21 @@ class App:
             "version": __version__,
             "wire": IMPLEMENTATION,
             "modules": MODULES,
-            "live": self.gateway.live,
+            "live": self.live,
         }
 
 
 _SERVER_ERROR = 500
 
 
-_TOOLS_WITHIN_S = 5.0
-"""How long the start waits for tool servers: the first requests have tools then. One that is slower comes later."""
+@contextlib.contextmanager
+def _telling_folder(config: Config) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"dump.path: {config.dump.path}: {error.strerror or error}") from error
 
 
-async def _connect_tools(servers: ToolServers) -> None:
-    await servers.start()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_TOOLS_WITHIN_S):
-            await servers.connected()
-
-
-async def _find_credentials(providers: Sequence[BedrockProvider]) -> None:
-    """Find keys before anyone asks for them, and tell of all that are missing at once."""
-    results = await asyncio.gather(*(one.credentials.current() for one in providers), return_exceptions=True)
-    missing = [
-        f"providers.{provider.name}: {result}"
-        for provider, result in zip(providers, results, strict=True)
-        if isinstance(result, CredentialsError) and not provider.byok  # with keys of its clients it can do without
-    ]
-    if missing:
-        raise CredentialsError("\n".join(missing))
+def _prices(config: Config) -> tuple[Path | None, str | None]:
+    """Return what the catalogue depends on."""
+    return config.prices.path, config.digests.get("prices.path")

@@ -77,7 +77,7 @@ def own_dialects(config: Config) -> dict[str, dict[str, Dialect]]:
     }
 
 
-def build_tool_servers(config: Config, metrics: Metrics) -> ToolServers | None:
+def build_tool_servers(config: Config) -> ToolServers | None:
     """Return the tool servers that the configuration has; None, and nothing imported for them, where it has none.
 
     Raises:
@@ -89,7 +89,6 @@ def build_tool_servers(config: Config, metrics: Metrics) -> ToolServers | None:
         {name: _tool_server(settings, config) for name, settings in config.mcp.servers.items()},
         load_connect(),
         max_actor_sessions=config.mcp.max_actor_sessions,
-        on_up=metrics.tool_server_is,
     )
 
 

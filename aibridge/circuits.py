@@ -8,7 +8,7 @@ unless the upstream fails at it.
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple, Protocol
 
 from aibridge.breaker import BreakerState, Circuit, Fact, Limits, Request, step
@@ -85,6 +85,13 @@ class Circuits:
             return None
         self._counters.circuit_refused(*place)
         return max(1, math.ceil(taken.refused_for))
+
+    def renew(self, limits: Mapping[str, Limits], same: Collection[str]) -> None:
+        """Take other limits, and forget the circuits of all providers but those that are the same as before."""
+        for place, circuit in list(self._circuits.items()):
+            if place.provider not in same:
+                self._keep(place, circuit, _UNKNOWN)
+        self._limits = limits
 
     def opened(self, interception: Interception) -> None:
         """Nothing is known of the upstream yet."""

@@ -11,8 +11,9 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import uvloop
@@ -27,13 +28,13 @@ from aibridge.demo import show_one_stream, show_record
 from aibridge.errors import AibridgeError
 from aibridge.mcp import report as mcp
 from aibridge.mcp.values import ServerState, State
+from aibridge.reload import Looks, Read, ReloadCounts, Reloader, Target, look_at
 from aibridge.share import Share
 from aibridge.simulator import command as simulator
 from aibridge.simulator.server import Simulator
 from aibridge.simulator.settings import Settings as SimulatorSettings
 from aibridge.supervisor import Supervisor, command
 from aibridge.telemetry import genai, log, tracing
-from aibridge.telemetry.metrics import Metrics
 from aibridge.wire import IMPLEMENTATION
 from aibridge.worker import Worker
 
@@ -141,7 +142,7 @@ def _list_tool_servers(options: argparse.Namespace) -> int:
 
 
 async def _ask_tool_servers(loaded: Config) -> list[ServerState]:
-    servers = build_tool_servers(loaded, Metrics())
+    servers = build_tool_servers(loaded)
     if servers is None:
         return []
     await servers.start()
@@ -156,21 +157,27 @@ def _simulate(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    loaded = _load(options)
-    if options.workers is not None:
-        loaded = loaded.with_workers(options.workers)
+    files: set[Path] = set()
+    loaded = _read(options, files)
+    known = look_at(files)
+    read = functools.partial(_read, options) if options.config else None
     share = None if options.share is None else Share.of_argument(options.share)
     log.setup(loaded.log.level, whole_lines=loaded.workers > 1)
     _raise_open_files()
     if share is not None:
-        return _run(serve(loaded, share=share))
+        return _run(serve(loaded, share=share, read=read))
     for note in loaded.notes:
         logger.warning(note)
     if loaded.workers == 1:
-        return _run(serve(loaded, demo=options.demo))
+        return _run(serve(loaded, demo=options.demo, read=read, known=known))
     if options.demo:
         logger.warning("no demonstration: it is for one worker")
-    return uvloop.run(supervise(loaded))
+    return uvloop.run(supervise(loaded, read=read, known=known))
+
+
+def _read(options: argparse.Namespace, files: set[Path]) -> Config:
+    loaded = config.load(options.config, files=files) if options.config else config.from_environment()
+    return loaded if options.workers is None else loaded.with_workers(options.workers)
 
 
 def _load(options: argparse.Namespace) -> Config:
@@ -182,31 +189,69 @@ def _run(main: Coroutine[Any, Any, None]) -> int:
     return 0
 
 
-async def supervise(loaded: Config) -> int:
-    """Keep workers until SIGTERM or SIGINT, at once at the second; SIGUSR2 replaces them. Returns the exit status."""
-    supervisor = Supervisor(loaded, command())
+async def supervise(loaded: Config, *, read: Read | None = None, known: Looks = MappingProxyType({})) -> int:
+    """Keep workers until SIGTERM or SIGINT, at once at the second. Returns the exit status.
+
+    SIGUSR2 replaces them, SIGHUP has them take the configuration that is there then.
+
+    Args:
+        loaded: the configuration.
+        read: reads it again; None: there is no file.
+        known: what its files looked like when it was read.
+    """
+    counts = ReloadCounts()
+    supervisor = Supervisor(loaded, command(), read, () if read is None else counts.families)
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_log_unheard)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, supervisor.stop)
     loop.add_signal_handler(signal.SIGUSR2, supervisor.renew)
-    return await supervisor.run()
+    async with _reloading(supervisor, read, known, counts):
+        return await supervisor.run()
 
 
-async def serve(loaded: Config, *, demo: bool = False, share: Share | None = None) -> None:
+@contextlib.asynccontextmanager
+async def _reloading(target: Target, read: Read | None, known: Looks, counts: ReloadCounts) -> AsyncIterator[None]:
+    """Reload the configuration at SIGHUP, and when a file changes; without a file, leave SIGHUP its usual meaning."""
+    if read is None:
+        yield
+        return
+    reloader = Reloader(read, target, known, counts)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.ask)
+    try:
+        yield
+    finally:
+        await reloader.stop()
+
+
+async def serve(
+    loaded: Config,
+    *,
+    demo: bool = False,
+    share: Share | None = None,
+    read: Read | None = None,
+    known: Looks = MappingProxyType({}),
+) -> None:
     """Serve until SIGTERM or SIGINT; a simulated configuration starts its simulator too.
 
     Args:
         loaded: the configuration.
         demo: whether to send a request.
         share: of a worker, which serves until its supervisor says so too, or is gone.
+        read: reads the configuration again; None: there is no file.
+        known: what its files looked like when it was read.
     """
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_log_unheard)
     loop.add_signal_handler(signal.SIGTERM, stopped.set)
-    # Ctrl-C reaches the whole group: a worker waits for its supervisor's word.
-    loop.add_signal_handler(signal.SIGINT, stopped.set if share is None else _ignore)
+    if share is not None:  # the terminal's signals reach the whole group: a worker waits for its supervisor's word
+        for number in (signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, _ignore)
+    else:
+        loop.add_signal_handler(signal.SIGINT, stopped.set)
+        if read is not None:
+            loop.add_signal_handler(signal.SIGHUP, _ignore)  # it starts with what was read just now
     async with contextlib.AsyncExitStack() as stack:
         if loaded.simulated:
             simulated = await stack.enter_async_context(Simulator(SimulatorSettings()))
@@ -217,18 +262,28 @@ async def serve(loaded: Config, *, demo: bool = False, share: Share | None = Non
         await app.start()
         _spare_the_collector()
         if share is None:
-            logger.info("aibridge started", extra={"fields": _start_fields(loaded, app)})
+            await _serve_alone(app, read, known, stopped, demo=demo)
         else:
-            worker = Worker(app, stopped.set)
+            worker = Worker(app, stopped.set, read)
             await worker.report(share.control, _start_fields(loaded, app))
-        if demo and loaded.simulated:  # with credentials it would be a request that somebody pays for
-            await _demonstrate(app, loaded)
-        await stopped.wait()
-        if share is None:
-            logger.info("draining", extra={"fields": {"live": app.gateway.live, "deadline_s": loaded.drain_deadline}})
+            await stopped.wait()
         await app.stop()
     if share is None:
         logger.info("aibridge stopped")
+
+
+async def _serve_alone(app: App, read: Read | None, known: Looks, stopped: asyncio.Event, *, demo: bool) -> None:
+    counts = ReloadCounts()
+    if read is not None:
+        for family in counts.families:
+            app.metrics.registry.register(family)
+    async with _reloading(app, read, known, counts):
+        logger.info("aibridge started", extra={"fields": _start_fields(app.config, app)})
+        if demo and app.config.simulated:  # with credentials it would be a request that somebody pays for
+            await _demonstrate(app, app.config)
+        await stopped.wait()
+        fields = {"live": app.live, "deadline_s": app.config.drain_deadline}
+        logger.info("draining", extra={"fields": fields})
 
 
 def _ignore() -> None:
@@ -277,7 +332,7 @@ def _start_fields(loaded: Config, app: App) -> dict[str, Any]:
         "data": f"http://{shown}:{app.port}",
         "admin": f"http://{loaded.admin.host}:{app.admin_port}",
         "providers": sorted(loaded.providers),
-        "aws_credentials": app.credential_sources,
+        "aws_credentials": app.generation.credential_sources,
         "records": str(loaded.records.path) if loaded.records.enabled else "off",
         "auth": loaded.auth.effective_mode.value,
         "gateway_keys": len(loaded.auth.keys),

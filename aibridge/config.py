@@ -36,8 +36,8 @@ from datetime import date
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from types import NoneType
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from types import MappingProxyType, NoneType
+from typing import Annotated, Any, Literal, Self, cast, get_args, get_origin
 from urllib.parse import urlsplit
 
 import yaml
@@ -51,11 +51,13 @@ from pydantic import (
     FilePath,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     model_validator,
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from aibridge.errors import ConfigError
+from aibridge.secretsource import SecretReader, SecretUnavailable
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -87,6 +89,15 @@ Secret = SecretStr
 def _error(text: str) -> PydanticCustomError:
     # Unlike ValueError, its text stays as it is written.
     return PydanticCustomError("aibridge", text)
+
+
+def _read_source(value: object, info: ValidationInfo) -> object:
+    if not isinstance(value, dict):
+        return value
+    try:
+        return cast(SecretReader, info.context).read(value)
+    except SecretUnavailable as why:
+        raise _error(str(why)) from None
 
 
 def _clean_secret(secret: SecretStr) -> SecretStr:
@@ -224,7 +235,9 @@ def _check_issuer_url(text: str) -> str:
     return text
 
 
-_Secret = Annotated[SecretStr, AfterValidator(_clean_secret)]
+_FromSource = BeforeValidator(_read_source)
+"""Of every secret: in the place of its text may stand where it is, `{file: …}` or `{command: […]}`."""
+_Secret = Annotated[SecretStr, _FromSource, AfterValidator(_clean_secret)]
 _BaseURL = Annotated[str, AfterValidator(_clean_base_url)]
 _IssuerURL = Annotated[str, AfterValidator(_check_issuer_url)]
 _Port = Annotated[int, Field(ge=0, le=65535)]
@@ -238,7 +251,7 @@ _TagKey = Annotated[str, Field(min_length=1, max_length=128)]
 _TagValue = Annotated[str, Field(max_length=256)]
 _HeaderName = Annotated[str, AfterValidator(_clean_header_name)]
 _KeyHeader = Annotated[str, AfterValidator(_clean_key_header)]
-_Value = Annotated[SecretStr, BeforeValidator(_undated), AfterValidator(_clean_value)]
+_Value = Annotated[SecretStr, _FromSource, BeforeValidator(_undated), AfterValidator(_clean_value)]
 """Goes out beside a key, in a header or in the query, and may be one."""
 _ServerURL = Annotated[str, AfterValidator(_clean_server_url)]
 _ServerHeader = Annotated[str, AfterValidator(_clean_server_header)]
@@ -414,7 +427,7 @@ class BedrockProvider(_Provider):
     kind: Literal["bedrock"] = "bedrock"
     base_url: _BaseURL | None = None
     region: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")] = ""
-    access_key_id: _Text | None = None
+    access_key_id: Annotated[_Text, _FromSource] | None = None
     secret_access_key: _Secret | None = None
     session_token: _Secret | None = None
     profile: _Text | None = None
@@ -744,7 +757,7 @@ class Proxy(_Section):
     """The way out: `url` for everything, else `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` of the environment."""
 
     from_environment: bool = True
-    url: Annotated[SecretStr, AfterValidator(_clean_proxy_url)] | None = None
+    url: Annotated[SecretStr, _FromSource, AfterValidator(_clean_proxy_url)] | None = None
     """A secret, since it may hold a password."""
 
 
@@ -948,6 +961,8 @@ class Config(Settings):
     """No credential was found: the providers wait for the simulator's address (`with_simulator`)."""
     notes: tuple[str, ...] = ()
     """What an operator should be told at the start; one sentence each."""
+    digests: Mapping[str, str] = {}
+    """Of the contents of files that are read later, by the key that names one: a change of theirs is one of the key."""
 
     def timeouts_for(self, provider: str) -> Timeouts:
         """Return the deadlines of a provider: its own where it has them, else the common ones."""
@@ -962,6 +977,10 @@ class Config(Settings):
             for name, provider in self.providers.items()
         }
         return self.model_copy(update={"providers": providers})
+
+    def where(self, running: Self) -> Self:
+        """Return the same configuration at the addresses, and with the workers, of one that runs."""
+        return self.model_copy(update={name: getattr(running, name) for name in ("listen", "admin", "workers")})
 
     def with_workers(self, workers: int) -> Self:
         """Return the same configuration with so many workers. Raises `ConfigError`."""
@@ -987,13 +1006,48 @@ class Config(Settings):
 
 def describe(config: Config) -> dict[str, Any]:
     """Return the configuration as plain values for the start log; secrets show that they are set, no more."""
-    return config.model_dump(mode="json", exclude_none=True, exclude={"notes"})
+    return config.model_dump(mode="json", exclude_none=True, exclude={"notes", "digests"})
+
+
+def changed_keys(before: Config, after: Config) -> list[str]:
+    """Return the keys that differ, by name alone. A provider that one of the two has not is one key."""
+    keys = dict.fromkeys(_differing("", _settings(before), _settings(after)))
+    files = {**before.digests, **after.digests}
+    return [*keys | dict.fromkeys(key for key in files if before.digests.get(key) != after.digests.get(key))]
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in Settings.model_fields}
+
+
+def _differing(key: str, before: object, after: object) -> Iterator[str]:
+    if before == after:
+        return
+    one, other = _members(before), _members(after)
+    if type(before) is not type(after) or one is None or other is None:
+        yield key
+        return
+    for name in {**one, **other}:
+        inner = f"{key}.{name}".removeprefix(".")
+        if name in one and name in other:
+            yield from _differing(inner, one[name], other[name])
+        else:
+            yield inner
+
+
+def _members(value: object) -> dict[str, Any] | None:
+    """Return the keys of a section, or the sections of a mapping of them; None where there is nothing to go into."""
+    if isinstance(value, BaseModel):
+        return dict(value)
+    if isinstance(value, dict) and all(isinstance(item, BaseModel) for item in value.values()):
+        return value
+    return None
 
 
 # --- a file ---------------------------------------------------------------------------------------------------------
 
 
-def load(path: str | Path, environ: Mapping[str, str] | None = None) -> Config:
+def load(path: str | Path, environ: Mapping[str, str] | None = None, files: set[Path] | None = None) -> Config:
     """Read and check a YAML file.
 
     A file that names no providers takes them from the environment, as without a file.
@@ -1001,11 +1055,14 @@ def load(path: str | Path, environ: Mapping[str, str] | None = None) -> Config:
     Args:
         path: the file.
         environ: variables for `${NAME}` and for the AWS region; the process's own by default.
+        files: gets every file that the answer depends on, also where the answer is an error.
 
     Raises:
         ConfigError: the file cannot be read or used; one line for each mistake, each with its key.
     """
     environ = os.environ if environ is None else environ
+    files = set() if files is None else files
+    files.add(Path(path))
     try:
         raw, mistakes = _interpolate(_read(Path(path)), environ)
     except RecursionError:  # an alias inside of what it stands for
@@ -1021,8 +1078,27 @@ def load(path: str | Path, environ: Mapping[str, str] | None = None) -> Config:
             mistakes["providers"] = "none is configured, and the environment holds no credential for one"
         raw = {**raw, "providers": providers}
         notes += found
-    settings = _validate(_complete(raw, environ), mistakes)
-    return _config(settings, notes)
+    digests = {key: _digest(file, files) for key in _FILE_KEYS if (file := _text_at(raw, key))}
+    settings = _validate(_complete(raw, environ), mistakes, files=files)
+    return _config(settings, notes, digests=digests)
+
+
+_FILE_KEYS = ("prices.path", "tls.ca_file")
+"""Keys of files that others read."""
+
+
+def _text_at(raw: object, key: str) -> str:
+    for step in key.split("."):
+        raw = raw.get(step) if isinstance(raw, dict) else None
+    return raw if isinstance(raw, str) else ""
+
+
+def _digest(file: str, files: set[Path]) -> str:
+    files.add(Path(file))
+    try:
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    except (OSError, ValueError):
+        return ""  # whoever reads it says why
 
 
 class _Loader(yaml.SafeLoader):
@@ -1283,21 +1359,31 @@ def _misspelt_variables(environ: Mapping[str, str]) -> Iterator[str]:
 # --- both -----------------------------------------------------------------------------------------------------------
 
 
-def _config(settings: Settings, notes: list[str], *, simulated: bool = False) -> Config:
+def _config(
+    settings: Settings, notes: list[str], *, simulated: bool = False, digests: Mapping[str, str] = MappingProxyType({})
+) -> Config:
     is_open = settings.auth.effective_mode is AuthMode.OPEN
     if is_open and not simulated and not _is_loopback(settings.listen.host):
         notes.append(f"the gateway is open: whoever reaches {settings.listen.host} may use the credentials here")
     if settings.dump.path is not None:
         notes.append(f"requests and answers are written down in {settings.dump.path}, prompts too")
-    return Config.model_construct(**dict(settings), simulated=simulated, notes=tuple(notes))
+    return Config.model_construct(**dict(settings), simulated=simulated, notes=tuple(notes), digests=digests)
 
 
-def _validate(raw: object, mistakes: Mapping[str, str], names: Mapping[str, str] | None = None) -> Settings:
-    """Check all of it. `mistakes` are known already, by key; `names` says what to call a key in a text."""
+def _validate(
+    raw: object,
+    mistakes: Mapping[str, str],
+    names: Mapping[str, str] | None = None,
+    files: set[Path] | None = None,
+) -> Settings:
+    """Check all of it.
+
+    `mistakes` are known already, by key; `names` says what to call a key in a text; `files` gets those of secrets.
+    """
     names = names or {}
     lines = dict(mistakes)
     try:
-        settings = Settings.model_validate(raw)
+        settings = Settings.model_validate(raw, context=SecretReader(set() if files is None else files))
     except ValidationError as invalid:
         for details in invalid.errors(include_url=False, include_context=True, include_input=False):
             key, text = _explain(details)

@@ -141,6 +141,11 @@ class DumpFiles:
             self._urgent.set()
             self._thread.join(timeout)
 
+    def add(self, subfolders: Iterable[str]) -> None:
+        """Let files be begun in more folders. Raises `OSError`."""
+        self._subfolders = tuple(dict.fromkeys((*self._subfolders, *subfolders)))
+        self._make_folders()
+
     def _make_folders(self) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for subfolder in self._subfolders:

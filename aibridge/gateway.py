@@ -108,6 +108,7 @@ class Gateway:
         self._idle = asyncio.Event()
         self.draining = False
         self._drained = False
+        self._leaving = False
 
     def handle(self, client: ClientStream) -> Coroutine[None, None, None] | None:
         """Answer one request. Returns what is left to do where something must be waited for."""
@@ -136,6 +137,11 @@ class Gateway:
             exchange.drain()
         await self._wait_until_idle(_FAREWELL)
 
+    async def finish(self) -> None:
+        """Wait until nothing is under way any more. Another gets the new requests; the last may just have come."""
+        self._leaving = True
+        await self._wait_until_idle(None)
+
     def refuse(self, rejection: RequestRejected, dialect: Dialect | None = None) -> bytes:
         """Count a refused request, and return the answer's body; without a dialect none is known yet."""
         self._counters.rejected(rejection.reason)
@@ -147,7 +153,7 @@ class Gateway:
         """How many interceptions are under way."""
         return len(self._live)
 
-    async def _wait_until_idle(self, seconds: float) -> None:
+    async def _wait_until_idle(self, seconds: float | None) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while self._live or self._waiting:
@@ -307,7 +313,7 @@ class Gateway:
 
     def _ended(self, exchange: Exchange) -> None:
         self._live.discard(exchange)
-        if self.draining:
+        if self.draining or self._leaving:
             self._idle.set()
 
 

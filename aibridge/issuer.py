@@ -40,7 +40,7 @@ class Issuer:
     """
 
     def __init__(self, tokens: Tokens, pool: Pool, url: str, name: str, max_age: float) -> None:
-        self._tokens = tokens
+        self.tokens = tokens
         self._pool = pool
         self._url = url
         self._name = name
@@ -95,11 +95,11 @@ class Issuer:
         began = time.monotonic()
         try:
             async with asyncio.timeout(PATIENCE_S):
-                self._tokens.take(await self._keys())
+                self.tokens.take(await self._keys())
         except Exception as error:  # noqa: BLE001 - whatever it is, the next try may be better
-            self._tokens.stale = self.age > self._max_age
+            self.tokens.stale = self.age > self._max_age
             words = str(error) if isinstance(error, AibridgeError) else type(error).__name__
-            fields = {"issuer": self._name, "error": words, "stale": self._tokens.stale}
+            fields = {"issuer": self._name, "error": words, "stale": self.tokens.stale}
             _logger.warning("the issuer's keys cannot be fetched", extra={"fields": fields})
             return False
         finally:

@@ -13,18 +13,21 @@ import signal
 import socket
 import sys
 from collections.abc import Coroutine, Mapping, Sequence
-from enum import Enum, auto
 from typing import Any
 
 from aibridge import __version__, admin
 from aibridge.clientstream import ClientStream
 from aibridge.compiled import MODULES
 from aibridge.config import Config
-from aibridge.jsontext import dumps, loads
+from aibridge.errors import ConfigError
+from aibridge.jsontext import loads
+from aibridge.member import Member, Stage
+from aibridge.reload import Read
 from aibridge.server import Server
 from aibridge.share import Share, bind
 from aibridge.telemetry import tally
-from aibridge.telemetry.series import CounterFamily, GaugeFamily
+from aibridge.telemetry.log import set_level
+from aibridge.telemetry.series import CounterFamily, Family, GaugeFamily, Number
 from aibridge.telemetry.totals import Totals
 from aibridge.wire import IMPLEMENTATION
 
@@ -41,48 +44,24 @@ MAX_FAILED_STARTS = 5
 """In a row, with no worker ready: then nobody is served, and whoever started us shall know."""
 
 
-class Stage(Enum):
-    """Where a worker stands."""
-
-    STARTING = auto()
-    READY = auto()
-    RETIRING = auto()
-    """Serves what it has, and takes nothing new: another has its slot."""
-
-
-class Member:
-    """A worker's process, as the supervisor sees it."""
-
-    def __init__(self, slot: int, process: asyncio.subprocess.Process, line: asyncio.StreamWriter) -> None:
-        self.slot = slot
-        self.stage = Stage.STARTING
-        self.process = process
-        self.born = asyncio.get_running_loop().time()
-        self.ready: asyncio.Future[Mapping[str, Any] | None] = asyncio.get_running_loop().create_future()
-        """Fields of its start line; None where it ended before it was ready."""
-        self.watch: asyncio.Task[None] | None = None
-        self._line = line
-
-    def say(self, do: str, **more: int) -> None:
-        """Tell it to do something."""
-        self._line.write(dumps({"do": do, **more}) + b"\n")
-
-    def close(self) -> None:
-        """Let go of the line of one that is gone."""
-        self._line.close()
-
-
 class Supervisor:
     """Keeps workers. Built on a running event loop.
 
     Args:
         config: valid; with how many workers.
         command: starts this program as it was started; a worker's share is added.
+        read: reads the configuration again; None: there is no file.
+        more: families that are told with its own.
     """
 
-    def __init__(self, config: Config, command: Sequence[str]) -> None:
+    def __init__(
+        self, config: Config, command: Sequence[str], read: Read | None = None, more: Sequence[Family[Number]] = ()
+    ) -> None:
         self._config = config
         self._command = command
+        self._read = read
+        self._more = more
+        self._reloads = 0
         self._family = os.urandom(4).hex()
         self._totals = Totals()
         self._server = Server(self._serve_admin)
@@ -133,9 +112,30 @@ class Supervisor:
             self._renewing = True
             self._keep(self._renew())
 
+    @property
+    def config(self) -> Config:
+        """What its workers work by, but for those that did not take it."""
+        return self._config
+
+    async def reload(self, config: Config) -> None:
+        """Let all workers take the configuration that is there now, and later ones too.
+
+        Raises:
+            ConfigError: some did not, and go on with what they have.
+        """
+        self._reloads += 1
+        self._config = config
+        set_level(config.log.level)
+        members = sorted(self._ready(), key=lambda member: member.slot)
+        said = await asyncio.gather(*(member.reload(self._reloads) for member in members))
+        wrong = [f"worker {member.slot}: {why}" for member, why in zip(members, said, strict=True) if why]
+        if wrong:
+            raise ConfigError("\n".join(wrong))
+
     # --- one worker -------------------------------------------------------------------------------------------------
 
     async def _launch(self, slot: int) -> Member:
+        reloads = self._reloads
         ours, theirs = socket.socketpair()
         memory = tally.create()
         slots = [[one.fileno() for one in sockets] for sockets in self._slots]
@@ -154,7 +154,7 @@ class Supervisor:
             theirs.close()
             os.close(memory)
         reader, line = await asyncio.open_unix_connection(sock=ours)
-        member = Member(slot, process, line)
+        member = Member(slot, process, line, reloads)
         self._members.add(member)
         self._totals.add(process.pid, numbers)
         member.watch = self._keep(self._watch(member, reader))
@@ -167,18 +167,21 @@ class Supervisor:
         impatient = asyncio.get_running_loop().call_later(START_WITHIN_S, self._kill_unready, member)
         with contextlib.suppress(ConnectionError):
             while line := await reader.readline():
-                member.stage = Stage.READY
-                member.ready.set_result(loads(line)["ready"])
-                logger.info("worker ready", extra={"fields": _of(member)})
-                self._cover()
+                said = loads(line)
+                member.hear(said)
+                if "ready" in said:
+                    self._cover()
+                    if member.reloads != self._reloads:  # it may have read the file before it was changed
+                        self._keep(self._catch_up(member))
         impatient.cancel()
         status = await member.process.wait()
         self._totals.gone(member.process.pid)
         self._members.discard(member)
         member.close()
-        if not member.ready.done():
-            member.ready.set_result(None)
         self._meet_end(member, status)
+
+    async def _catch_up(self, member: Member) -> None:
+        await member.reload(self._reloads)
 
     def _kill_unready(self, member: Member) -> None:
         if member.stage is Stage.STARTING:
@@ -186,7 +189,7 @@ class Supervisor:
 
     def _meet_end(self, member: Member, status: int) -> None:
         mourned = self._of_slot.get(member.slot) is member
-        fields = _of(member) | {"status": _told(status)}
+        fields = member.fields | {"status": _told(status)}
         if self._stopping.is_set() or member.stage is Stage.RETIRING or not mourned:
             logger.info("worker ended", extra={"fields": fields})
             return
@@ -251,6 +254,10 @@ class Supervisor:
                     old.stage = Stage.RETIRING
                     old.say("retire")
                 self._cover()
+            if self._read is not None:  # what the new workers have read
+                with contextlib.suppress(ConfigError):
+                    fresh = await asyncio.to_thread(self._read, set())
+                    self._config = fresh.where(self._config)
         finally:
             self._renewing = False
         logger.info("new workers have taken over", extra={"fields": {"retiring": self._count(Stage.RETIRING)}})
@@ -292,7 +299,7 @@ class Supervisor:
         give_up = "a worker does not end: it is killed"
         for member in self._members:
             if member.process.returncode is None:
-                logger.error(give_up, extra={"fields": _of(member)})
+                logger.error(give_up, extra={"fields": member.fields})
                 with contextlib.suppress(ProcessLookupError):
                     member.process.kill()
 
@@ -331,16 +338,12 @@ class Supervisor:
     def _render(self) -> tuple[bytes, str]:
         for stage in Stage:
             self._workers.child(stage.name.lower()).value = self._count(stage)
-        return self._totals.render((self._workers, self._deaths))
+        return self._totals.render((self._workers, self._deaths, *self._more))
 
 
 def command() -> list[str]:
     """Return what this process was started with, to start it again from what is on the disk by then."""
     return [sys.executable, *sys.orig_argv[1:]]
-
-
-def _of(member: Member) -> dict[str, Any]:
-    return {"worker": member.slot, "pid": member.process.pid}
 
 
 def _told(status: int) -> str:

@@ -21,6 +21,10 @@ _MAX_SETS = 256
 NO_CREDENTIALS: Credentials = ()
 
 
+def tell_nobody(_server: str, _up: bool) -> None:  # noqa: FBT001 - it is what is told
+    """Nobody listens, or not any more."""
+
+
 class _Outcome(NamedTuple):
     """What came of a call, before it is timed."""
 
@@ -52,7 +56,7 @@ class ToolServers:
         connect: Connect,
         *,
         max_actor_sessions: int = 64,
-        on_up: Callable[[str, bool], None] = lambda _server, _up: None,
+        on_up: Callable[[str, bool], None] = tell_nobody,
         pace: Pace = USUAL_PACE,
     ) -> None:
         self._servers = dict(sorted(servers.items()))
@@ -74,6 +78,12 @@ class ToolServers:
             if not settings.actor_header:
                 self._on_up(name, False)  # noqa: FBT003 - it is what is told
                 self._shared[name] = self._keep(name, settings, self._tell)
+
+    def tell(self, on_up: Callable[[str, bool], None]) -> None:
+        """Tell somebody else from now on, and how it stands now."""
+        self._on_up = on_up
+        for session in self._shared.values():
+            self._tell(session)
 
     async def close(self) -> None:
         """End all sessions."""

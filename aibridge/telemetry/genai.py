@@ -72,6 +72,10 @@ class GenAIMetrics:
         meter = self._provider.get_meter("aibridge", version)
         self._record = {one: _recorder(meter, one) for one in instruments(semconv)}
 
+    def know(self, models: Iterable[str]) -> None:
+        """Let names of models be attributes."""
+        self._models.know(models)
+
     def opened(self, interception: Interception) -> None:
         """Measure nothing: nothing has happened yet."""
 

@@ -57,10 +57,15 @@ def setup(level: str = "info", stream: TextIO | None = None, *, whole_lines: boo
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
-    logging.getLogger(LOGGER).setLevel(level.upper())
+    set_level(level)
     logging.getLogger(_QUOTES_SECRETS).addFilter(_without_quotes)
     # What no line shows need not be found out for each (see "Optimization" in the library's documentation).
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+
+
+def set_level(level: str) -> None:
+    """Write what is of this level and above from now on."""
+    logging.getLogger(LOGGER).setLevel(level.upper())
 
 
 def _without_quotes(record: logging.LogRecord) -> bool:

@@ -12,6 +12,7 @@ for all clients, actors or tools, so that the worst case is that bound and the p
 with `metrics.actor_label`; in use that multiplies by the actors that are active.
 """
 
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator
 
@@ -419,6 +420,14 @@ class Metrics:
     def tool_server_is(self, server: str, up: bool) -> None:  # noqa: FBT001 - it is what is told
         """Show whether a tool server is up."""
         self.tool_servers.child(server).value = float(up)
+
+    def tool_server_gone(self, server: str) -> None:
+        """Show that a tool server is no longer one: neither up nor down."""
+        self.tool_servers.child(server).value = math.nan
+
+    def know(self, models: Iterable[str]) -> None:
+        """Let names of models be labels of their own."""
+        self._models.know(models)
 
     def attempted(self, interception: Interception, attempt: Attempt) -> None:
         """Count an ended request to an upstream, and what it took beyond the provider's own time."""

@@ -6,7 +6,7 @@ scrape, and writes the text.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Generic, NamedTuple, TypeVar
 
@@ -31,8 +31,12 @@ class Names:
         self._left = limit
         self._max_length = max_length
 
+    def know(self, names: Iterable[str]) -> None:
+        """Let more names be labels of their own; one that was `other` until now is no longer."""
+        self._names.update(names)
+
     def label(self, name: str) -> str:
-        """Return the name, or `other`. What was the one is never the other later."""
+        """Return the name, or `other`. What was its own label is never `other` later."""
         if name in self._names:
             return name
         if self._left <= 0 or not name or len(name) > self._max_length or not _is_text(name):

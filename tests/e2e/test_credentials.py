@@ -293,7 +293,7 @@ async def test_keys_of_the_metadata_service_are_replaced_in_good_time(build_clou
 
     async with build_cloud(lives=3.0) as cloud, gateway(cloud, monkeypatch, own=BASE, imds=BASE) as app:
         monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
-        [_, provider] = app._signing
+        [_, provider] = app.generation.signing
         started = time.time()
         source = CredentialSource("imds", Finder(region=REGION).find, lambda: fast(started))
         object.__setattr__(provider, "credentials", source)
@@ -308,7 +308,7 @@ async def test_keys_of_the_metadata_service_are_replaced_in_good_time(build_clou
 
 async def test_a_service_that_is_away_fails_no_request_while_the_keys_are_good(build_cloud, load, monkeypatch, caplog):
     async with build_cloud(lives=60.0) as cloud, gateway(cloud, monkeypatch, static=RENEWED["static"]) as app:
-        [source] = [provider.credentials for provider in app._signing]
+        [source] = [provider.credentials for provider in app.generation.signing]
         cloud.aws.refusals["AssumeRole"] = (503, "ServiceUnavailable", "later")
         cloud.aws.sessions.used.clear()
         source._next_at = 0.0  # now, not in six seconds
@@ -322,7 +322,7 @@ async def test_a_service_that_is_away_fails_no_request_while_the_keys_are_good(b
 
 async def test_a_service_that_hangs_holds_up_no_request_while_the_keys_are_good(build_cloud, ask_once, monkeypatch):
     async with build_cloud(lives=60.0) as cloud, gateway(cloud, monkeypatch, static=RENEWED["static"]) as app:
-        [source] = [provider.credentials for provider in app._signing]
+        [source] = [provider.credentials for provider in app.generation.signing]
         cloud.aws.may_answer.clear()
         source._next_at = 0.0
         for _ in range(20):
@@ -347,7 +347,7 @@ async def test_a_service_that_hangs_does_not_hold_up_the_end(build_cloud, load):
 
 async def test_expired_keys_fail_requests_only_until_the_service_is_back(build_cloud, ask_once, monkeypatch):
     async with build_cloud(lives=60.0) as cloud, gateway(cloud, monkeypatch, static=RENEWED["static"]) as app:
-        [source] = [provider.credentials for provider in app._signing]
+        [source] = [provider.credentials for provider in app.generation.signing]
         cloud.aws.refusals["AssumeRole"] = (403, "AccessDenied", "no more")
         source._clock = lambda: time.time() + 120
         status, body = await ask_once(app.port, "static")

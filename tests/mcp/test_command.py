@@ -116,8 +116,9 @@ async def test_the_gateway_gets_servers_and_rules_as_configured(tmp_path):
         loaded = config.load(said, {})
         assert tool_rules(loaded) == Rules(("claude-*",), ("a",))
         metrics = Metrics()
-        servers = build_tool_servers(loaded, metrics)
+        servers = build_tool_servers(loaded)
         await servers.start()
+        servers.tell(metrics.tool_server_is)
         assert b'aibridge_mcp_server_up{server="kit"} 0.0' in metrics.render()[0]
         await servers.connected()
         assert b'aibridge_mcp_server_up{server="kit"} 1.0' in metrics.render()[0]

@@ -355,7 +355,7 @@ def without_discovery(app):
 def test_without_servers_nothing_is_imported():
     program = (
         "import sys; from aibridge import cli, config; from aibridge.assembly import build_tool_servers;"
-        "assert build_tool_servers(config.from_environment({}), None) is None;"
+        "assert build_tool_servers(config.from_environment({})) is None;"
         "print([name for name in sys.modules if name.partition('.')[0] in {'mcp', 'mcp_types', 'httpx2', 'anyio'}])"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
