@@ -1011,13 +1011,11 @@ def describe(config: Config) -> dict[str, Any]:
 
 def changed_keys(before: Config, after: Config) -> list[str]:
     """Return the keys that differ, by name alone. A provider that one of the two has not is one key."""
-    keys = dict.fromkeys(_differing("", _settings(before), _settings(after)))
+    keys: dict[str, None] = {}
+    for name in Settings.model_fields:
+        keys |= dict.fromkeys(_differing(name, getattr(before, name), getattr(after, name)))
     files = {**before.digests, **after.digests}
     return [*keys | dict.fromkeys(key for key in files if before.digests.get(key) != after.digests.get(key))]
-
-
-def _settings(config: Config) -> dict[str, Any]:
-    return {name: getattr(config, name) for name in Settings.model_fields}
 
 
 def _differing(key: str, before: object, after: object) -> Iterator[str]:
@@ -1028,7 +1026,7 @@ def _differing(key: str, before: object, after: object) -> Iterator[str]:
         yield key
         return
     for name in {**one, **other}:
-        inner = f"{key}.{name}".removeprefix(".")
+        inner = f"{key}.{name}"
         if name in one and name in other:
             yield from _differing(inner, one[name], other[name])
         else:
@@ -1038,7 +1036,7 @@ def _differing(key: str, before: object, after: object) -> Iterator[str]:
 def _members(value: object) -> dict[str, Any] | None:
     """Return the keys of a section, or the sections of a mapping of them; None where there is nothing to go into."""
     if isinstance(value, BaseModel):
-        return dict(value)
+        return dict(iter(value))  # not dict(value): a section may have a key `keys`
     if isinstance(value, dict) and all(isinstance(item, BaseModel) for item in value.values()):
         return value
     return None

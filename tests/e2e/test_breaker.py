@@ -39,7 +39,7 @@ def build_guarded(build_house):
 
 def set_clock(house):
     clock = Clock()
-    house.app.circuits._clock = clock
+    house.app.generation.circuits._clock = clock
     return clock
 
 
@@ -252,7 +252,7 @@ async def test_whatever_happens_no_place_is_held_for_ever(build_guarded, ask, ne
 
         await asyncio.gather(*(many() for _ in range(8)))
         await house.outcomes.wait(opened=320, ended=320)
-        circuits = house.app.circuits._circuits.values()
+        circuits = house.app.generation.circuits._circuits.values()
         assert [circuit.probes for circuit in circuits if circuit.probes] == []
         assert house.metric("aibridge_circuit_breaker_trips_total") > 1
         assert house.metric("aibridge_interceptions_started_total") == 320
@@ -276,5 +276,5 @@ async def test_with_its_defaults_the_fifth_in_a_row_opens_for_half_a_minute(buil
 async def test_by_default_there_is_no_breaker(house, ask):
     for _ in range(12):
         assert (await ask(house, "anthropic", "status:529")).status == 529
-    assert house.app.circuits is None
+    assert house.app.generation.circuits is None
     assert house.metric("aibridge_circuit_breaker_state") == 0

@@ -1,0 +1,481 @@
+"""Another configuration while streams run: real processes, signals, files, simulators and clients."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+from gateway_kit import CLIENTS, VERSION, Asking, Gateway, is_there, read_metrics, total, until
+from process_kit import ENVIRONMENT, PATIENCE
+
+from aibridge import config
+from aibridge.errors import ConfigError, CredentialsError
+from aibridge.simulator.server import Simulator
+from aibridge.simulator.settings import Settings
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+
+MESSAGES = "/anthropic/v1/messages"
+SECRET, OTHER_SECRET = "sk-ant-do-not-tell-one", "sk-ant-do-not-tell-two"
+NO_ROOM = {"host": "127.0.0.1", "port": 0}
+RELOADED = "configuration reloaded"
+REFUSED = "configuration not reloaded; the last good one goes on"
+
+
+class House(Gateway):
+    """A gateway whose file is rewritten."""
+
+    def write(self, **sections):
+        """Put another file in the place of the one that is there, as an editor does."""
+        new = self.file.with_name("new.yaml")
+        new.write_text(json.dumps({**self.raw, **sections}))
+        new.replace(self.file)
+
+    async def reload(self, message=RELOADED, **sections):
+        """Rewrite the file, and ask for it; returns the line of the log that comes."""
+        before = len(self.told(message))
+        self.write(**sections)
+        self.process.send_signal(signal.SIGHUP)
+        return await self.hear(message, before + 1)
+
+    def results(self):
+        metrics = read_metrics(self.admin)
+        return {
+            "success": total(metrics, "aibridge_config_reloads_total", result="success"),
+            "failure": total(metrics, "aibridge_config_reloads_total", result="failure"),
+            "last": total(metrics, "aibridge_config_last_reload_successful"),
+        }
+
+
+@pytest.fixture
+def serving(tmp_path):
+    """Return a context manager that runs a gateway on a file, which is at `file` where a test says so."""
+
+    @asynccontextmanager
+    async def serving(simulator, file=None, **sections):
+        records = tmp_path / "records.db"
+        raw = {
+            "listen": NO_ROOM,
+            "admin": NO_ROOM,
+            "records": {"path": str(records)},
+            "providers": {"anthropic": {"base_url": simulator.url, "api_key": SECRET}},
+            **sections,
+        }
+        if file is None:
+            file = tmp_path / "aibridge.yaml"
+            file.write_text(json.dumps(raw))
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "aibridge", "serve", "--config", str(file),
+            stderr=asyncio.subprocess.PIPE, env={**ENVIRONMENT, "NO_PROXY": "*"},
+        )  # fmt: skip
+        house = House(process, file, records)
+        house.raw = raw
+        try:
+            await house.started()
+            yield house
+        finally:
+            left = house.workers if process.returncode is None else set()
+            with suppress(ProcessLookupError):
+                process.kill()
+            await house.end()
+            await until(lambda: not any(map(is_there, left)))
+
+    return serving
+
+
+@pytest.fixture
+async def simulator():
+    async with Simulator(Settings(any_credentials=True)) as one:
+        yield one
+
+
+@pytest.fixture
+def ask_at(new_client, request_body):
+    async def ask_at(port, path=MESSAGES, headers=()):
+        async with new_client(port) as client:
+            await client.ask(path, request_body(), headers=[VERSION, *headers])
+            return await client.answer()
+
+    return ask_at
+
+
+def at(simulator, **more):
+    return {"base_url": simulator.url, "api_key": SECRET, **more}
+
+
+# --- what is served meanwhile ---------------------------------------------------------------------------------------
+
+
+async def test_a_stream_goes_on_as_it_began_and_what_is_new_goes_elsewhere(
+    serving, simulator, new_client, request_body, ask_at
+):
+    async with Simulator(Settings(any_credentials=True)) as other, serving(simulator) as house:
+        async with new_client(house.port) as client:
+            await client.ask(MESSAGES, request_body(), headers=[VERSION, ("x-sim-fault", "slow:200")])
+            await client.read_until(b"event: content_block_delta")
+            keyed = {"keys": [{"name": "alice", "key": OTHER_SECRET}]}
+            line = await house.reload(
+                providers={"anthropic": at(other), "second": at(other, kind="anthropic")},
+                auth=keyed,
+                log={"level": "debug"},
+            )
+            assert line["changed"] == "providers.anthropic.base_url, providers.second, auth.keys, log.level"
+            assert (await ask_at(house.port)).status == 401
+            for path in (MESSAGES, "/second/v1/messages"):
+                answer = await ask_at(house.port, path, [("x-api-key", OTHER_SECRET)])
+                assert (answer.status, answer.events[-1]) == (200, "message_stop")
+            assert len(other.ledger.rows) == 2
+            assert house.health()[1]["live"] == 1
+            answer = await client.answer()
+            assert (answer.status, answer.events[-1]) == (200, "message_stop")
+            # the connection is kept, and its next request is one of now
+            await client.ask(MESSAGES, request_body(), headers=[VERSION])
+            assert (await client.answer()).status == 401
+        assert len(simulator.ledger.rows) == 1
+        house.process.send_signal(signal.SIGTERM)
+        assert await house.end() == 0
+    assert SECRET not in str(house.lines)
+    assert OTHER_SECRET not in str(house.lines)
+
+
+async def test_the_drain_is_for_streams_of_all_configurations(serving, simulator, new_client, request_body):
+    async with serving(simulator, drain_deadline=600) as house:
+        clients = [new_client(house.port) for _ in range(3)]
+        for number, client in enumerate(clients):
+            await client.__aenter__()
+            await client.ask(MESSAGES, request_body(), headers=[VERSION, ("x-sim-fault", "stall@5")])
+            await client.read_until(b"event: content_block_delta")
+            await house.reload(timeouts={"ping": 5 + number}, drain_deadline=0.3)
+        house.process.send_signal(signal.SIGTERM)
+        assert (await house.hear("draining"))["live"] == 3
+        for client in clients:
+            assert (await client.answer()).last_event["error"]["type"] == "overloaded_error"
+            client.close()
+        assert await house.end() == 0
+    assert [line["cause"] for line in house.told("gateway failed")] == ["draining"] * 3
+
+
+async def test_a_hundred_reloads_under_load_fail_nothing_and_leave_nothing(
+    serving, simulator, new_client, request_body
+):
+    def open_files():
+        return len(os.listdir(f"/proc/{house.process.pid}/fd"))  # noqa: PTH208 - of many, a number is enough
+
+    def threads():
+        return len(os.listdir(f"/proc/{house.process.pid}/task"))  # noqa: PTH208
+
+    def number(count):
+        provider = at(simulator, timeouts={"keep_alive_upstream": 30 + count}, retries={"max": count % 3})
+        return {"anthropic": provider, "second": at(simulator, kind="anthropic", byok=bool(count % 2))}
+
+    async with serving(simulator, auth={"mode": "open"}) as house:
+        async with new_client(house.port) as watcher:
+            await watcher.ask(MESSAGES, request_body(), headers=[VERSION, ("x-sim-fault", "slow:400")])
+            await watcher.read_until(b"event: content_block_delta")
+            async with Asking(house.port, new_client, request_body()) as clients:
+                for count in range(10):
+                    await house.reload(providers=number(count))
+                await clients.more(CLIENTS)
+                files, tasks = open_files(), threads()
+                for count in range(10, 110):
+                    await house.reload(providers=number(count))
+                await clients.more(2 * CLIENTS)
+                assert threads() <= tasks + 2
+                await until(lambda: open_files() <= files + CLIENTS)
+            answer = await watcher.answer()
+            assert (answer.status, answer.events[-1]) == (200, "message_stop")
+        assert clients.broken == 0
+        assert len(clients.seen) > 100
+        assert house.results() == {"success": 110, "failure": 0, "last": 1}
+        metrics = read_metrics(house.admin)
+        started = total(metrics, "aibridge_interceptions_started_total")
+        assert total(metrics, "aibridge_interceptions_total", status="completed") == started == len(clients.seen) + 1
+
+
+# --- what is refused ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ("{", "is not YAML|expected|while parsing|line 1"),
+        ({"provider": {}}, "provider: unknown key; did you mean 'providers'?"),
+        ({"providers": {"anthropic": {"api_key": {"file": "/no/such/secret"}}}}, "/no/such/secret cannot be read"),
+        ({"providers": {"bedrock": {"region": "r", "profile": "none-such"}}}, "providers.bedrock: "),
+        ({"prices": {"path": "/no/such/prices"}}, "prices.path: "),
+        ({"timeouts": {"idle": 1}, "records": {"path": "elsewhere.db"}}, "needs a restart: records.path"),
+        ({"auth": {"key_store": {"path": "/dev/null/keys"}}}, "key"),
+    ],
+)
+async def test_what_is_wrong_changes_nothing(serving, simulator, ask_at, sections, words):
+    async with serving(simulator) as house:
+        first = read_metrics(house.admin)
+        if sections == "{":
+            house.file.write_text(SECRET + ": {")
+            house.process.send_signal(signal.SIGHUP)
+            line = await house.hear(REFUSED)
+        else:
+            line = await house.reload(REFUSED, **sections)
+            assert words in line["error"]
+        assert SECRET not in str(house.lines)
+        assert house.results() == {"success": 0, "failure": 1, "last": 0}
+        loaded_at = "aibridge_config_loaded_timestamp_seconds"
+        assert total(read_metrics(house.admin), loaded_at) == total(first, loaded_at) > 0
+        assert (await ask_at(house.port)).events[-1] == "message_stop"
+        assert (await house.reload())["changed"] == "nothing"
+        assert house.results() == {"success": 1, "failure": 1, "last": 1}
+        assert total(read_metrics(house.admin), loaded_at) > total(first, loaded_at)
+
+
+# --- what is watched ------------------------------------------------------------------------------------------------
+
+
+async def test_a_changed_file_needs_no_signal(serving, simulator, ask_at):
+    async with serving(simulator) as house:
+        house.write(routers={"all": {"default": "anthropic"}})
+        assert (await house.hear(RELOADED))["changed"] == "routers.all"
+        assert (await ask_at(house.port, "/all/v1/messages")).events[-1] == "message_stop"
+        house.file.write_text("nonsense: true")
+        await house.hear(REFUSED)
+        assert house.results() == {"success": 1, "failure": 1, "last": 0}
+
+
+async def test_a_config_map_is_swapped_as_kubernetes_does(serving, simulator, tmp_path, ask_at):
+    """The file is a link to `..data/file`, and `..data` a link to a folder, which is put in the place of the old one."""
+
+    def publish(name, **sections):
+        folder = mount / name
+        folder.mkdir(parents=True)
+        raw = {"listen": NO_ROOM, "admin": NO_ROOM, "records": {"path": str(tmp_path / "records.db")}}
+        secret = {"file": str(mount / "key")}
+        providers = {"anthropic": {"base_url": simulator.url, "api_key": secret, "byok": False}}
+        (folder / "aibridge.yaml").write_text(json.dumps({**raw, "providers": providers, **sections}))
+        (folder / "key").write_text(SECRET + "\n")
+        (mount / "..data_tmp").symlink_to(name)
+        (mount / "..data_tmp").rename(mount / "..data")
+
+    mount = tmp_path / "mount"
+    publish("..one", auth={"mode": "open"})
+    for name in ("aibridge.yaml", "key"):
+        (mount / name).symlink_to(Path("..data", name))
+    async with serving(simulator, mount / "aibridge.yaml") as house:
+        publish("..two", auth={"keys": [{"name": "a", "key": OTHER_SECRET}]})
+        line = await house.hear(RELOADED)
+        assert line["changed"] == "auth.mode, auth.keys"
+        assert (await ask_at(house.port)).status == 401
+        assert SECRET not in str(house.lines)
+
+
+async def test_a_secret_that_changes_is_used_and_never_told(serving, tmp_path, ask_at):
+    secret, keys = tmp_path / "secret", {SECRET}
+    secret.write_text(SECRET + "\n")
+    async with Simulator(Settings(anthropic_keys=keys)) as simulator:
+        provider = {"base_url": simulator.url, "api_key": {"file": str(secret)}, "byok": False}
+        async with serving(simulator, providers={"anthropic": provider}) as house:
+            assert (await ask_at(house.port)).status == 200
+            keys.clear()
+            keys.add(OTHER_SECRET)
+            assert (await ask_at(house.port)).status == 401
+            secret.unlink()
+            await house.hear(REFUSED)
+            secret.write_text(OTHER_SECRET)
+            line = await house.hear(RELOADED)
+            assert line["changed"] == "providers.anthropic.api_key"
+            assert (await ask_at(house.port)).status == 200
+            assert SECRET not in str(house.lines)
+            assert OTHER_SECRET not in str(house.lines)
+
+
+# --- several workers ------------------------------------------------------------------------------------------------
+
+
+async def test_all_workers_take_it_and_those_that_come_later(serving, simulator, ask_at):
+    key = ("x-api-key", OTHER_SECRET)
+    async with serving(simulator, workers=2) as house:
+        assert (await ask_at(house.port)).status == 200
+        line = await house.reload(auth={"keys": [{"name": "a", "key": OTHER_SECRET}]})
+        assert line["changed"] == "auth.keys"
+        # connections are spread at random: in so many, each worker has had some
+        assert {(await ask_at(house.port)).status for _ in range(30)} == {401}
+        assert {(await ask_at(house.port, headers=[key])).status for _ in range(30)} == {200}
+        (victim, _) = house.workers
+        os.kill(victim, signal.SIGKILL)
+        await house.hear("a worker died")
+        await house.all_ready()
+        assert {(await ask_at(house.port)).status for _ in range(30)} == {401}
+        await house.reload(REFUSED, workers=3)
+        assert house.told(REFUSED)[0]["error"] == "needs a restart: workers"
+        assert {(await ask_at(house.port, headers=[key])).status for _ in range(30)} == {200}
+        assert house.results() == {"success": 1, "failure": 1, "last": 0}
+
+
+async def test_a_worker_that_cannot_take_it_keeps_what_it_has(serving, simulator, tmp_path, ask_at):
+    """The secret's command fails the sixth time: three looks at the start, one of the supervisor, two of workers."""
+    asked = tmp_path / "asked"
+    asked.write_text("")
+    program = tmp_path / "secret.py"
+    program.write_text(f"""if True:
+        import fcntl
+        with open({str(asked)!r}, "r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.write(file.read() and "" or "")
+            file.seek(0)
+            times = len(file.read()) + 1
+            file.write("x")
+        print({SECRET!r})
+        raise SystemExit(times == 6)
+    """)
+    provider = at(simulator, api_key={"command": [sys.executable, str(program)]})
+    async with serving(simulator, workers=2, providers={"anthropic": provider}) as house:
+        await house.all_ready()
+        assert len(asked.read_text()) == 3
+        line = await house.reload(
+            REFUSED, auth={"keys": [{"name": "a", "key": OTHER_SECRET}]}, providers={"anthropic": provider}
+        )
+        assert "failed: exit status 1" in line["error"]
+        (kept,) = house.told("a worker keeps its configuration")
+        assert kept["pid"] in house.workers
+        assert line["error"].startswith(f"worker {kept['worker']}: providers.anthropic.api_key: the command ")
+        seen = set()
+        while seen != {200, 401}:  # one worker each
+            seen.add((await ask_at(house.port)).status)
+        house.process.send_signal(signal.SIGHUP)
+        await house.hear(RELOADED)
+        assert {(await ask_at(house.port)).status for _ in range(30)} == {401}
+        assert house.results() == {"success": 1, "failure": 1, "last": 1}
+        assert SECRET not in str(house.lines)
+
+
+async def test_sighup_to_the_whole_group_is_the_supervisors(serving, simulator, ask_at):
+    async with serving(simulator, workers=2) as house:
+        workers = house.workers
+        for pid in workers:
+            os.kill(pid, signal.SIGHUP)
+        await house.reload(timeouts={"idle": 5})
+        assert house.workers == workers
+        assert (await ask_at(house.port)).status == 200
+
+
+async def test_new_workers_and_their_supervisor_have_read_the_same(serving, simulator):
+    async with serving(simulator, workers=2) as house:
+        house.write(metrics={"max_models": 7})
+        await house.hear(REFUSED)
+        house.process.send_signal(signal.SIGUSR2)
+        await house.hear("new workers have taken over")
+        house.process.send_signal(signal.SIGHUP)
+        assert (await house.hear(RELOADED))["changed"] == "nothing"
+
+
+# --- what stays -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def renew(tmp_path):
+    """Return a function that gives a house in this process another configuration."""
+
+    async def renew(house, **sections):
+        raw = json.loads((tmp_path / "aibridge.yaml").read_text())
+        for name, values in sections.items():
+            raw[name] = {**raw.get(name, {}), **values}
+        (tmp_path / "aibridge.yaml").write_text(json.dumps(raw))
+        await house.app.reload(config.load(tmp_path / "aibridge.yaml", {}))
+
+    return renew
+
+
+def provider_of(house, name="anthropic", **more):
+    return {name: {"base_url": house.simulator.url, "api_key": config.SIMULATOR_API_KEY, "kind": "anthropic", **more}}
+
+
+BREAKER = {"enabled": True, "failures": 2, "timeout": 600}
+
+
+async def test_circuits_of_what_is_the_same_stay_open(build_house, ask, renew, tmp_path):
+    async with build_house(provider={"anthropic": {"circuit_breaker": BREAKER}}) as house:
+        for _ in range(2):
+            assert (await ask(house, "anthropic", "status:500")).status == 500
+        assert (await ask(house, "anthropic")).status == 503
+        raw = json.loads((tmp_path / "aibridge.yaml").read_text())["providers"]
+        await renew(house, providers={**raw, "copilot": {"kind": "copilot"}}, timeouts={"idle": 5})
+        assert (await ask(house, "anthropic")).status == 503
+        state = {"name": "aibridge_circuit_breaker_state", "provider": "anthropic"}
+        assert house.metric(state.pop("name"), **state) == 1
+        changed = {**raw["anthropic"], "timeouts": {"idle": 9}}
+        await renew(house, providers={**raw, "anthropic": changed})
+        assert house.metric("aibridge_circuit_breaker_state", provider="anthropic") == 0
+        assert (await ask(house, "anthropic")).status == 200
+        await renew(house, providers={**raw, "anthropic": {**changed, "circuit_breaker": {"enabled": False}}})
+        assert house.app.generation.circuits is None
+        for _ in range(3):
+            assert (await ask(house, "anthropic", "status:500")).status == 500
+
+
+async def test_connections_of_what_is_the_same_are_kept(build_house, ask, renew, tmp_path):
+    async with build_house() as house:
+        await ask(house, "anthropic")
+        raw = json.loads((tmp_path / "aibridge.yaml").read_text())["providers"]
+        await renew(house, routers={"r": {"default": "anthropic"}})
+        await ask(house, "anthropic")
+        assert {row.connection for row in house.simulator.ledger.rows} == {1}
+        await renew(house, providers={**raw, "anthropic": {**raw["anthropic"], "timeouts": {"keep_alive_upstream": 3}}})
+        await ask(house, "anthropic")
+        assert [row.connection for row in house.simulator.ledger.rows] == [1, 1, 2]
+
+
+async def test_budgets_of_retries_are_kept(build_house, ask, renew):
+    retries = {"max": 9, "statuses": [500], "backoff": 0.001, "budget": 0.001}
+    async with build_house(provider={"anthropic": {"retries": retries}}) as house:
+        assert (await ask(house, "anthropic", "status:500")).status == 500
+        spent = len(house.outcomes.attempts)
+        assert spent == 10
+        await renew(house, timeouts={"idle": 9})
+        assert (await ask(house, "anthropic", "status:500")).status == 500
+        assert len(house.outcomes.attempts) - spent == 2  # one was left
+
+
+async def test_tasks_and_parts_of_old_configurations_are_gone(build_house, ask, renew, new_client, request_body):
+    async with build_house() as house, new_client(house.port) as client:
+        await client.ask(MESSAGES, request_body(), headers=[VERSION, ("x-sim-fault", "stall@5")])
+        await client.read_until(b"event: content_block_delta")
+        for idle in range(3, 8):
+            await renew(house, timeouts={"idle": 600 + idle, "keep_alive_upstream": idle})
+            await ask(house, "anthropic")
+        assert len(house.app._leaving) == 1  # that of the stream
+        tasks = len(asyncio.all_tasks())
+        for idle in range(3, 30):
+            await renew(house, timeouts={"idle": 600 + idle, "keep_alive_upstream": idle})
+            await ask(house, "anthropic")
+        assert len(asyncio.all_tasks()) <= tasks
+        assert len(house.app._leaving) <= 2
+        client.close()
+        async with asyncio.timeout(PATIENCE):
+            while house.app._leaving:
+                await asyncio.sleep(0.01)
+        await house.outcomes.wait(ended=33)
+
+
+async def test_what_cannot_start_leaves_nothing_behind(build_house, ask, renew, tmp_path):
+    async with build_house() as house:
+        before, tasks = house.app.generation, asyncio.all_tasks()
+        store = tmp_path / "folder"
+        store.mkdir()
+        with pytest.raises((ConfigError, CredentialsError, Exception)) as caught:
+            await renew(house, auth={"key_store": {"path": str(store)}}, timeouts={"keep_alive_upstream": 3})
+        assert "key" in str(caught.value).lower() or str(store) in str(caught.value)
+        assert house.app.generation is before
+        assert asyncio.all_tasks() <= tasks | {asyncio.current_task()}
+        assert (await ask(house, "anthropic")).status == 200
+
+
+async def test_the_dump_takes_providers_that_come(build_house, ask, renew, tmp_path):
+    folder = tmp_path / "dump"
+    async with build_house(dump={"path": str(folder)}) as house:
+        raw = json.loads((tmp_path / "aibridge.yaml").read_text())["providers"]
+        await renew(house, providers={**raw, **provider_of(house, "later")}, routers={"r": {"default": "later"}})
+        assert (folder / "later").is_dir()
+        await ask(house, "anthropic")
+    assert list((folder / "anthropic").glob("*.req.txt"))
