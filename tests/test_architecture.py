@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 FLOORS = [
-    ["errors", "lifecycle", "ids", "text", "deadlines", "compiled"],
+    ["errors", "lifecycle", "ids", "text", "deadlines", "compiled", "parts", "secretsource"],
     ["values", "breaker", "faults", "jsontext", "config", "journal", "decompression", "litellm", "__init__"],
     [
         "headers",
@@ -40,8 +40,9 @@ FLOORS = [
         "audit",
         "retention",
         "prices",
+        "member",
     ],
-    ["body", "auth", "dumpfiles", "writer", "pricefile", "reporting"],
+    ["body", "auth", "dumpfiles", "writer", "pricefile", "reporting", "reload"],
     ["dialects/", "recorder", "keywatch", "tokens"],
     ["toolloop/"],
     ["relay", "mcp/", "providers/"],
@@ -51,6 +52,7 @@ FLOORS = [
     ["attempts", "admission"],
     ["exchange"],
     ["gateway"],
+    ["generation"],
     ["app", "demo", "reports", "pricereports", "keycommands", "simulator/", "supervisor"],
     ["worker"],
     ["cli"],
@@ -161,8 +163,8 @@ DOORS = {
         "aibridge.writer",
     },
     "fcntl": {"aibridge.journal"},
-    "subprocess": {"aibridge.carrier"},
-    "select": {"aibridge.carrier"},
+    "subprocess": {"aibridge.carrier", "aibridge.secretsource"},
+    "select": {"aibridge.carrier", "aibridge.secretsource"},
     "os": {
         "aibridge.carrier",
         "aibridge.cli",
@@ -171,6 +173,7 @@ DOORS = {
         "aibridge.dumpfiles",
         "aibridge.journal",
         "aibridge.providers.aws",
+        "aibridge.secretsource",
         "aibridge.share",
         "aibridge.supervisor",
         "aibridge.telemetry.tally",

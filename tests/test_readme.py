@@ -10,6 +10,7 @@ from pydantic import BaseModel, ByteSize
 from aibridge import config
 from aibridge.cli import main
 from aibridge.lifecycle import TERMINATION_OF, Cause, Termination
+from aibridge.reload import ReloadCounts
 from aibridge.telemetry.metrics import Metrics
 from aibridge.telemetry.series import Family
 
@@ -66,7 +67,7 @@ def test_commands_exist(command, capsys):
 def test_readme_lists_every_metric():
     listed = {cells[0]: cells[1] for cells in rows_of(README) if cells[0].startswith("aibridge_")}
     ours = {}
-    for one in vars(Metrics()).values():
+    for one in (*vars(Metrics()).values(), *ReloadCounts().families):
         if isinstance(one, Family):
             ours[one.name] = ", ".join(one.labels)
         elif hasattr(one, "_labelnames"):  # one of the library's own, fit for what is seldom counted

@@ -13,9 +13,9 @@ from gateway_kit import CLIENTS, VERSION, Asking, Gateway, is_there, read_metric
 from process_kit import ENVIRONMENT, PATIENCE
 
 from aibridge import config
-from aibridge.errors import ConfigError, CredentialsError
 from aibridge.simulator.server import Simulator
 from aibridge.simulator.settings import Settings
+from aibridge.stores.base import StoreUnavailable
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 
@@ -159,9 +159,7 @@ async def test_the_drain_is_for_streams_of_all_configurations(serving, simulator
     assert [line["cause"] for line in house.told("gateway failed")] == ["draining"] * 3
 
 
-async def test_a_hundred_reloads_under_load_fail_nothing_and_leave_nothing(
-    serving, simulator, new_client, request_body
-):
+async def test_a_hundred_reloads_under_load_fail_and_leave_nothing(serving, simulator, new_client, request_body):
     def open_files():
         return len(os.listdir(f"/proc/{house.process.pid}/fd"))  # noqa: PTH208 - of many, a number is enough
 
@@ -202,7 +200,6 @@ async def test_a_hundred_reloads_under_load_fail_nothing_and_leave_nothing(
 @pytest.mark.parametrize(
     ("sections", "words"),
     [
-        ("{", "is not YAML|expected|while parsing|line 1"),
         ({"provider": {}}, "provider: unknown key; did you mean 'providers'?"),
         ({"providers": {"anthropic": {"api_key": {"file": "/no/such/secret"}}}}, "/no/such/secret cannot be read"),
         ({"providers": {"bedrock": {"region": "r", "profile": "none-such"}}}, "providers.bedrock: "),
@@ -214,13 +211,8 @@ async def test_a_hundred_reloads_under_load_fail_nothing_and_leave_nothing(
 async def test_what_is_wrong_changes_nothing(serving, simulator, ask_at, sections, words):
     async with serving(simulator) as house:
         first = read_metrics(house.admin)
-        if sections == "{":
-            house.file.write_text(SECRET + ": {")
-            house.process.send_signal(signal.SIGHUP)
-            line = await house.hear(REFUSED)
-        else:
-            line = await house.reload(REFUSED, **sections)
-            assert words in line["error"]
+        line = await house.reload(REFUSED, **sections)
+        assert words in line["error"]
         assert SECRET not in str(house.lines)
         assert house.results() == {"success": 0, "failure": 1, "last": 0}
         loaded_at = "aibridge_config_loaded_timestamp_seconds"
@@ -229,6 +221,15 @@ async def test_what_is_wrong_changes_nothing(serving, simulator, ask_at, section
         assert (await house.reload())["changed"] == "nothing"
         assert house.results() == {"success": 1, "failure": 1, "last": 1}
         assert total(read_metrics(house.admin), loaded_at) > total(first, loaded_at)
+
+
+async def test_text_that_is_no_yaml_is_not_quoted(serving, simulator, ask_at):
+    async with serving(simulator) as house:
+        house.file.write_text(f"providers: {{anthropic: {{api_key: *{SECRET}")
+        house.process.send_signal(signal.SIGHUP)
+        assert "line 1, column" in (await house.hear(REFUSED))["error"]
+        assert SECRET not in str(house.lines)
+        assert (await ask_at(house.port)).status == 200
 
 
 # --- what is watched ------------------------------------------------------------------------------------------------
@@ -245,7 +246,7 @@ async def test_a_changed_file_needs_no_signal(serving, simulator, ask_at):
 
 
 async def test_a_config_map_is_swapped_as_kubernetes_does(serving, simulator, tmp_path, ask_at):
-    """The file is a link to `..data/file`, and `..data` a link to a folder, which is put in the place of the old one."""
+    """The file is a link to `..data/file`, and `..data` a link to a folder, in whose place another link is put."""
 
     def publish(name, **sections):
         folder = mount / name
@@ -271,14 +272,11 @@ async def test_a_config_map_is_swapped_as_kubernetes_does(serving, simulator, tm
 
 
 async def test_a_secret_that_changes_is_used_and_never_told(serving, tmp_path, ask_at):
-    secret, keys = tmp_path / "secret", {SECRET}
+    secret = tmp_path / "secret"
     secret.write_text(SECRET + "\n")
-    async with Simulator(Settings(anthropic_keys=keys)) as simulator:
+    async with Simulator(Settings(anthropic_keys={OTHER_SECRET})) as simulator:
         provider = {"base_url": simulator.url, "api_key": {"file": str(secret)}, "byok": False}
         async with serving(simulator, providers={"anthropic": provider}) as house:
-            assert (await ask_at(house.port)).status == 200
-            keys.clear()
-            keys.add(OTHER_SECRET)
             assert (await ask_at(house.port)).status == 401
             secret.unlink()
             await house.hear(REFUSED)
@@ -315,15 +313,12 @@ async def test_all_workers_take_it_and_those_that_come_later(serving, simulator,
 
 async def test_a_worker_that_cannot_take_it_keeps_what_it_has(serving, simulator, tmp_path, ask_at):
     """The secret's command fails the sixth time: three looks at the start, one of the supervisor, two of workers."""
-    asked = tmp_path / "asked"
+    asked, program = tmp_path / "asked", tmp_path / "secret.py"
     asked.write_text("")
-    program = tmp_path / "secret.py"
     program.write_text(f"""if True:
         import fcntl
         with open({str(asked)!r}, "r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            file.write(file.read() and "" or "")
-            file.seek(0)
             times = len(file.read()) + 1
             file.write("x")
         print({SECRET!r})
@@ -333,9 +328,7 @@ async def test_a_worker_that_cannot_take_it_keeps_what_it_has(serving, simulator
     async with serving(simulator, workers=2, providers={"anthropic": provider}) as house:
         await house.all_ready()
         assert len(asked.read_text()) == 3
-        line = await house.reload(
-            REFUSED, auth={"keys": [{"name": "a", "key": OTHER_SECRET}]}, providers={"anthropic": provider}
-        )
+        line = await house.reload(REFUSED, auth={"keys": [{"name": "a", "key": OTHER_SECRET}]})
         assert "failed: exit status 1" in line["error"]
         (kept,) = house.told("a worker keeps its configuration")
         assert kept["pid"] in house.workers
@@ -453,7 +446,7 @@ async def test_tasks_and_parts_of_old_configurations_are_gone(build_house, ask, 
         assert len(house.app._leaving) <= 2
         client.close()
         async with asyncio.timeout(PATIENCE):
-            while house.app._leaving:
+            while house.app._leaving:  # noqa: ASYNC110 - nobody tells it
                 await asyncio.sleep(0.01)
         await house.outcomes.wait(ended=33)
 
@@ -463,9 +456,8 @@ async def test_what_cannot_start_leaves_nothing_behind(build_house, ask, renew, 
         before, tasks = house.app.generation, asyncio.all_tasks()
         store = tmp_path / "folder"
         store.mkdir()
-        with pytest.raises((ConfigError, CredentialsError, Exception)) as caught:
+        with pytest.raises(StoreUnavailable):
             await renew(house, auth={"key_store": {"path": str(store)}}, timeouts={"keep_alive_upstream": 3})
-        assert "key" in str(caught.value).lower() or str(store) in str(caught.value)
         assert house.app.generation is before
         assert asyncio.all_tasks() <= tasks | {asyncio.current_task()}
         assert (await ask(house, "anthropic")).status == 200
