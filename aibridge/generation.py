@@ -137,7 +137,13 @@ class Generation:
 
     def _pool(self, name: str) -> Pool:
         settings = pool_settings(self.config, name)
-        return self.parts.take(("pool", name), (settings, self._trust), lambda: Pool(settings), end=_close_pool)
+        return self.parts.take(
+            ("pool", name),
+            (settings, self._trust),
+            lambda: Pool(settings),
+            start=None if settings.ca_file is None else _load_trust,
+            end=_close_pool,
+        )
 
     def _tool_servers(self) -> ToolServers | None:
         mcp = self.config.mcp
@@ -201,6 +207,10 @@ class Generation:
                 tracing=lasting.tracing,
             )
         return around
+
+
+async def _load_trust(pool: Pool) -> None:
+    await asyncio.to_thread(pool.load_trust)
 
 
 async def _close_pool(pool: Pool) -> None:

@@ -1,7 +1,10 @@
 """Parts of what a configuration is at work: made once, and handed on while what they are made of stays the same."""
 
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeVar, cast
+
+_logger = logging.getLogger(__name__)
 
 _What = TypeVar("_What")
 
@@ -71,4 +74,7 @@ class Parts:
         staying = {id(part) for others in kept for part in others.held.values()}
         for part in self.held.values():
             if id(part) not in staying:
-                await part.end(part.what)
+                try:
+                    await part.end(part.what)
+                except Exception:  # whatever it is, the others are to end too
+                    _logger.exception("a part did not end")

@@ -356,6 +356,13 @@ class Pool:
         self._sweep: asyncio.TimerHandle | None = None
         self._closed = False
 
+    def load_trust(self) -> None:
+        """Read the certificate authorities, as else the first connection does. Raises `ConfigError`."""
+        try:
+            self._tls_context()
+        except OSError as error:  # what ssl raises is one
+            raise ConfigError(f"tls.ca_file: no certificates can be read from it: {_words(error)}") from error
+
     def take(self, origin: Origin) -> Connection | None:
         """Return an idle connection, or None where there is none."""
         lane = self._lanes.get(origin)

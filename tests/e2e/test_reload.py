@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import math
 import os
 import signal
 import sys
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import mcp_kit
 import pytest
 from gateway_kit import CLIENTS, VERSION, Asking, Gateway, is_there, read_metrics, total, until
 from process_kit import ENVIRONMENT, PATIENCE
@@ -204,6 +206,7 @@ async def test_a_hundred_reloads_under_load_fail_and_leave_nothing(serving, simu
         ({"providers": {"anthropic": {"api_key": {"file": "/no/such/secret"}}}}, "/no/such/secret cannot be read"),
         ({"providers": {"bedrock": {"region": "r", "profile": "none-such"}}}, "providers.bedrock: "),
         ({"prices": {"path": "/no/such/prices"}}, "prices.path: "),
+        ({"tls": {"ca_file": "/etc/passwd"}}, "tls.ca_file: no certificates can be read from it: "),
         ({"timeouts": {"idle": 1}, "records": {"path": "elsewhere.db"}}, "needs a restart: records.path"),
         ({"auth": {"key_store": {"path": "/dev/null/keys"}}}, "key"),
     ],
@@ -471,3 +474,57 @@ async def test_the_dump_takes_providers_that_come(build_house, ask, renew, tmp_p
         assert (folder / "later").is_dir()
         await ask(house, "anthropic")
     assert list((folder / "anthropic").glob("*.req.txt"))
+
+
+# --- tool servers ---------------------------------------------------------------------------------------------------
+
+
+def sessions():
+    return {task for task in asyncio.all_tasks() if task.get_name() == "mcp kit"}
+
+
+async def test_sessions_with_tool_servers_are_kept_renewed_and_ended(build_house, ask, renew):
+    async with mcp_kit.serving(mcp_kit.tools_server()) as url:
+        kit = {"url": url, "allow": "^(add|sleep)$"}
+        async with build_house(mcp={"servers": {"kit": kit}}) as house:
+            assert house.metric("aibridge_mcp_server_up", server="kit") == 1
+            first = sessions()
+            await renew(house, timeouts={"idle": 9})
+            assert sessions() == first
+            await renew(house, mcp={"servers": {"kit": {**kit, "allow": "^add$"}}})
+            async with asyncio.timeout(PATIENCE):
+                while sessions() & first:  # noqa: ASYNC110 - nobody tells it
+                    await asyncio.sleep(0.01)
+            assert len(sessions()) == 1
+            assert house.metric("aibridge_mcp_server_up", server="kit") == 1
+            house.simulator.play("tools:2", 1)
+            answer = await ask(house, "anthropic")
+            assert answer.events[-1] == "message_stop"
+            assert house.metric("aibridge_injected_tool_invocations_total", outcome="ok") == 2
+            await renew(house, mcp={"servers": {}})
+            assert math.isnan(house.metric("aibridge_mcp_server_up", server="kit"))
+            async with asyncio.timeout(PATIENCE):
+                while sessions():  # noqa: ASYNC110 - nobody tells it
+                    await asyncio.sleep(0.01)
+
+
+async def test_a_tool_that_runs_is_not_cut_by_a_reload(build_house, renew, new_client, request_body):
+    server, began, go_on = mcp_kit.MCPServer("kit"), asyncio.Event(), asyncio.Event()
+
+    @server.tool()
+    async def wait() -> str:
+        began.set()
+        await go_on.wait()
+        return "waited"
+
+    async with mcp_kit.serving(server) as url, build_house(mcp={"servers": {"kit": {"url": url}}}) as house:
+        async with new_client(house.port) as client:
+            house.simulator.play("tools:1", 1)
+            await client.ask(MESSAGES, request_body(), headers=[VERSION])
+            async with asyncio.timeout(PATIENCE):
+                await began.wait()
+            await renew(house, mcp={"servers": {}})
+            assert len(house.app._leaving) == 1
+            go_on.set()
+            assert (await client.answer()).events[-1] == "message_stop"
+        assert house.metric("aibridge_injected_tool_invocations_total", outcome="ok") == 1
