@@ -132,6 +132,7 @@ class App:
             CredentialsError: a provider's credentials cannot be found.
             StoreUnavailable: the gateway keys cannot be read.
             StoreRefused: what should hold them holds something else.
+            ConfigError: the certificate authorities cannot be read.
             OSError: an address cannot be had.
         """
         await self.generation.start()
@@ -171,6 +172,8 @@ class App:
         Raises:
             AibridgeError: as `start` does, or the file of prices cannot be used. Then nothing has changed.
         """
+        if self._data.draining:
+            raise ConfigError("the gateway is ending")
         self._reloading = asyncio.current_task()
         try:
             generation = await self._build_next(config)
@@ -233,8 +236,9 @@ class App:
             farewell.cancel()
         if self._farewells:
             await asyncio.wait(self._farewells)
-        for one in (*self._leaving, self.generation):
-            await one.parts.end()
+        while self._leaving:
+            await self._end(self._leaving.pop())
+        await self.generation.parts.end()
         if self._retention is not None:
             self._retention.cancel()
             await asyncio.wait([self._retention])

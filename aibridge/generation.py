@@ -102,6 +102,7 @@ class Generation:
             CredentialsError: a provider's credentials cannot be found.
             StoreUnavailable: the gateway keys cannot be read.
             StoreRefused: what should hold them holds something else.
+            ConfigError: the certificate authorities cannot be read.
         """
         await self.parts.start()
         await _find_credentials([one for one in self.signing if not one.credentials.source])

@@ -124,9 +124,10 @@ def _read_pipe(process: "subprocess.Popen[bytes]", give_up_at: float) -> bytes:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Leave nothing behind: neither the program nor what it has started."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+    """End a program that has not ended by itself, with what it has started; what one leaves that has, is its own."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
     if process.stdout is not None:
         process.stdout.close()
     process.wait()

@@ -17,6 +17,9 @@ from aibridge.share import adopted
 
 logger = logging.getLogger(__name__)
 
+_MAX_ERROR = 8000
+"""Characters of what is wrong with a configuration: a line has a bound."""
+
 
 class Worker:
     """Does what the supervisor says.
@@ -77,7 +80,7 @@ class Worker:
         except Exception as failed:
             logger.exception("a reload failed in itself")
             error = type(failed).__name__
-        writer.write(dumps({"reloaded": error}) + b"\n")
+        writer.write(dumps({"reloaded": error[:_MAX_ERROR]}) + b"\n")
 
     async def _retire(self) -> None:
         await self._app.retire()
