@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import time
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
@@ -108,6 +109,7 @@ class App:
         every_book = books if self.recorder is None else [self.recorder, *books]
         listener = TimedBooks(Listeners(every_book, price=catalogue.priced), self.metrics.spent)
         providers = [build_provider(name, config, self.metrics) for name in config.providers]
+        self._watch_key_pools(providers)
         self._admission = Admission(config, self.metrics, pool_settings(config, None))
         self._lag = LoopLag(self._lagged)
         self._signing = [one for one in providers if isinstance(one, BedrockProvider) and one.bearer_token is None]
@@ -193,6 +195,19 @@ class App:
             await asyncio.to_thread(self.recorder.close)
         senders = [sender.shutdown for sender in (self._tracing, self._genai) if sender is not None]
         await asyncio.gather(*(asyncio.to_thread(shutdown) for shutdown in senders))
+
+    def _watch_key_pools(self, providers: list[Provider]) -> None:
+        pools = {provider.name: provider.key_pool for provider in providers if provider.key_pool is not None}
+
+        def states() -> dict[tuple[str, ...], float]:
+            now = time.monotonic()
+            return {(name, *labels): n for name, pool in pools.items() for labels, n in pool.states(now).items()}
+
+        def remaining() -> dict[tuple[str, ...], float]:
+            now = time.monotonic()
+            return {(name, *labels): n for name, pool in pools.items() for labels, n in pool.remaining(now).items()}
+
+        self.metrics.watch_key_pools(states, remaining)
 
     def _build_gateway(self, providers: list[Provider], listener: Listener) -> Gateway:
         config = self._config

@@ -16,6 +16,7 @@ from aibridge.content import ContentPolicy, ContentRules, Keep
 from aibridge.credentials import hint
 from aibridge.dialects import ChatDialect, Dialect
 from aibridge.headers import ActorHeaderNames
+from aibridge.keypool import KeyChoice, KeyPool, PoolKey
 from aibridge.lifecycle import Cause
 from aibridge.mcp.policy import Rules
 from aibridge.mcp.servers import ToolServers
@@ -193,6 +194,7 @@ def _build_anthropic(name: str, settings: AnthropicSettings, config: Config) -> 
         send_actor_headers=settings.send_actor_headers,
         max_event_bytes=config.limits.max_event_bytes,
         actor_header_names=header_names(config.actor_headers),
+        key_pool=_key_pool(settings),
     )
 
 
@@ -210,7 +212,20 @@ def _build_openai(name: str, settings: OpenAISettings, config: Config) -> Provid
         send_actor_headers=settings.send_actor_headers,
         max_event_bytes=config.limits.max_event_bytes,
         actor_header_names=header_names(config.actor_headers),
+        key_pool=_key_pool(settings),
     )
+
+
+def _key_pool(settings: AnthropicSettings | OpenAISettings) -> KeyPool | None:
+    """Return a provider's pool of keys; None where it has one key, or none."""
+    keys: dict[str, PoolKey] = {}
+    for said in settings.api_keys:
+        secret = said.key.get_secret_value()
+        name = said.name or hint(secret)
+        if name in keys:  # ends that are alike
+            name = f"{name}#{len(keys) + 1}"
+        keys[name] = PoolKey(secret, hint(secret), name, said.weight)
+    return KeyPool(list(keys.values()), KeyChoice[settings.key_choice.upper()]) if keys else None
 
 
 def _build_copilot(name: str, settings: CopilotSettings, config: Config) -> Provider:

@@ -381,17 +381,56 @@ class _Provider(_Section):
         return 0.0 if self.on_disconnect is OnDisconnect.CANCEL else bounded
 
 
-class AnthropicProvider(_Provider):
+class APIKey(_Section):
+    """One of a provider's several keys; `name` is what metrics call it."""
+
+    key: _Secret
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$")] | None = None
+    """None: the ends of the key."""
+    weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    """Its part of the sessions, compared with that of the others."""
+
+
+class _KeyedProvider(_Provider):
+    """One that has a key, or several."""
+
+    api_key: _Secret | None = None
+    api_keys: Annotated[tuple[APIKey, ...], Field(max_length=64)] = ()
+    """Several, of which each request goes out with one that is valid."""
+    key_choice: Literal["primary", "spread"] = "primary"
+    """The first valid one; or by the session, which keeps to its key."""
+
+    @property
+    def has_key(self) -> bool:
+        """Whether it has any."""
+        return self.api_key is not None or bool(self.api_keys)
+
+    @model_validator(mode="after")
+    def _keys_fit(self) -> Self:
+        if self.api_key is not None and self.api_keys:
+            raise _error("give one of api_key and api_keys")
+        if not self.api_keys and self.key_choice != "primary":
+            raise _error("key_choice is of no use without api_keys")
+        if self.key_choice == "primary" and any(key.weight != 1 for key in self.api_keys):
+            raise _error("weight is of no use without `key_choice: spread`")
+        names = [key.name for key in self.api_keys if key.name is not None]
+        if len(set(names)) < len(names):
+            raise _error("two of api_keys have the same name")
+        if len({key.key.get_secret_value() for key in self.api_keys}) < len(self.api_keys):
+            raise _error("two of api_keys are the same")
+        return self
+
+
+class AnthropicProvider(_KeyedProvider):
     """The Messages API, direct. Where a client sends a credential of its own and `byok` is on, that one goes out."""
 
     kind: Literal["anthropic"] = "anthropic"
     base_url: _BaseURL = ANTHROPIC_BASE_URL
-    api_key: _Secret | None = None
     byok: bool = True
 
     @model_validator(mode="after")
     def _has_credential(self) -> Self:
-        if self.api_key is None and not self.byok:
+        if not (self.has_key or self.byok):
             raise _error("api_key is needed where byok is off")
         return self
 
@@ -457,13 +496,12 @@ class BedrockProvider(_Provider):
         return self
 
 
-class OpenAIProvider(_Provider):
+class OpenAIProvider(_KeyedProvider):
     """OpenAI's APIs, at OpenAI or at any server compatible with it."""
 
     kind: Literal["openai"] = "openai"
     base_url: _BaseURL = OPENAI_BASE_URL
     """With its `/v1`, where it has one."""
-    api_key: _Secret | None = None
     api_key_header: _KeyHeader = "authorization"
     """In which the key goes: there as a bearer token, in any other alone."""
     byok: bool = True
@@ -476,7 +514,7 @@ class OpenAIProvider(_Provider):
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
-        if self.base_url == OPENAI_BASE_URL and self.api_key is None and not self.byok:
+        if self.base_url == OPENAI_BASE_URL and not (self.has_key or self.byok):
             raise _error("api_key is needed where byok is off; a server that asks for none has another base_url")
         if self.api_key_header in self.headers:
             raise _error(f"headers: {self.api_key_header} is the place of api_key")

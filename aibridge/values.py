@@ -111,6 +111,8 @@ class UpstreamRequest(NamedTuple):
     credential: Credential
     adds_usage: bool = False
     """Whether it asks for usage that the client did not order, and is not to see."""
+    secrets: tuple[str, ...] = ()
+    """What is taken out of its answer besides what it carries itself: the other keys of its provider."""
 
     def __repr__(self) -> str:
         return f"<UpstreamRequest {self.method} {self.origin}, {len(self.body)} bytes>"  # the rest holds secrets

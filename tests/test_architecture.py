@@ -22,6 +22,7 @@ FLOORS = [
         "callers",
         "circuits",
         "retries",
+        "ratelimits",
         "clientstream",
         "content",
         "credentials",
@@ -34,6 +35,7 @@ FLOORS = [
         "telemetry/",
         "wire/",
         "access",
+        "keypool",
         "clientconnection",
         "dumptext",
         "carrier",
@@ -185,15 +187,15 @@ LATE = {
 
 PURE = {
     "errors", "lifecycle", "ids", "text", "deadlines", "__init__", "values", "faults", "jsontext", "breaker", "headers",
-    "decompression", "callers", "retries", "content", "credentials", "access", "prices", "dumptext", "wire/", "auth",
-    "body", "dialects/", "toolloop/", "relay",
+    "decompression", "callers", "retries", "ratelimits", "keypool", "content", "credentials", "access", "prices",
+    "dumptext", "wire/", "auth", "body", "dialects/", "toolloop/", "relay",
 }  # fmt: skip
 """Rooms that do no I/O and read no clock: bytes and times come in as arguments. They import only each other."""
 
 PURE_LIBRARIES = {
     "binascii", "collections.abc", "dataclasses", "datetime", "enum", "fnmatch", "functools",
     "hashlib", "hmac", "ipaddress", "itertools",
-    "json", "re", "struct", "types", "typing", "urllib.parse", "uuid", "zlib",
+    "json", "math", "re", "struct", "types", "typing", "urllib.parse", "uuid", "zlib",
 }  # fmt: skip
 
 PURE_EXCEPTIONS = {

@@ -3,7 +3,7 @@
 Series are summed up with these bounds: P providers (as configured, say 3), M models (those that the configuration
 names, `max_models` others, and `other`: say 211; 10 in use), R routes that are intercepted at a provider (at most 3:
 of OpenAI's APIs two and `compact`, of Copilot's three), H methods (1: POST), C clients (15: `callers.CLIENT_NAMES`;
-say 5 in use), X causes (25; say 6 in use). A cause has one termination, and a termination one status, so that those two
+say 5 in use), X causes (26; say 6 in use). A cause has one termination, and a termination one status, so that those two
 labels multiply nothing. Worst cases are what hostile clients could reach, in use is what to expect;
 `metrics.max_models` is the bound to lower.
 
@@ -69,6 +69,7 @@ _NOT_SUMMED = {
     "aibridge_gateway_keys": "highest",
     "aibridge_issuer_keys_age_seconds": "highest",
     "aibridge_journal_age_seconds": "highest",
+    "aibridge_key_ratelimit_remaining": "lowest",
     "aibridge_key_store_age_seconds": "highest",
     "aibridge_mcp_server_up": "lowest",
 }
@@ -166,7 +167,7 @@ class Metrics:
         self.started = CounterFamily(
             "aibridge_interceptions_started", "Interceptions accepted.", ("provider", "model", "route")
         )
-        # _MANY + P x M x R x H x X = 10,000 + 3 x 211 x 3 x 1 x 25 = 57,475, by a client that tries everything; in use
+        # _MANY + P x M x R x H x X = 10,000 + 3 x 211 x 3 x 1 x 26 = 59,374, by a client that tries everything; in use
         # 3 x 10 x 1 x 1 x 5 x 6 = 900, fewer since a client keeps to its provider.
         self.total = CounterFamily(
             "aibridge_interceptions",
@@ -194,7 +195,7 @@ class Metrics:
             ("provider", "model"),
             _FIRST_EVENT_BUCKETS,
         )
-        # P x X = 3 x 25 = 75.
+        # P x X = 3 x 26 = 78.
         self.attempts = CounterFamily(
             "aibridge_upstream_attempts",
             "Requests to upstreams, by how they ended.",
@@ -203,6 +204,7 @@ class Metrics:
         self._define_content(who, many)
         self._define_own_work()
         self._define_keys()
+        self._define_key_pools()
         self._define_others()
 
     def _define_content(self, who: tuple[str, ...], many: Bound) -> None:
@@ -324,6 +326,26 @@ class Metrics:
             "aibridge_issuer_keys_age_seconds", "Since the keys of the tokens' issuer were fetched; 0 without one."
         )
 
+    def _define_key_pools(self) -> None:
+        # P x 3 states = 9.
+        self.pool_keys = AskedGauges(
+            "aibridge_key_pool_keys", "Keys of a provider's pool, by what is known of them.", "provider", "state"
+        )
+        # P x (keys, 64 at most, say 5) x 4 kinds = 3 x 5 x 4 = 60, at most 768.
+        self.pool_remaining = AskedGauges(
+            "aibridge_key_ratelimit_remaining",
+            "What is left of a key's limit, as its upstream told it last.",
+            "provider",
+            "key",
+            "kind",
+        )
+        # P x 2 states = 6.
+        self.rotations = CounterFamily(
+            "aibridge_key_rotations",
+            "Requests that went on with another key, by what became of the one before.",
+            ("provider", "state"),
+        )
+
     def _define_others(self) -> None:
         # P x (fields 200 + other) = 3 x 201 = 603, by an upstream that names fields without end; in use 3 x 10 = 30.
         self.stripped_fields = CounterFamily(
@@ -385,7 +407,7 @@ class Metrics:
     def publish(self) -> None:
         """Write down what is asked for at a scrape where others are asked."""
         for asked, shared in self._asked:
-            told = {(): asked.ask()} if isinstance(asked, AskedGauge) else {(k,): v for k, v in asked.ask().items()}
+            told = {(): asked.ask()} if isinstance(asked, AskedGauge) else asked.ask()
             for labels, value in told.items():
                 shared.child(*labels).value = value
 
@@ -563,8 +585,21 @@ class Metrics:
 
     def watch_keys(self, states: Callable[[], dict[str, float]], age: Callable[[], float]) -> None:
         """Ask for the gateway keys by state, and for the seconds since they were read, at each scrape."""
-        self.gateway_keys.ask = states
+        self.gateway_keys.ask = lambda: {(state,): count for state, count in states().items()}
         self.key_store_age.ask = age
+
+    def watch_key_pools(
+        self,
+        states: Callable[[], dict[tuple[str, ...], float]],
+        remaining: Callable[[], dict[tuple[str, ...], float]],
+    ) -> None:
+        """Ask for the upstream keys by provider and state, and for what is left of each by kind, at each scrape."""
+        self.pool_keys.ask = states
+        self.pool_remaining.ask = remaining
+
+    def rotated(self, provider: str, state: str) -> None:
+        """Count a request that went on with another key, by what became of the one before."""
+        self.rotations.child(provider, state).value += 1
 
     def watch_issuer(self, age: Callable[[], float]) -> None:
         """Ask for the seconds since the issuer's keys were fetched, at each scrape."""
