@@ -32,7 +32,7 @@ from aibridge.wire import SSEScanner
 class AnthropicProvider:
     """One configured Anthropic upstream.
 
-    `base_url` has no slash at its end. `byok`: a credential that the client sends as its own goes upstream. A `key_pool`
+    `base_url` has no slash at its end. `byok`: a credential that the client sends as its own goes upstream. `key_pool`
     stands in for `api_key`.
     """
 
