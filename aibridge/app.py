@@ -305,6 +305,8 @@ class App:
                 relays=Relays(provider.name, self.metrics.spent),
                 read_on=self._config.providers[provider.name].read_on,
                 retrying=retrying(self._config, provider.name),
+                key_pool=provider.key_pool,
+                on_rotated=self.metrics.rotated,
                 tracing=self._tracing,
             )
             for provider in providers

@@ -16,12 +16,13 @@ from aibridge.content import ContentPolicy, ContentRules, Keep
 from aibridge.credentials import hint
 from aibridge.dialects import ChatDialect, Dialect
 from aibridge.headers import ActorHeaderNames
-from aibridge.keypool import KeyChoice, KeyPool, PoolKey
+from aibridge.keypool import KeyChoice, KeyPool
 from aibridge.lifecycle import Cause
 from aibridge.mcp.policy import Rules
 from aibridge.mcp.servers import ToolServers
 from aibridge.mcp.sessions import load_connect
 from aibridge.mcp.values import Endpoint, ServerSettings
+from aibridge.poolkey import PoolKey
 from aibridge.providers.anthropic import AnthropicProvider
 from aibridge.providers.aws import Finder, Role
 from aibridge.providers.base import Provider

@@ -17,10 +17,12 @@ from aibridge.content import ContentPolicy
 from aibridge.credentials import secrets_of
 from aibridge.dialects import Dialect
 from aibridge.errors import UpstreamFailure
+from aibridge.keypool import Exhausted
 from aibridge.lifecycle import Cause, Signal, State
 from aibridge.linger import Linger
 from aibridge.providers.base import Provider
 from aibridge.relay import Relay
+from aibridge.rotation import Rotation
 from aibridge.surroundings import Surroundings
 from aibridge.upstream import Connection, Origin
 from aibridge.values import Evidence, Headers, Interception, Outcome, ResponseHead, UpstreamRequest
@@ -37,7 +39,7 @@ class Attempts(ABC):
     __slots__ = (
         "_around", "_attempt", "_attempt_at", "_body", "_body_ended", "_client", "_coming", "_connecting",
         "_connection", "_dialect", "_head", "_interception", "_origin", "_policy", "_provider", "_relay", "_request",
-        "_sent_at", "_sent_to", "_started", "_trying", "_whole",
+        "_rotation", "_sent_at", "_sent_to", "_started", "_trying", "_whole",
     )  # fmt: skip
 
     def __init__(
@@ -61,6 +63,7 @@ class Attempts(ABC):
         self._attempt_at = started
         self._trying = False
         self._request: UpstreamRequest | None = None
+        self._rotation: Rotation | None = None
         self._sent_to = ""
         self._coming: asyncio.Task[UpstreamRequest] | None = None
         self._connecting: asyncio.Task[Connection] | None = None
@@ -97,6 +100,10 @@ class Attempts(ABC):
         """Take an end before its time."""
 
     @abstractmethod
+    def refuse_keyless(self, exhausted: Exhausted) -> None:
+        """End: no key is there to ask with."""
+
+    @abstractmethod
     def _end(self, signal: Signal, error: str) -> None:
         """Take a fact that may end the interception."""
 
@@ -106,18 +113,36 @@ class Attempts(ABC):
             self.client_lost()
         if self._relay.state is State.ENDED:
             return
+        if request.key is not None or self._rotation is not None:
+            keyed = self._keyed(request)
+            if isinstance(keyed, Exhausted):
+                self.refuse_keyless(keyed)
+                return
+            request = keyed
         if self._relay.state is State.BETWEEN:
             self._relay.on(Signal.SENT)
         self._request = request
         self._sent_to = request.origin
         self._origin = _origin_of(request.origin)
-        self._relay.secrets = secrets_of(request.headers, request.target)
+        self._relay.secrets = secrets_of(request.headers, request.target) + request.secrets
         connection = self._around.pool.take(self._origin)
         if connection is None:
             self._connect()
             return
         self._new_attempt()
         self._send_on(connection)
+
+    def _keyed(self, request: UpstreamRequest) -> UpstreamRequest | Exhausted:
+        """Return a request with a key of its provider's pool that is valid, where there is a pool."""
+        pool, key, before = self._around.key_pool, request.key, self._rotation
+        if pool is None or key is None:
+            self._rotation = None
+        elif before is None or before.pool is not pool:
+            counted = functools.partial(self._around.on_rotated, self._provider.name)
+            self._rotation = Rotation(pool, key, self._interception.session_id, counted)
+        else:
+            return before.following(request, time.monotonic())
+        return request
 
     def _was_stale(self, connection: Connection) -> bool:
         """Whether the upstream closed a kept connection while our request was on its way to it.

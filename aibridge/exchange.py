@@ -18,8 +18,10 @@ from aibridge.content import ContentPolicy
 from aibridge.credentials import redact_bytes, redact_headers
 from aibridge.dialects import Dialect, words_of
 from aibridge.errors import AibridgeError, CorruptPayload, RecordingFailed
-from aibridge.failover import Recourse
+from aibridge.failover import Next, Recourse
+from aibridge.faults import KEYS_REFUSED
 from aibridge.headers import EVENT_STREAM, JSON, RETRY_SOON, retry_after
+from aibridge.keypool import Exhausted
 from aibridge.lifecycle import Cause, Signal, State
 from aibridge.patience import Due, Since, Standing, next_deadline
 from aibridge.providers.base import Provider
@@ -89,7 +91,7 @@ class Exchange(Attempts):
         self._mended = False
         self._told = False
         self._over = False
-        self._retry_after = RETRY_SOON
+        self._retry_after: Headers = RETRY_SOON
         now = self._sent_at
         self._heard_at = self._said_at = self._noted_at = now
         self._noted_bytes = 0
@@ -115,6 +117,13 @@ class Exchange(Attempts):
         """End: the circuit is open; the upstream is not contacted, and the client is asked to wait."""
         self._retry_after = retry_after(seconds)
         self._end(Signal.CIRCUIT_OPEN, "")
+
+    def refuse_keyless(self, exhausted: Exhausted) -> None:
+        """End: of the provider's keys none can be asked with."""
+        relay, seconds = self._relay, exhausted.seconds
+        relay.barred = seconds is None
+        self._retry_after = () if seconds is None else retry_after(seconds)
+        self._end(Signal.KEYS_EXHAUSTED, KEYS_REFUSED.message if relay.barred else "")
 
     def refuse_unrecorded(self, reason: RecordingFailed) -> None:
         """End before the upstream is contacted: what cannot be recorded must not happen."""
@@ -310,6 +319,8 @@ class Exchange(Attempts):
         self._head = head = ResponseHead(head.status, redact_headers(head.headers, relay.secrets))
         relay.http_status = head.status
         relay.upstream_request_id = self._provider.upstream_request_id(head)
+        if self._rotation is not None:
+            self._rotation.hear(head, time.monotonic())
         if head.status >= _FIRST_ERROR_STATUS:
             relay.on(Signal.ERROR_HEAD)
             return
@@ -455,18 +466,35 @@ class Exchange(Attempts):
             self._give_up(_words(failure))
 
     def _conclude_or_go_on(self, signal: Signal, cause: Cause) -> None:
-        """The attempt has failed: that is the end, unless the client has nothing yet and another may do well."""
-        recourse, request = self._recourse, self._request
-        if recourse is None or request is None or self._client.started or signal in _LAST:
+        """The attempt has failed: that is the end, unless another may do well.
+
+        The cases, in their order: nothing is tried behind this fact; the key was turned away, and another is there;
+        the client has nothing yet, and there is recourse; the key was turned away, and so were all others.
+        """
+        request = self._request
+        rotation = self._rotation if cause is Cause.HTTP_STATUS else None
+        if request is None or signal in _LAST:
             self._conclude()
-            return
-        following = recourse.after(cause, self._head)
-        if following is None:
+        elif rotation is not None and rotation.goes_on:
+            self._begin_anew()
+            self.send(request)
+        elif self._recourse is not None and (following := self._following(cause)) is not None:
+            self._begin_anew()
+            self._await_request(self._recourse.request(following, request))
+        elif rotation is not None and rotation.turned_away:
+            self._begin_anew()
+            self.refuse_keyless(rotation.pool.exhausted(time.monotonic()))
+        else:
             self._conclude()
-            return
+
+    def _following(self, cause: Cause) -> Next | None:
+        if self._recourse is None or self._client.started:
+            return None
+        return self._recourse.after(cause, self._head)
+
+    def _begin_anew(self) -> None:
         self._settle()
         self._await_further_attempt()
-        self._await_request(recourse.request(following, request))
 
     def _finish(self, before: bytes) -> None:
         """The relay has its last words: hand them over, at once or when the client has taken what was before them."""
@@ -609,7 +637,7 @@ _LAST = frozenset({Signal.CLIENT_LOST, Signal.CLIENT_STALLED, Signal.CIRCUIT_OPE
 """Facts behind which nothing is tried again, whatever the upstream said."""
 _ANSWERED = frozenset({State.STREAMING, State.COLLECTING})
 _GATHERING = frozenset({State.COLLECTING, State.REFUSED})
-_FOR_A_WHILE = frozenset({Cause.DRAINING, Cause.CIRCUIT_OPEN})
+_FOR_A_WHILE = frozenset({Cause.DRAINING, Cause.CIRCUIT_OPEN, Cause.KEYS_EXHAUSTED})
 """Ends after which the same request may do well a little later."""
 _OF_THEIR_BODY = frozenset({b"content-type", b"content-encoding"})
 _STREAM_HEADERS: Headers = ((b"x-accel-buffering", b"no"),)

@@ -258,6 +258,9 @@ class Gateway:
             if seconds is not None:
                 exchange.refuse(seconds)
                 return None
+            if reading.exhausted is not None:
+                exchange.refuse_keyless(reading.exhausted)
+                return None
             missing = self._missing(draft)
         except RecordingFailed as reason:
             exchange.refuse_unrecorded(reason)

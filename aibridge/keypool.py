@@ -19,8 +19,9 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from aibridge.credentials import worth_hiding
+from aibridge.poolkey import PoolKey
 from aibridge.ratelimits import Limit, limits_in, reset_of, told_pause
-from aibridge.values import ResponseHead
+from aibridge.values import ResponseHead, UpstreamRequest
 
 COOL_DOWN = 30.0
 """After a 429 that does not say how long."""
@@ -87,24 +88,20 @@ _ACCEPTING = frozenset({*range(200, 300), 400, 404, 413, 422})
 """Statuses of answers for which an upstream has looked at the key. A 403 and a 5xx may come from what stands before."""
 
 
-class PoolKey(NamedTuple):
-    """One key of a pool."""
-
-    secret: str
-    hint: str
-    name: str
-    """By which metrics know it."""
-    weight: float = 1.0
-    """Its part of the sessions, compared with that of the others."""
-
-    def __repr__(self) -> str:
-        return f"<PoolKey {self.name}>"
-
-
 class Exhausted(NamedTuple):
     """No key can be asked. `seconds` until the first may be; None where all were refused."""
 
     seconds: int | None
+
+
+def with_key(request: UpstreamRequest, key: PoolKey) -> UpstreamRequest:
+    """Return a request of a pool's provider with another key of the pool."""
+    if request.key is None or request.key == key:
+        return request
+    before, after = request.key.secret.encode(), key.secret.encode()
+    said = {before: after, b"Bearer " + before: b"Bearer " + after}
+    headers = tuple((name, said.get(value, value)) for name, value in request.headers)
+    return request._replace(headers=headers, credential=request.credential._replace(hint=key.hint), key=key)
 
 
 class KeyPool:
@@ -149,6 +146,10 @@ class KeyPool:
         """Take the head of an answer to a request with this key. Returns whether another key may be asked at once."""
         self._keys[key].hear(head, now)
         return head.status in _ROTATING and any(known.is_ready(now) for known in self._keys.values())
+
+    def state(self, key: PoolKey, now: float) -> KeyState:
+        """Return what is known of a key."""
+        return self._keys[key].state_at(now)
 
     def exhausted(self, now: float) -> Exhausted:
         """Say for how long there is no key, where none is ready."""

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from aibridge.lifecycle import Cause, Health, Termination
+from aibridge.poolkey import PoolKey
 
 Headers = tuple[tuple[bytes, bytes], ...]
 HeaderValue = bool | int | bytes | str
@@ -113,6 +114,8 @@ class UpstreamRequest(NamedTuple):
     """Whether it asks for usage that the client did not order, and is not to see."""
     secrets: tuple[str, ...] = ()
     """What is taken out of its answer besides what it carries itself: the other keys of its provider."""
+    key: PoolKey | None = None
+    """Of its provider's pool, where it has one and the credential is of it."""
 
     def __repr__(self) -> str:
         return f"<UpstreamRequest {self.method} {self.origin}, {len(self.body)} bytes>"  # the rest holds secrets

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 FLOORS = [
-    ["errors", "lifecycle", "ids", "text", "deadlines", "compiled"],
+    ["errors", "lifecycle", "ids", "text", "deadlines", "compiled", "poolkey"],
     ["values", "breaker", "faults", "jsontext", "config", "journal", "decompression", "__init__"],
     [
         "headers",
@@ -47,7 +47,7 @@ FLOORS = [
     ["dialects/", "recorder", "keywatch", "tokens"],
     ["toolloop/"],
     ["relay", "mcp/", "providers/"],
-    ["routing", "server", "upstream", "overhead", "draft"],
+    ["routing", "server", "upstream", "overhead", "draft", "rotation"],
     ["surroundings", "dump", "turns", "issuer"],
     ["linger", "passthrough", "assembly", "failover", "patience"],
     ["attempts", "admission"],
@@ -187,8 +187,8 @@ LATE = {
 
 PURE = {
     "errors", "lifecycle", "ids", "text", "deadlines", "__init__", "values", "faults", "jsontext", "breaker", "headers",
-    "decompression", "callers", "retries", "ratelimits", "keypool", "content", "credentials", "access", "prices",
-    "dumptext", "wire/", "auth", "body", "dialects/", "toolloop/", "relay",
+    "decompression", "callers", "retries", "ratelimits", "keypool", "poolkey", "rotation", "content", "credentials",
+    "access", "prices", "dumptext", "wire/", "auth", "body", "dialects/", "toolloop/", "relay",
 }  # fmt: skip
 """Rooms that do no I/O and read no clock: bytes and times come in as arguments. They import only each other."""
 

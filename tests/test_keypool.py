@@ -16,8 +16,8 @@ from aibridge.keypool import (
     KeyChoice,
     KeyPool,
     KeyState,
-    PoolKey,
 )
+from aibridge.poolkey import PoolKey
 from aibridge.values import ResponseHead
 
 A, B, C = (PoolKey(f"sk-secret-{name}-0123456789", f"sk-{name}", name) for name in "abc")

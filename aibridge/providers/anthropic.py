@@ -12,7 +12,8 @@ from aibridge.credentials import client_credential, hint
 from aibridge.dialects import Dialect
 from aibridge.errors import RequestRejected
 from aibridge.headers import TOLD_ACTOR, ActorHeaderNames, to_client, to_upstream
-from aibridge.keypool import Exhausted, KeyPool, PoolKey
+from aibridge.keypool import Exhausted, KeyPool
+from aibridge.poolkey import PoolKey
 from aibridge.providers.base import Answer, Reading, actor_headers
 from aibridge.providers.reading import credential_of, draw, learn
 from aibridge.values import (
@@ -68,7 +69,8 @@ class AnthropicProvider:
     def prepare(self, request: ClientRequest, reading: Reading, interception: Interception) -> UpstreamRequest:
         """Send the body on as it came; see `Provider`."""
         extra = actor_headers(interception.actor, self.actor_header_names) if self.send_actor_headers else ()
-        return self._request(request, "/v1/messages", reading.auth + extra, reading.credential)
+        sent = self._request(request, "/v1/messages", reading.auth + extra, reading.credential)
+        return sent if reading.key is None else sent._replace(key=reading.key)
 
     def mend(self, head: ResponseHead, body: bytes, request: UpstreamRequest, interception: Interception) -> None:
         """Let every refusal stand: clients act on them."""

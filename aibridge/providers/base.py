@@ -11,7 +11,8 @@ from urllib.parse import quote
 from aibridge.body import Body
 from aibridge.dialects import Dialect
 from aibridge.headers import ActorHeaderNames
-from aibridge.keypool import Exhausted, KeyPool, PoolKey
+from aibridge.keypool import Exhausted, KeyPool
+from aibridge.poolkey import PoolKey
 from aibridge.values import (
     Actor,
     ClientRequest,

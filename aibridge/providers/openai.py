@@ -15,7 +15,8 @@ from aibridge.credentials import api_key_of, bearer_of, hint
 from aibridge.dialects import Dialect, UsageWithheld, asking_usage
 from aibridge.errors import RequestRejected
 from aibridge.headers import CREDENTIALS, TOLD_ACTOR, ActorHeaderNames, to_client, to_upstream, without
-from aibridge.keypool import Exhausted, KeyPool, PoolKey
+from aibridge.keypool import Exhausted, KeyPool
+from aibridge.poolkey import PoolKey
 from aibridge.providers.base import Answer, Reading, actor_headers
 from aibridge.providers.reading import credential_of, draw, learn
 from aibridge.providers.usage_lessons import UsageLessons, names_stream_options, without_asking
@@ -98,6 +99,8 @@ class OpenAIProvider:
         if asking is not None:
             request = request._replace(body=asking)
         sent = self._request(request, interception.route, reading.auth + extra, reading.credential)
+        if reading.key is not None:
+            sent = sent._replace(key=reading.key)
         return sent if asking is None else sent._replace(adds_usage=True)
 
     def mend(

@@ -9,7 +9,8 @@ from functools import partial
 from aibridge.body import Body
 from aibridge.callers import client_name, session_id
 from aibridge.dialects import Dialect
-from aibridge.keypool import Exhausted, KeyPool, PoolKey
+from aibridge.keypool import Exhausted, KeyPool
+from aibridge.poolkey import PoolKey
 from aibridge.values import Credential, CredentialKind, Headers
 
 

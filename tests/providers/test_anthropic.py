@@ -7,7 +7,8 @@ import pytest
 from aibridge.content import NOTHING
 from aibridge.dialects import DIALECTS
 from aibridge.errors import RequestRejected
-from aibridge.keypool import Exhausted, KeyChoice, KeyPool, PoolKey
+from aibridge.keypool import Exhausted, KeyChoice, KeyPool
+from aibridge.poolkey import PoolKey
 from aibridge.providers.anthropic import AnthropicProvider
 from aibridge.values import Actor, ClientRequest, Credential, CredentialKind, Interception, ResponseHead
 from aibridge.wire import SSEScanner

@@ -7,7 +7,8 @@ import pytest
 from aibridge.content import NOTHING
 from aibridge.dialects import DIALECTS, UsageWithheld
 from aibridge.errors import RequestRejected
-from aibridge.keypool import Exhausted, KeyPool, PoolKey
+from aibridge.keypool import Exhausted, KeyPool
+from aibridge.poolkey import PoolKey
 from aibridge.providers.openai import OpenAIProvider
 from aibridge.values import Actor, ClientRequest, Credential, CredentialKind, Interception, ResponseHead
 from aibridge.wire import SSEScanner
