@@ -152,6 +152,11 @@ class Books:
         if error is not None:
             assert error in self.outcome.error
 
+    def check_end(self, termination, cause):
+        """Assert how the last of several ended, in the outcome and in the records."""
+        assert (self.outcome.termination.value, self.outcome.cause.value) == (termination, cause), self.outcome.error
+        self._check_record(termination, cause)
+
     def _check_metric(self, termination, cause):
         house, labels = self.house, {"provider": self.interception.provider, "status": STATUS_OF[termination]}
         assert house.metric("aibridge_interceptions_total", termination=termination, cause=cause, **labels) == 1
