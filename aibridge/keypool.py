@@ -135,12 +135,7 @@ class KeyPool:
     def soonest(self, now: float) -> PoolKey:
         """Return the best key there is, ready or not: for what is relayed only, and spends nothing."""
         order = list(KeyState)
-
-        def place(known: _Known) -> tuple[int, float]:
-            state = known.state_at(now)
-            return order.index(state), known.until if state is not KeyState.VALID else 0.0
-
-        return min(self._keys.values(), key=place).key
+        return min(self._keys.values(), key=lambda one: (order.index(one.state_at(now)), one.pause(now))).key
 
     def heard(self, key: PoolKey, head: ResponseHead, now: float) -> bool:
         """Take the head of an answer to a request with this key. Returns whether another key may be asked at once."""
@@ -152,9 +147,9 @@ class KeyPool:
         return self._keys[key].state_at(now)
 
     def exhausted(self, now: float) -> Exhausted:
-        """Say for how long there is no key, where none is ready."""
-        cooling = [known.until for known in self._keys.values() if known.state_at(now) is KeyState.COOLING]
-        return Exhausted(max(1, math.ceil(min(cooling) - now)) if cooling else None)
+        """Say after how long a key may be asked again."""
+        good = [known for known in self._keys.values() if known.state_at(now) is not KeyState.REFUSED]
+        return Exhausted(max(1, math.ceil(min(known.pause(now) for known in good))) if good else None)
 
     def states(self, now: float) -> dict[tuple[KeyState], int]:
         """Return how many keys are in each state."""
@@ -200,9 +195,13 @@ class _Known:
             self._state = NEXT[self._state, Fact.RESTED]
         return self._state
 
+    def pause(self, now: float) -> float:
+        """Return the seconds until it is valid, or a probe is due."""
+        return 0.0 if self.state_at(now) is KeyState.VALID else max(0.0, self.until - now)
+
     def is_ready(self, now: float) -> bool:
         """Whether it may be asked: it is valid, or a probe is due."""
-        return self.state_at(now) is KeyState.VALID or now >= self.until
+        return not self.pause(now)
 
     def is_scarce(self, now: float) -> bool:
         return any(limit.scarce and now < reset for limit, reset in self._limits.values())
