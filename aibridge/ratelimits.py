@@ -38,22 +38,17 @@ class Limit(NamedTuple):
 
 def limits_in(head: ResponseHead) -> dict[str, Limit]:
     """Return the limits that a head tells, by kind. Of two headers of one name the first counts."""
-    found: dict[str, Limit] = {}
-    for name, value in reversed(head.headers):
+    told: dict[tuple[str, str], bytes] = {}
+    for name, value in head.headers:
         place = _PLACES.get(name)
-        if place is None:
-            continue
-        kind, field = place
-        limit = found.get(kind, Limit())
-        if field == "reset":
-            found[kind] = limit._replace(reset=value.strip())
-        elif not _WHOLE.fullmatch(value.strip()):
-            continue
-        elif field == "limit":
-            found[kind] = limit._replace(limit=int(value))
-        else:
-            found[kind] = limit._replace(remaining=int(value))
-    return found
+        if place is not None:
+            told.setdefault(place, value.strip())
+    return {
+        kind: Limit(
+            _count(told.get((kind, "limit"))), _count(told.get((kind, "remaining"))), told.get((kind, "reset"), b"")
+        )
+        for kind in dict.fromkeys(kind for kind, _ in told)
+    }
 
 
 def reset_of(limit: Limit, head: ResponseHead) -> float:
@@ -91,6 +86,10 @@ _DURATION = re.compile(
     rb"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,9}(?:\.[0-9]{1,9})?)s)?(?:([0-9]{1,9}(?:\.[0-9]{1,9})?)ms)?"
 )
 _UNITS = (3600.0, 60.0, 1.0, 0.001)
+
+
+def _count(text: bytes | None) -> int | None:
+    return int(text) if text is not None and _WHOLE.fullmatch(text) else None
 
 
 def _duration(text: bytes) -> float | None:
