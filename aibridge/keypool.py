@@ -83,7 +83,8 @@ NEXT: dict[tuple[KeyState, Fact], KeyState] = {
 }
 """The machine, total."""
 
-_ROTATING = {401: Fact.DENIED, 429: Fact.LIMITED}
+TURNED_AWAY = {401: Fact.DENIED, 429: Fact.LIMITED}
+"""Statuses that are of a key, and not of a request."""
 _ACCEPTING = frozenset({*range(200, 300), 400, 404, 413, 422})
 """Statuses of answers for which an upstream has looked at the key. A 403 and a 5xx may come from what stands before."""
 
@@ -140,7 +141,7 @@ class KeyPool:
     def heard(self, key: PoolKey, head: ResponseHead, now: float) -> bool:
         """Take the head of an answer to a request with this key. Returns whether another key may be asked at once."""
         self._keys[key].hear(head, now)
-        return head.status in _ROTATING and any(known.is_ready(now) for known in self._keys.values())
+        return head.status in TURNED_AWAY and any(known.is_ready(now) for known in self._keys.values())
 
     def state(self, key: PoolKey, now: float) -> KeyState:
         """Return what is known of a key."""
@@ -220,7 +221,7 @@ class _Known:
         limits = limits_in(head)
         for kind, limit in limits.items():
             self._limits[kind] = limit, now + min(LONGEST, reset_of(limit, head)) if limit.scarce else now
-        fact = _ROTATING.get(head.status) or (Fact.ACCEPTED if head.status in _ACCEPTING else None)
+        fact = TURNED_AWAY.get(head.status) or (Fact.ACCEPTED if head.status in _ACCEPTING else None)
         if fact is None:
             return
         before, self._state = self.state_at(now), NEXT[self.state_at(now), fact]

@@ -5,12 +5,9 @@ The client sees nothing of it: an answer that turns a key away has no byte for i
 
 from collections.abc import Callable
 
-from aibridge.keypool import Exhausted, KeyPool, KeyState, with_key
+from aibridge.keypool import TURNED_AWAY, Exhausted, KeyPool, KeyState, with_key
 from aibridge.poolkey import PoolKey
 from aibridge.values import ResponseHead, UpstreamRequest
-
-TURNED_AWAY = frozenset({401, 429})
-"""Statuses that are of a key, and not of a request."""
 
 
 class Rotation:
