@@ -23,8 +23,12 @@ from aibridge.poolkey import PoolKey
 from aibridge.ratelimits import Limit, limits_in, reset_of, told_pause
 from aibridge.values import ResponseHead, UpstreamRequest
 
-COOL_DOWN = 30.0
-"""After a 429 that does not say how long."""
+FIRST_LIMIT = 2.0
+"""After a 429 that does not say how long; doubled with each one behind it, up to `LONGEST_LIMIT`.
+
+Short, since it may be of the request: one that is larger than a limit is turned away with every key.
+"""
+LONGEST_LIMIT = 60.0
 FIRST_REFUSAL = 60.0
 """After a 401; doubled with each one behind it, up to `LONGEST`."""
 LONGEST = 3600.0
@@ -176,7 +180,7 @@ class KeyPool:
 class _Known:
     """One key, and what is known of it."""
 
-    __slots__ = ("_limits", "_probed", "_refusals", "_salt", "_state", "_turn_taken", "key", "turn", "until")
+    __slots__ = ("_last", "_limits", "_probed", "_row", "_salt", "_state", "key", "turn", "until")
 
     def __init__(self, key: PoolKey) -> None:
         self.key = key
@@ -186,7 +190,9 @@ class _Known:
         """Grows with each use, the less the greater its weight."""
         self._state = KeyState.VALID
         self._probed = False
-        self._refusals = 0
+        self._last = Fact.ACCEPTED
+        self._row = 0
+        """How often it was turned away for the last reason, in a row."""
         self._limits: dict[str, tuple[Limit, float]] = {}
         # No secret is told by it: only scores are made with it.
         self._salt = blake2b(key.secret.encode(), digest_size=16).digest()
@@ -227,23 +233,26 @@ class _Known:
         before, self._state = self.state_at(now), NEXT[self.state_at(now), fact]
         if fact is Fact.ACCEPTED:
             if self._state is KeyState.VALID:
-                self._probed, self._refusals, self.until = False, 0, now
-            return
-        if fact is Fact.DENIED and before is KeyState.REFUSED and not self._probed:
-            return  # asked before it was refused
-        pause = COOL_DOWN
-        if fact is Fact.DENIED:
-            pause = FIRST_REFUSAL * 2.0 ** min(self._refusals, 16)
-            self._refusals += 1
-        self._rest(pause, told_pause(head, limits), fact, now)
+                self._probed, self._row, self.until = False, 0, now
+        elif before is not self._state or self._probed:
+            self._turn_away(fact, told_pause(head, limits), now)
+        elif fact is Fact.LIMITED:  # one of several that were asked before: the longest pause wins
+            self.until = max(self.until, now + self._pause(fact, told_pause(head, limits)))
 
-    def _rest(self, pause: float, told: float | None, fact: Fact, now: float) -> None:
-        if told is not None:
-            pause = max(pause, told) if fact is Fact.DENIED else told
-        # Of several answers the longer pause wins; a probe's own time is no pause.
-        before = 0.0 if self._probed else self.until
-        self.until = max(before, now + min(LONGEST, max(SHORTEST, pause)))
+    def _turn_away(self, fact: Fact, told: float | None, now: float) -> None:
+        self._row = self._row + 1 if fact is self._last else 1
+        self._last = fact
         self._probed = False
+        self.until = now + self._pause(fact, told)
+
+    def _pause(self, fact: Fact, told: float | None) -> float:
+        """Return for how long it is left alone, after so many refusals in a row."""
+        doubled = 2.0 ** min(self._row - 1, 16)
+        if fact is Fact.DENIED:
+            pause = max(FIRST_REFUSAL * doubled, told or 0.0)
+        else:
+            pause = min(LONGEST_LIMIT, FIRST_LIMIT * doubled) if told is None else told
+        return min(LONGEST, max(SHORTEST, pause))
 
     def remaining(self, now: float) -> dict[str, int]:
         left = {}

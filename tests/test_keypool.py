@@ -4,9 +4,11 @@ import itertools
 from collections import Counter
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aibridge.keypool import (
-    COOL_DOWN,
+    FIRST_LIMIT,
     FIRST_REFUSAL,
     LONGEST,
     NEXT,
@@ -111,6 +113,30 @@ def test_a_probe_that_nobody_answers_is_sent_again(pool):
     assert pool.choose("", due + PROBE) is A
 
 
+def test_limits_that_are_not_told_are_waited_for_ever_longer(pool):
+    """Short at first: a request that is larger than a limit is turned away with every key."""
+    now, rests = T, []
+    for _ in range(8):
+        pool.heard(A, head(429), now)
+        pool.heard(A, head(429), now)  # two at once are one
+        due = next(at for at in itertools.count(now + 1) if pool.choose("", at) is A)
+        rests.append(due - now)
+        now = due
+    assert rests == [2, 4, 8, 16, 32, 60, 60, 60]
+    pool.heard(A, head(200), now)
+    pool.heard(A, head(429), now)
+    assert pool.choose("", now + FIRST_LIMIT) is A
+
+
+def test_a_row_of_limits_does_not_lengthen_a_refusal(pool):
+    now = T
+    for _ in range(5):
+        pool.heard(A, head(429), now)
+        now += 100
+    pool.heard(A, head(401), now)
+    assert pool.choose("", now + FIRST_REFUSAL) is A
+
+
 def test_many_refusals_at_once_are_one(pool):
     for moment in range(20):
         assert pool.heard(A, head(401), T + moment)
@@ -120,7 +146,7 @@ def test_many_refusals_at_once_are_one(pool):
 @pytest.mark.parametrize(
     ("answers", "seconds"),
     [
-        ([head(429)], COOL_DOWN),
+        ([head(429)], FIRST_LIMIT),
         ([head(429, retry_after="0")], 1),
         ([head(429, retry_after="5"), head(429, retry_after="2")], 5),
         ([head(429, retry_after="2"), head(429, retry_after="5")], 5),
@@ -130,7 +156,7 @@ def test_many_refusals_at_once_are_one(pool):
         ([head(429, retry_after="20", **left(0, reset="9s"))], 20),
         ([head(429, retry_after="2", **left(300, reset="9s"))], 2),
         ([head(429, retry_after="9" * 9)], LONGEST),
-        ([head(429, retry_after="9" * 99)], COOL_DOWN),
+        ([head(429, retry_after="9" * 99)], FIRST_LIMIT),
         ([head(401, retry_after="2")], FIRST_REFUSAL),
         ([head(401, retry_after="200")], 200),
     ],
@@ -296,3 +322,32 @@ def test_no_text_of_it_holds_a_secret(pool):
     texts = [f(one) for f in (repr, str, ascii) for one in (pool, chosen, [chosen], {"key": chosen})]
     assert [text for text in texts if "secret" in text] == []
     assert pool.secrets == (A.secret, B.secret, C.secret)
+
+
+HEARD = st.tuples(
+    st.sampled_from((A, B, C)),
+    st.sampled_from((200, 400, 401, 403, 429, 500)),
+    st.sampled_from(({}, {"retry_after": "0"}, {"retry_after": "999999999"}, left(0, reset="9000h"), left(900))),
+    st.floats(0, 4000),
+)
+
+
+@pytest.mark.parametrize("choice", KeyChoice)
+@given(heard=st.lists(HEARD, max_size=30), sessions=st.lists(st.sampled_from(("", "s-1", "s-2")), min_size=30))
+def test_whatever_is_heard_no_key_is_asked_in_its_pause_and_none_is_lost(choice, heard, sessions):
+    pool, now = KeyPool([A, B, C], choice), T
+    for (key, status, headers, seconds), session in zip(heard, sessions, strict=False):
+        before = pool.states(now)
+        chosen = pool.choose(session, now)
+        if isinstance(chosen, PoolKey):
+            assert pool.state(chosen, now) is not KeyState.COOLING
+        else:
+            assert before[KeyState.VALID,] == 0
+            assert chosen.seconds is None or 1 <= chosen.seconds <= LONGEST
+        assert sum(before.values()) == 3
+        others = pool.heard(key, head(status, **headers), now)
+        assert not others or status in {401, 429}
+        now += seconds
+    later = now + LONGEST
+    assert pool.states(later)[KeyState.COOLING,] == 0
+    assert isinstance(pool.choose("", later), PoolKey)
