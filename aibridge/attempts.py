@@ -17,13 +17,13 @@ from aibridge.content import ContentPolicy
 from aibridge.credentials import secrets_of
 from aibridge.dialects import Dialect
 from aibridge.errors import UpstreamFailure
+from aibridge.failover import Asked, Next, Why
 from aibridge.lifecycle import Cause, Signal, State
 from aibridge.linger import Linger
 from aibridge.providers.base import Provider
-from aibridge.relay import Relay
 from aibridge.surroundings import Surroundings
 from aibridge.upstream import Connection, Origin
-from aibridge.values import Evidence, Headers, Interception, Outcome, ResponseHead, UpstreamRequest
+from aibridge.values import Address, Evidence, Headers, Interception, Outcome, ResponseHead, UpstreamRequest
 
 _origin_of = functools.lru_cache(maxsize=64)(Origin.of)
 
@@ -35,9 +35,9 @@ class Attempts(ABC):
     """The attempts of one interception; see `Exchange`, which gives the arguments."""
 
     __slots__ = (
-        "_around", "_attempt", "_attempt_at", "_body", "_body_ended", "_client", "_coming", "_connecting",
-        "_connection", "_dialect", "_head", "_interception", "_origin", "_policy", "_provider", "_relay", "_request",
-        "_sent_at", "_sent_to", "_started", "_trying", "_whole",
+        "_address", "_around", "_asked", "_attempt", "_attempt_at", "_body", "_body_ended", "_client", "_coming",
+        "_connecting", "_connection", "_dialect", "_head", "_interception", "_origin", "_policy", "_provider", "_relay",
+        "_request", "_sent_at", "_sent_to", "_started", "_trying", "_whole",
     )  # fmt: skip
 
     def __init__(
@@ -51,6 +51,9 @@ class Attempts(ABC):
         started: float,
     ) -> None:
         self._interception = interception
+        self._asked = interception
+        """The same, as whoever is asked knows it."""
+        self._address: Address | None = None
         self._provider = provider
         self._dialect = dialect
         self._client = client
@@ -147,7 +150,7 @@ class Attempts(ABC):
                 return
             self._connecting = None
             if failure is None:
-                self._around.on_spent("connect", self._interception.provider, time.perf_counter() - self._attempt_at)
+                self._around.on_spent("connect", self._asked.provider, time.perf_counter() - self._attempt_at)
                 self._send_on(connecting.result())
             elif isinstance(failure, UpstreamFailure):
                 self._end(Signal.UNREACHABLE, str(failure))
@@ -165,7 +168,7 @@ class Attempts(ABC):
         tracing, tee = self._around.tracing, self._around.tee
         if tracing is not None:
             request = tracing.carry(self._interception, request)
-        connection.send(request, self if tee is None else tee(self._interception, self._attempt, request, self))
+        connection.send(request, self if tee is None else tee(self._asked, self._attempt, request, self))
 
     def _sent_request(self) -> UpstreamRequest:
         if self._request is None:
@@ -177,17 +180,27 @@ class Attempts(ABC):
         self._attempt_at = time.perf_counter()
         self._trying = True
 
-    def _await_further_attempt(self, answered: Outcome | None = None) -> None:
+    def _await_further_attempt(self, answered: Outcome | None = None, following: Next | None = None) -> None:
         """Tell the attempt that has ended, and be ready for a further one. `answered` as `Relay.follow` has it."""
         before = self._relay
-        self._tell_attempt(before.evidence(self._started), last=False)
-        self._relay = self._new_relay()
-        self._relay.follow(before, answered)
+        left = following is not None and following.why is Why.FALLBACK
+        self._tell_attempt(before.evidence(self._started), last=False, left=left)
+        if following is not None and following.to is not None:
+            self._turn_to(following.to)
+        self._relay = self._around.relays.make(self._dialect, self._interception.id, self._policy)
+        if self._attempt:  # else nobody was asked yet, and this is still the first
+            self._relay.follow(before, answered)
         self._head, self._body, self._body_ended = None, [], False
         self._whole = None
 
-    def _new_relay(self) -> Relay:
-        return self._around.relays.make(self._dialect, self._interception.id, self._policy)
+    def _turn_to(self, to: Asked) -> None:
+        """Ask somebody else from now on."""
+        (self._provider, _, _, asked), self._dialect, self._around, self._policy = to
+        self._asked = asked
+        self._address = Address(
+            asked.provider, asked.provider_kind, asked.upstream_model, asked.credential, asked.model
+        )
+        self._sent_at = self._around.loop.time()
 
     def _await_request(self, request: Coroutine[Any, Any, UpstreamRequest]) -> None:
         """Send the next request when it is there. The attempt before was told; nothing is on its way meanwhile."""
@@ -220,11 +233,11 @@ class Attempts(ABC):
         if self._body_ended and self._relay.cause in _TRUSTED:
             connection.release()
         elif self._relay.cause is Cause.CLEAN:
-            Linger(connection, self._around, self._interception.provider)
+            Linger(connection, self._around, self._asked.provider)
         else:
             connection.close()
 
-    def _tell_attempt(self, evidence: Evidence, *, last: bool = True) -> None:
+    def _tell_attempt(self, evidence: Evidence, *, last: bool = True, left: bool = False) -> None:
         if not self._trying:
             return  # it ended where nothing was asked of an upstream
         self._trying = False
@@ -235,13 +248,19 @@ class Attempts(ABC):
             duration=time.perf_counter() - self._attempt_at,
             evidence=evidence,
         )
-        self._around.listener.attempted(self._interception, attempt if last else attempt._replace(last=False))
+        if not last or self._address is not None:
+            attempt = attempt._replace(last=last, address=self._address, left=left)
+        self._around.listener.attempted(self._interception, attempt)
 
     def _outcome(self, evidence: Evidence) -> Outcome:
         duration = time.perf_counter() - self._started
-        return self._relay.outcome(
+        outcome = self._relay.outcome(
             ended_at=self._interception.started_at + duration, duration=duration, evidence=evidence
         )
+        return self._addressed(outcome)
+
+    def _addressed(self, outcome: Outcome) -> Outcome:
+        return outcome if self._address is None else outcome._replace(address=self._address)
 
 
 _ASKING = frozenset({State.CONNECTING, State.RECONNECTING})

@@ -28,6 +28,7 @@ FLOORS = [
         "listeners",
         "share",
         "stores/",
+        "sums",
     ],
     [
         "admin",
@@ -47,9 +48,9 @@ FLOORS = [
     ["relay", "mcp/", "providers/"],
     ["routing", "server", "upstream", "overhead", "draft"],
     ["surroundings", "dump", "turns", "issuer"],
-    ["linger", "passthrough", "assembly", "failover", "patience"],
-    ["attempts", "admission"],
-    ["exchange"],
+    ["linger", "passthrough", "failover", "patience"],
+    ["attempts", "assembly"],
+    ["exchange", "admission"],
     ["gateway"],
     ["app", "demo", "reports", "pricereports", "keycommands", "simulator/", "supervisor"],
     ["worker"],
@@ -185,8 +186,8 @@ LATE = {
 
 PURE = {
     "errors", "lifecycle", "ids", "text", "deadlines", "__init__", "values", "faults", "jsontext", "breaker", "headers",
-    "decompression", "callers", "retries", "content", "credentials", "access", "prices", "dumptext", "wire/", "auth",
-    "body", "dialects/", "toolloop/", "relay",
+    "decompression", "callers", "retries", "content", "credentials", "access", "prices", "dumptext", "sums", "wire/",
+    "auth", "body", "dialects/", "toolloop/", "relay",
 }  # fmt: skip
 """Rooms that do no I/O and read no clock: bytes and times come in as arguments. They import only each other."""
 
