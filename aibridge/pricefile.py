@@ -5,6 +5,7 @@ floats never. The format is told in docs/prices.md.
 """
 
 import difflib
+import functools
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, date, datetime, time
@@ -45,11 +46,16 @@ def load(path: Path | None = None) -> Catalogue:
     Raises:
         ConfigError: a file cannot be read or used; one line for each mistake.
     """
-    ours = _read(BUILT_IN)
+    ours = _read_ours()
     if path is None:
         return Catalogue(ours.version, ours.lists)
     theirs = _read(path)
     return Catalogue(f"{ours.version}+{theirs.version}", theirs.lists, ours.lists)
+
+
+@functools.cache
+def _read_ours() -> _Edition:
+    return _read(BUILT_IN)
 
 
 def _read(path: Path) -> _Edition:

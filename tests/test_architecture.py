@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 FLOORS = [
     ["errors", "lifecycle", "ids", "text", "deadlines", "compiled"],
-    ["values", "breaker", "faults", "jsontext", "config", "journal", "decompression", "__init__"],
+    ["values", "breaker", "faults", "jsontext", "config", "journal", "decompression", "litellm", "__init__"],
     [
         "headers",
         "callers",
@@ -128,7 +128,7 @@ DOORS = {
     "compression": {"aibridge.decompression"},
     "pydantic": {"aibridge.config"},
     "pydantic_core": {"aibridge.config"},
-    "yaml": {"aibridge.config", "aibridge.pricefile"},
+    "yaml": {"aibridge.config", "aibridge.litellm", "aibridge.pricefile"},
     "prometheus_client": {"aibridge.telemetry.metrics", "aibridge.telemetry.series", "aibridge.telemetry.totals"},
     "opentelemetry": {
         "aibridge.telemetry.exporters",

@@ -170,9 +170,12 @@ async def test_a_connection_with_half_a_request_in_it_is_not_kept(build_house, n
 
 
 @pytest.mark.parametrize("provider", BOTH)
-async def test_a_request_behind_an_unread_answer_waits_for_its_client(house, new_client, request_body, provider):
+async def test_a_request_behind_an_unread_answer_waits_for_its_client(build_house, new_client, request_body, provider):
     """Pipelined: the second request is not sent on before the client has taken the first answer, or is cut off."""
-    async with new_client(house.port, receive_buffer=4096) as client:
+    async with (
+        build_house(timeouts={"response": PATIENCE}) as house,
+        new_client(house.port, receive_buffer=4096) as client,
+    ):
         first = [("x-sim-fault", "huge:8000000"), VERSION]
         await client.ask(f"/{provider}/v1/messages", request_body(provider, stream=False), headers=first)
         await client.ask(
@@ -180,7 +183,7 @@ async def test_a_request_behind_an_unread_answer_waits_for_its_client(house, new
         )
         books = await house.books()
         books.check("client_gone", "stalled", health="neither")
-    assert len(house.outcomes.opened_ids) == 1
+        assert len(house.outcomes.opened_ids) == 1
 
 
 async def test_a_slow_reader_is_not_called_stalled(build_house, new_client, request_body):
