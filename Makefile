@@ -18,7 +18,7 @@ endef
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help dev run test test-pure lint types bench bench-full bench-peers bench-count bench-smoke fuzz dist check-dist clients docs ci clean
+.PHONY: help dev run test test-pure lint types bench bench-full bench-peers bench-count bench-smoke fuzz dist check-dist clients docs site ci clean
 
 help:  ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,10 +77,15 @@ check-dist: dist  ## install the wheel into an empty venv, start it, and ask for
 clients:  ## install the npm clients that some tests try: OpenAI's SDK and Codex; without them those tests are skipped
 	npm install --prefix tests/e2e/node --no-package-lock --no-audit --no-fund
 
-docs: dev  ## draw the lifecycle of docs/architecture.md from the table in the code
+docs: dev  ## write what the pages have from the code: the lifecycle, the metrics, the list of decisions
 	.venv/bin/python docs/lifecycle.py --write
+	.venv/bin/python docs/metrics.py --write
+	.venv/bin/python docs/decisions.py --write
 
-ci: lint types fuzz check-dist bench-smoke bench-count test  ## all of CI; the tests come last
+site: dev  ## build the documentation as a site, with every warning and every broken link an error
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet --strict
+
+ci: lint types site fuzz check-dist bench-smoke bench-count test  ## all of CI; the tests come last
 
 clean:  ## remove what the targets above made
 	rm -rf .venv build dist bench/.peers *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks

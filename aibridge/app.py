@@ -11,6 +11,7 @@ from typing import Any
 from aibridge import __version__, admin, pricefile
 from aibridge.admission import Admission
 from aibridge.assembly import (
+    build_failover,
     build_provider,
     build_routers,
     build_tool_servers,
@@ -211,14 +212,17 @@ class App:
 
     def _build_gateway(self, providers: list[Provider], listener: Listener) -> Gateway:
         config = self._config
-        routers = build_routers(config, {provider.name: provider for provider in providers})
+        named = {provider.name: provider for provider in providers}
+        routers = build_routers(config, named)
+        around = self._surroundings(providers, listener)
         return Gateway(
             RouteTable(providers, routers, own_dialects(config)),
             self._admission.authenticator,
-            self._surroundings(providers, listener),
+            around,
             self.metrics,
             Bounds(max_request_bytes=config.limits.max_request_bytes, request_body=config.timeouts.request_body),
             self._build_injection(),
+            build_failover(config, named, around, self.metrics),
         )
 
     def _build_injection(self) -> Injection | None:

@@ -10,14 +10,16 @@ from aibridge.config import AnthropicProvider as AnthropicSettings
 from aibridge.config import BedrockProvider as BedrockSettings
 from aibridge.config import CopilotProvider as CopilotSettings
 from aibridge.config import OpenAIProvider as OpenAISettings
+from aibridge.config import Provider as ProviderSettings
 from aibridge.config import RouterPrefix as PrefixSettings
 from aibridge.config import ToolServer as ToolServerSettings
 from aibridge.content import ContentPolicy, ContentRules, Keep
 from aibridge.credentials import hint
-from aibridge.dialects import ChatDialect, Dialect
+from aibridge.dialects import DIALECTS, ChatDialect, Dialect
+from aibridge.failover import Chain, Failover, FailoverCounters, Fallback
 from aibridge.headers import ActorHeaderNames
 from aibridge.keypool import KeyChoice, KeyPool
-from aibridge.lifecycle import Cause
+from aibridge.lifecycle import Cause, Health, health_of
 from aibridge.mcp.policy import Rules
 from aibridge.mcp.servers import ToolServers
 from aibridge.mcp.sessions import load_connect
@@ -34,7 +36,7 @@ from aibridge.providers.renewal import CredentialSource
 from aibridge.providers.router import Router, Target
 from aibridge.providers.sigv4 import Keys
 from aibridge.retries import RetryBudget, RetryPolicy
-from aibridge.surroundings import Deadlines, Retrying
+from aibridge.surroundings import Deadlines, Retrying, Surroundings
 from aibridge.telemetry.metrics import Metrics
 from aibridge.upstream import Origin, PoolSettings
 
@@ -135,9 +137,10 @@ def deadlines(config: Config, provider: str) -> Deadlines:
 
 
 def retrying(config: Config, provider: str) -> Retrying | None:
-    """Return how a provider's requests are tried again; None where they are not."""
-    retries = config.providers[provider].retries
-    if not retries.max:
+    """Return how a provider's requests are tried again; None where they are not, and not for another model either."""
+    settings = config.providers[provider]
+    retries = settings.retries
+    if not retries.max and all(fallback.provider != provider for fallback in settings.fallbacks):
         return None
     policy = RetryPolicy(
         retries=retries.max,
@@ -147,6 +150,29 @@ def retrying(config: Config, provider: str) -> Retrying | None:
         max_backoff=retries.max_backoff,
     )
     return Retrying(policy=policy, budget=RetryBudget(retries.budget))
+
+
+def build_failover(
+    config: Config, providers: Mapping[str, Provider], around: Mapping[str, Surroundings], counters: FailoverCounters
+) -> Failover | None:
+    """Return who says what is left to do where an attempt has failed; None where nothing is, at any provider."""
+    chains = {name: _chain(settings, providers) for name, settings in config.providers.items() if settings.fallbacks}
+    if not chains and all(one.retrying is None for one in around.values()):
+        return None
+    return Failover(chains, around, {name: DIALECTS | own for name, own in own_dialects(config).items()}, counters)
+
+
+def _chain(settings: ProviderSettings, providers: Mapping[str, Provider]) -> Chain:
+    statuses = settings.failover.statuses
+    if statuses is None:
+        statuses = tuple(
+            status for status in range(400, 600) if health_of(Cause.HTTP_STATUS, status, None) is Health.FAILURE
+        )
+    return Chain(
+        causes=frozenset(map(Cause, settings.failover.causes)),
+        statuses=frozenset(statuses),
+        fallbacks=tuple(Fallback(providers[one.provider], one.model or "") for one in settings.fallbacks),
+    )
 
 
 def circuit_limits(config: Config) -> dict[str, Limits]:

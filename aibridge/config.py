@@ -363,8 +363,46 @@ class Retries(_Section):
     """Retries for each request of the provider, in the long run: an outage is not to be made worse."""
 
 
+_FailoverCause = Literal[
+    "connect_failed",
+    "connection_reset",
+    "response_timeout",
+    "protocol_error",
+    "unexpected_response",
+    "circuit_open",
+    "keys_exhausted",
+]
+_NO_FAILOVER = frozenset({400, 404, 413, 422})
+
+
+def _check_failover_status(status: int) -> int:
+    if status in _NO_FAILOVER:
+        raise _error(f"{status} says what is wrong with the request, and so would the next provider")
+    return status
+
+
+class Failover(_Section):
+    """When a request goes on to the next of the provider's `fallbacks`."""
+
+    causes: tuple[_FailoverCause, ...] = get_args(_FailoverCause)
+    """Ends without an answer."""
+    statuses: tuple[Annotated[int, Field(ge=400, le=599), AfterValidator(_check_failover_status)], ...] | None = None
+    """Of answers; none: those that count against an upstream's health, 408, 429 and from 500."""
+
+
+class Fallback(_Section):
+    """Where a request goes on: another provider of the same API, or the same one for another model."""
+
+    provider: _Text
+    model: _Text | None = None
+    """Its name there; none: as the client wrote it."""
+
+
 class _Provider(_Section):
     retries: Retries = Retries()
+    fallbacks: tuple[Fallback, ...] = ()
+    """In this order, each once. Those of a fallback itself are not followed: two may name each other."""
+    failover: Failover = Failover()
     on_disconnect: OnDisconnect = OnDisconnect.CANCEL
     drain_seconds: _Seconds = 30.0
     """Of `drain_bounded`."""
@@ -539,6 +577,8 @@ _KINDS: dict[str, type[_AnyProvider]] = {
     "openai": OpenAIProvider,
     "copilot": CopilotProvider,
 }
+_API_OF = {"anthropic": "messages", "bedrock": "messages", "openai": "openai"}
+"""By kind; those of one API can stand in for each other."""
 _PROVIDER_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
@@ -940,6 +980,30 @@ class Settings(_Section):
             raise _error("\n".join(wrong))
         return self
 
+    @model_validator(mode="after")
+    def _fallbacks_can_answer(self) -> Self:
+        wrong = [
+            f"providers.{name}.fallbacks: {text}"
+            for name, provider in self.providers.items()
+            for place, fallback in enumerate(provider.fallbacks)
+            if (text := self._mistake_in_fallback(name, fallback, provider.fallbacks[:place]))
+        ]
+        if wrong:
+            raise _error("\n".join(wrong))
+        return self
+
+    def _mistake_in_fallback(self, name: str, fallback: Fallback, before: tuple[Fallback, ...]) -> str:
+        kind, other = self.providers[name].kind, self.providers.get(fallback.provider)
+        if other is None:
+            return f"no provider is named {fallback.provider!r}"
+        if "copilot" in {kind, other.kind}:
+            return "what is of kind copilot takes no other credential than its client's, which nobody else gets"
+        if _API_OF[kind] != _API_OF[other.kind]:
+            return f"{fallback.provider} is of kind {other.kind}, which speaks another API than {kind}"
+        if fallback.provider == name and fallback.model is None:
+            return f"{name} is the provider itself, and needs the name of another model"
+        return f"{fallback.provider} is there twice" if fallback in before else ""
+
     def _mistake_in(self, target: str) -> str:
         provider = self.providers.get(target)
         if provider is None:
@@ -1021,6 +1085,8 @@ class Config(Settings):
         for router in self.routers.values():
             yield from router.models
             yield from (target.model for _, target in router.targets() if target.model)
+        for provider in self.providers.values():
+            yield from (fallback.model for fallback in provider.fallbacks if fallback.model)
 
 
 def describe(config: Config) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from aibridge.dialects import Dialect, Observer, Telling, words_of
 from aibridge.errors import CorruptFrame, CorruptPayload, TruncatedEvent, TruncatedFrame, WireError
 from aibridge.faults import FAULT_OF, KEYS_REFUSED, kind_of_exception, kind_of_status
 from aibridge.lifecycle import TERMINATION_OF, Cause, Health, Signal, State, health_of, step
+from aibridge.sums import together
 from aibridge.values import (
     Attempt,
     Event,
@@ -26,7 +27,6 @@ from aibridge.values import (
     ToolUse,
     Usage,
     UsageSource,
-    together,
 )
 
 MAX_ERROR_CHARACTERS = 1024

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 FLOORS = [
     ["errors", "lifecycle", "ids", "text", "deadlines", "compiled", "poolkey"],
-    ["values", "breaker", "faults", "jsontext", "config", "journal", "decompression", "__init__"],
+    ["values", "breaker", "faults", "jsontext", "config", "journal", "decompression", "litellm", "__init__"],
     [
         "headers",
         "callers",
@@ -29,6 +29,7 @@ FLOORS = [
         "listeners",
         "share",
         "stores/",
+        "sums",
     ],
     [
         "admin",
@@ -49,9 +50,9 @@ FLOORS = [
     ["relay", "mcp/", "providers/"],
     ["routing", "server", "upstream", "overhead", "draft", "rotation"],
     ["surroundings", "dump", "turns", "issuer"],
-    ["linger", "passthrough", "assembly", "failover", "patience"],
-    ["attempts", "admission"],
-    ["exchange"],
+    ["linger", "passthrough", "failover", "patience"],
+    ["attempts", "assembly"],
+    ["exchange", "admission"],
     ["gateway"],
     ["app", "demo", "reports", "pricereports", "keycommands", "simulator/", "supervisor"],
     ["worker"],
@@ -129,7 +130,7 @@ DOORS = {
     "compression": {"aibridge.decompression"},
     "pydantic": {"aibridge.config"},
     "pydantic_core": {"aibridge.config"},
-    "yaml": {"aibridge.config", "aibridge.pricefile"},
+    "yaml": {"aibridge.config", "aibridge.litellm", "aibridge.pricefile"},
     "prometheus_client": {"aibridge.telemetry.metrics", "aibridge.telemetry.series", "aibridge.telemetry.totals"},
     "opentelemetry": {
         "aibridge.telemetry.exporters",
@@ -188,7 +189,7 @@ LATE = {
 PURE = {
     "errors", "lifecycle", "ids", "text", "deadlines", "__init__", "values", "faults", "jsontext", "breaker", "headers",
     "decompression", "callers", "retries", "ratelimits", "keypool", "poolkey", "rotation", "content", "credentials",
-    "access", "prices", "dumptext", "wire/", "auth", "body", "dialects/", "toolloop/", "relay",
+    "access", "prices", "dumptext", "sums", "wire/", "auth", "body", "dialects/", "toolloop/", "relay",
 }  # fmt: skip
 """Rooms that do no I/O and read no clock: bytes and times come in as arguments. They import only each other."""
 

@@ -287,6 +287,56 @@ def test_a_malformed_reference_is_refused(mistakes):
     ]
 
 
+# --- fallbacks ------------------------------------------------------------------------------------------------------
+
+FOUR = """\
+auth: {mode: open}
+providers:
+  anthropic: {api_key: k, fallbacks: %s}
+  bedrock: {region: us-east-1, fallbacks: [{provider: anthropic, model: claude-x}]}
+  openai: {api_key: k}
+  copilot: {}
+"""
+
+
+def test_fallbacks_are_read_and_may_name_each_other(load):
+    loaded = load(FOUR % "[{provider: bedrock}, {provider: anthropic, model: claude-y}]")
+    first, second = loaded.providers["anthropic"].fallbacks
+    assert (first.provider, first.model, second.provider, second.model) == ("bedrock", None, "anthropic", "claude-y")
+    assert loaded.known_models() >= {"claude-x", "claude-y"}
+    assert "circuit_open" in loaded.providers["anthropic"].failover.causes
+
+
+@pytest.mark.parametrize(
+    ("fallbacks", "part"),
+    [
+        ("[{provider: nobody}]", "providers.anthropic.fallbacks: no provider is named 'nobody'"),
+        ("[{provider: openai}]", "openai is of kind openai, which speaks another API than anthropic"),
+        ("[{provider: copilot}]", "what is of kind copilot takes no other credential than its client's"),
+        ("[{provider: anthropic}]", "anthropic is the provider itself, and needs the name of another model"),
+        ("[{provider: bedrock}, {provider: bedrock}]", "bedrock is there twice"),
+        ("[{provider: bedrock, modle: x}]", "did you mean 'model'?"),
+        ("[bedrock]", "providers.anthropic.fallbacks.0: should be"),
+    ],
+)
+def test_a_fallback_is_checked(mistakes, fallbacks, part):
+    (found,) = mistakes(FOUR % fallbacks)
+    assert part in found
+
+
+@pytest.mark.parametrize(
+    ("failover", "part"),
+    [
+        ("{statuses: [529, 404]}", "404 says what is wrong with the request"),
+        ("{statuses: [200]}", "greater than or equal to 400"),
+        ("{causes: [truncated]}", "causes"),
+    ],
+)
+def test_what_falls_over_is_checked(mistakes, failover, part):
+    (found,) = mistakes(f"auth: {{mode: open}}\nproviders: {{anthropic: {{api_key: k, failover: {failover}}}}}\n")
+    assert part in found
+
+
 # --- what is no configuration ---------------------------------------------------------------------------------------
 
 

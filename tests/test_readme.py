@@ -104,12 +104,24 @@ def test_outcomes_tell_every_reason_to_refuse():
     assert ours <= told
 
 
+def script(name):
+    """Load a script of docs/."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "docs" / f"{name}.py")
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
 def test_the_lifecycle_is_drawn_from_the_table():
-    spec = importlib.util.spec_from_file_location("lifecycle_drawing", ROOT / "docs" / "lifecycle.py")
-    drawing = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(drawing)
     text = page("docs/architecture.md")
-    assert drawing.drawn_into(text) == text, "run `make docs`"
+    assert script("lifecycle").drawn_into(text) == text, "run `make docs`"
+
+
+@pytest.mark.parametrize(
+    ("name", "written"), [("metrics", "docs/metrics.md"), ("decisions", "docs/decisions/index.md")]
+)
+def test_pages_are_written_from_what_they_list(name, written):
+    assert page(written) == script(name).page(), "run `make docs`"
 
 
 # the configuration

@@ -41,7 +41,7 @@ from aibridge.telemetry.series import (
     Number,
 )
 from aibridge.telemetry.tally import SharedFamily, Tally
-from aibridge.values import Attempt, Interception, Learned, Outcome, ToolRun, ToolUse, UserPrompt
+from aibridge.values import Attempt, Interception, Learned, Outcome, ToolRun, ToolUse, UserPrompt, address_of
 
 _VALUE_OF = {BreakerState.CLOSED: 0.0, BreakerState.HALF_OPEN: 0.5, BreakerState.OPEN: 1.0}
 
@@ -200,6 +200,12 @@ class Metrics:
             "aibridge_upstream_attempts",
             "Requests to upstreams, by how they ended.",
             ("provider", "termination", "cause"),
+        )
+        # P x P x X = 3 x 3 x 25 = 225; in use 2 x 6 = 12.
+        self.failovers = CounterFamily(
+            "aibridge_failovers",
+            "Requests that went on to another provider, or to another model at the same, by why.",
+            ("provider", "to", "cause"),
         )
         self._define_content(who, many)
         self._define_own_work()
@@ -445,6 +451,7 @@ class Metrics:
     def attempted(self, interception: Interception, attempt: Attempt) -> None:
         """Count an ended request to an upstream, and what it took beyond the provider's own time."""
         with self._lock:
+            interception = address_of(interception, attempt)
             self.attempts.child(interception.provider, attempt.termination, attempt.cause).value += 1
             evidence = attempt.evidence
             if evidence.invocation_latency is None:
@@ -480,14 +487,17 @@ class Metrics:
                 children.first_event.observe(
                     max(0.0, first_event)
                 )  # two clocks, one of whole milliseconds: a sum only grows
+            provider, model = interception.provider, children.model
+            if outcome.address is not None:  # whoever answered has the tokens
+                provider, model = outcome.address.provider, self._models.label(outcome.address.model)
+                caller = _Caller(self, provider, model, who)
             for tokens, count in zip(caller.tokens, outcome.usage[:4], strict=True):
                 if count:
                     tokens.value += count
             for name, count in outcome.usage.extras:
-                kind = self._extras.label(name)
-                self.tokens.child(interception.provider, children.model, kind, *who).value += count
+                self.tokens.child(provider, model, self._extras.label(name), *who).value += count
             if outcome.cost.version:
-                self._count_cost(interception.provider, children.model, outcome, who)
+                self._count_cost(provider, model, outcome, who)
 
     def _count_cost(self, provider: str, model: str, outcome: Outcome, who: tuple[str, ...]) -> None:
         nanodollars, _, unpriced = outcome.cost
@@ -567,6 +577,11 @@ class Metrics:
         """Count a request that a circuit did not let pass."""
         with self._lock:
             self.circuit_rejects.child(provider, route, self._models.label(model)).value += 1
+
+    def failed_over(self, provider: str, to: str, cause: str) -> None:
+        """Count a request that went on to another provider, or for another model at the same."""
+        with self._lock:
+            self.failovers.child(provider, to, cause).value += 1
 
     def dump_lost(self) -> None:
         """Count a file of the dump that is not whole. May be called on any thread."""
