@@ -7,6 +7,9 @@ import pytest
 from api_kit import APIS, OWN_TOKEN, each
 from mcp_kit import serving, tools_server, until
 
+from aibridge.stores import ledger
+from aibridge.stores.sqlite import querying
+
 POOLED = ("anthropic", "chat", "responses")
 KEYS = {name: f"sk-pool-0123456789-{name}" for name in ("aaaa", "bbbb", "cccc")}
 PATIENCE = 20.0
@@ -95,9 +98,16 @@ async def test_each_attempt_is_recorded_with_its_own_credential(build_pooled, as
         house.simulator.play("status:429:60", None, key=KEYS["aaaa"])
         house.simulator.play("status:401", None, key=KEYS["bbbb"])
         await ask(house, "anthropic")
-        await house.books()
-        hints = [attempt.address.credential.hint for attempt in house.outcomes.attempts]
-        assert hints == ["sk-p...aaaa", "sk-p...bbbb", "sk-p...cccc"]
+        books = await house.books()
+        assert books.outcome.address is None  # the provider is whom the client asked
+        with querying(house.records) as query:
+            (row,) = ledger.export(query, 0.0)
+        told = [(one["provider"], one["credential_hint"], one["cause"]) for one in row["attempts"]]
+        assert told == [
+            ("anthropic", "sk-p...aaaa", "http_status"),
+            ("anthropic", "sk-p...bbbb", "http_status"),
+            ("anthropic", "sk-p...cccc", "clean"),
+        ]
 
 
 @each(*POOLED)
@@ -249,6 +259,50 @@ async def test_the_last_key_is_tried_again_where_that_is_worth_the_wait(build_po
         assert answer.status == 200
         (await house.books()).check("completed", "clean", health="success")
         assert asked_with(house) == ["aaaa", "bbbb", "bbbb"]
+
+
+# with fallbacks
+
+ELSEWHERE = {"api_keys": [{"key": "sk-pool-0123456789-dddd", "name": "dddd"}], "api_key": None}
+
+
+@pytest.fixture
+def build_twice(build_house):
+    """Return a function that builds a house of two pools, the second of which is the first one's fallback."""
+
+    def build(**sections):
+        first = {**pooled("aaaa", "bbbb")["openai"], "fallbacks": [{"provider": "openai-eu"}]}
+        provider = {"openai": first, "openai-eu": ELSEWHERE}
+        return build_house(provider=provider, like={"openai-eu": "openai"}, **sections)
+
+    return build
+
+
+@each("chat", "responses")
+@pytest.mark.parametrize("fault", ["status:429:60", "status:401"])
+async def test_where_no_key_is_left_another_provider_is_asked(build_twice, ask, api, fault):
+    async with build_twice() as house:
+        for name in ("aaaa", "bbbb"):
+            house.simulator.play(fault, None, key=KEYS[name])
+        for _ in range(2):  # the second one asks the fallback at once
+            answer = await ask(house, api.name)
+            assert answer.status == 200
+        books = await house.books(ended=2)
+        books.check_end("completed", "clean")
+        assert books.outcome.address.provider == "openai-eu"
+        assert asked_with(house) == ["aaaa", "bbbb", "dddd", "dddd"]
+        assert house.metric("aibridge_key_pool_keys", provider="openai", state="valid") == 0
+        assert house.metric("aibridge_key_pool_keys", provider="openai-eu", state="valid") == 1
+
+
+async def test_where_nobody_has_a_key_left(build_twice, ask):
+    async with build_twice() as house:
+        house.simulator.play("status:401", None)
+        for number in (1, 2):  # the second one asks nobody
+            answer = await ask(house, "chat")
+            assert answer.status == 502
+            (await house.books(ended=number)).check_end("upstream_error", "keys_exhausted")
+        assert asked_with(house) == ["aaaa", "bbbb", "dddd"]
 
 
 # in a tool loop
