@@ -10,17 +10,21 @@ from aibridge.config import AnthropicProvider as AnthropicSettings
 from aibridge.config import BedrockProvider as BedrockSettings
 from aibridge.config import CopilotProvider as CopilotSettings
 from aibridge.config import OpenAIProvider as OpenAISettings
+from aibridge.config import Provider as ProviderSettings
 from aibridge.config import RouterPrefix as PrefixSettings
 from aibridge.config import ToolServer as ToolServerSettings
 from aibridge.content import ContentPolicy, ContentRules, Keep
 from aibridge.credentials import hint
-from aibridge.dialects import ChatDialect, Dialect
+from aibridge.dialects import DIALECTS, ChatDialect, Dialect
+from aibridge.failover import Chain, Failover, FailoverCounters, Fallback
 from aibridge.headers import ActorHeaderNames
-from aibridge.lifecycle import Cause
+from aibridge.keypool import KeyChoice, KeyPool
+from aibridge.lifecycle import Cause, Health, health_of
 from aibridge.mcp.policy import Rules
 from aibridge.mcp.servers import ToolServers
 from aibridge.mcp.sessions import load_connect
 from aibridge.mcp.values import Endpoint, ServerSettings
+from aibridge.poolkey import PoolKey
 from aibridge.providers.anthropic import AnthropicProvider
 from aibridge.providers.aws import Finder, Role
 from aibridge.providers.base import Provider
@@ -32,7 +36,7 @@ from aibridge.providers.renewal import CredentialSource
 from aibridge.providers.router import Router, Target
 from aibridge.providers.sigv4 import Keys
 from aibridge.retries import RetryBudget, RetryPolicy
-from aibridge.surroundings import Deadlines, Retrying
+from aibridge.surroundings import Deadlines, Retrying, Surroundings
 from aibridge.telemetry.metrics import Metrics
 from aibridge.upstream import Origin, PoolSettings
 
@@ -132,9 +136,10 @@ def deadlines(config: Config, provider: str) -> Deadlines:
 
 
 def retrying(config: Config, provider: str) -> Retrying | None:
-    """Return how a provider's requests are tried again; None where they are not."""
-    retries = config.providers[provider].retries
-    if not retries.max:
+    """Return how a provider's requests are tried again; None where they are not, and not for another model either."""
+    settings = config.providers[provider]
+    retries = settings.retries
+    if not retries.max and all(fallback.provider != provider for fallback in settings.fallbacks):
         return None
     policy = RetryPolicy(
         retries=retries.max,
@@ -144,6 +149,29 @@ def retrying(config: Config, provider: str) -> Retrying | None:
         max_backoff=retries.max_backoff,
     )
     return Retrying(policy=policy, budget=RetryBudget(retries.budget))
+
+
+def build_failover(
+    config: Config, providers: Mapping[str, Provider], around: Mapping[str, Surroundings], counters: FailoverCounters
+) -> Failover | None:
+    """Return who says what is left to do where an attempt has failed; None where nothing is, at any provider."""
+    chains = {name: _chain(settings, providers) for name, settings in config.providers.items() if settings.fallbacks}
+    if not chains and all(one.retrying is None for one in around.values()):
+        return None
+    return Failover(chains, around, {name: DIALECTS | own for name, own in own_dialects(config).items()}, counters)
+
+
+def _chain(settings: ProviderSettings, providers: Mapping[str, Provider]) -> Chain:
+    statuses = settings.failover.statuses
+    if statuses is None:
+        statuses = tuple(
+            status for status in range(400, 600) if health_of(Cause.HTTP_STATUS, status, None) is Health.FAILURE
+        )
+    return Chain(
+        causes=frozenset(map(Cause, settings.failover.causes)),
+        statuses=frozenset(statuses),
+        fallbacks=tuple(Fallback(providers[one.provider], one.model or "") for one in settings.fallbacks),
+    )
 
 
 def circuit_limits(config: Config) -> dict[str, Limits]:
@@ -192,6 +220,7 @@ def _build_anthropic(name: str, settings: AnthropicSettings, config: Config) -> 
         send_actor_headers=settings.send_actor_headers,
         max_event_bytes=config.limits.max_event_bytes,
         actor_header_names=header_names(config.actor_headers),
+        key_pool=_key_pool(settings),
     )
 
 
@@ -209,7 +238,20 @@ def _build_openai(name: str, settings: OpenAISettings, config: Config) -> Provid
         send_actor_headers=settings.send_actor_headers,
         max_event_bytes=config.limits.max_event_bytes,
         actor_header_names=header_names(config.actor_headers),
+        key_pool=_key_pool(settings),
     )
+
+
+def _key_pool(settings: AnthropicSettings | OpenAISettings) -> KeyPool | None:
+    """Return a provider's pool of keys; None where it has one key, or none."""
+    keys: dict[str, PoolKey] = {}
+    for said in settings.api_keys:
+        secret = said.key.get_secret_value()
+        name = said.name or hint(secret)
+        if name in keys:  # ends that are alike
+            name = f"{name}#{len(keys) + 1}"
+        keys[name] = PoolKey(secret, hint(secret), name, said.weight)
+    return KeyPool(list(keys.values()), KeyChoice[settings.key_choice.upper()]) if keys else None
 
 
 def _build_copilot(name: str, settings: CopilotSettings, config: Config) -> Provider:

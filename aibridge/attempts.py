@@ -17,13 +17,24 @@ from aibridge.content import ContentPolicy
 from aibridge.credentials import secrets_of
 from aibridge.dialects import Dialect
 from aibridge.errors import UpstreamFailure
+from aibridge.failover import Asked, Next, Why
+from aibridge.keypool import Exhausted
 from aibridge.lifecycle import Cause, Signal, State
 from aibridge.linger import Linger
 from aibridge.providers.base import Provider
-from aibridge.relay import Relay
+from aibridge.rotation import Rotation
 from aibridge.surroundings import Surroundings
 from aibridge.upstream import Connection, Origin
-from aibridge.values import Evidence, Headers, Interception, Outcome, ResponseHead, UpstreamRequest
+from aibridge.values import (
+    Address,
+    Credential,
+    Evidence,
+    Headers,
+    Interception,
+    Outcome,
+    ResponseHead,
+    UpstreamRequest,
+)
 
 _origin_of = functools.lru_cache(maxsize=64)(Origin.of)
 
@@ -35,9 +46,9 @@ class Attempts(ABC):
     """The attempts of one interception; see `Exchange`, which gives the arguments."""
 
     __slots__ = (
-        "_around", "_attempt", "_attempt_at", "_body", "_body_ended", "_client", "_coming", "_connecting",
-        "_connection", "_dialect", "_head", "_interception", "_origin", "_policy", "_provider", "_relay", "_request",
-        "_sent_at", "_sent_to", "_started", "_trying", "_whole",
+        "_address", "_around", "_asked", "_attempt", "_attempt_at", "_body", "_body_ended", "_client", "_coming",
+        "_connecting", "_connection", "_dialect", "_head", "_interception", "_origin", "_policy", "_provider", "_relay",
+        "_request", "_rotation", "_sent_at", "_sent_to", "_started", "_trying", "_whole",
     )  # fmt: skip
 
     def __init__(
@@ -51,6 +62,9 @@ class Attempts(ABC):
         started: float,
     ) -> None:
         self._interception = interception
+        self._asked = interception
+        """The same, as whoever is asked knows it."""
+        self._address: Address | None = None
         self._provider = provider
         self._dialect = dialect
         self._client = client
@@ -61,6 +75,7 @@ class Attempts(ABC):
         self._attempt_at = started
         self._trying = False
         self._request: UpstreamRequest | None = None
+        self._rotation: Rotation | None = None
         self._sent_to = ""
         self._coming: asyncio.Task[UpstreamRequest] | None = None
         self._connecting: asyncio.Task[Connection] | None = None
@@ -97,6 +112,10 @@ class Attempts(ABC):
         """Take an end before its time."""
 
     @abstractmethod
+    def refuse_keyless(self, exhausted: Exhausted) -> None:
+        """End: no key is there to ask with."""
+
+    @abstractmethod
     def _end(self, signal: Signal, error: str) -> None:
         """Take a fact that may end the interception."""
 
@@ -106,18 +125,39 @@ class Attempts(ABC):
             self.client_lost()
         if self._relay.state is State.ENDED:
             return
+        if request.key is not None or self._rotation is not None:
+            keyed = self._keyed(request)
+            if isinstance(keyed, Exhausted):
+                self.refuse_keyless(keyed)
+                return
+            request = keyed
         if self._relay.state is State.BETWEEN:
             self._relay.on(Signal.SENT)
         self._request = request
         self._sent_to = request.origin
         self._origin = _origin_of(request.origin)
-        self._relay.secrets = secrets_of(request.headers, request.target)
+        self._relay.secrets = secrets_of(request.headers, request.target) + request.secrets
         connection = self._around.pool.take(self._origin)
         if connection is None:
             self._connect()
             return
         self._new_attempt()
         self._send_on(connection)
+
+    def _keyed(self, request: UpstreamRequest) -> UpstreamRequest | Exhausted:
+        """Return a request with a key of its provider's pool that is valid, where there is a pool."""
+        pool, key, rotation = self._around.key_pool, request.key, self._rotation
+        if pool is None or key is None:
+            self._rotation = None
+            return request
+        if rotation is None or rotation.pool is not pool:
+            counted = functools.partial(self._around.on_rotated, self._provider.name)
+            self._rotation = Rotation(pool, key, self._interception.session_id, counted)
+            return request
+        following = rotation.following(request, time.monotonic())
+        if isinstance(following, UpstreamRequest) and following.key is not key:
+            self._address = _address(self._asked, following.credential)
+        return following
 
     def _was_stale(self, connection: Connection) -> bool:
         """Whether the upstream closed a kept connection while our request was on its way to it.
@@ -147,7 +187,7 @@ class Attempts(ABC):
                 return
             self._connecting = None
             if failure is None:
-                self._around.on_spent("connect", self._interception.provider, time.perf_counter() - self._attempt_at)
+                self._around.on_spent("connect", self._asked.provider, time.perf_counter() - self._attempt_at)
                 self._send_on(connecting.result())
             elif isinstance(failure, UpstreamFailure):
                 self._end(Signal.UNREACHABLE, str(failure))
@@ -165,7 +205,7 @@ class Attempts(ABC):
         tracing, tee = self._around.tracing, self._around.tee
         if tracing is not None:
             request = tracing.carry(self._interception, request)
-        connection.send(request, self if tee is None else tee(self._interception, self._attempt, request, self))
+        connection.send(request, self if tee is None else tee(self._asked, self._attempt, request, self))
 
     def _sent_request(self) -> UpstreamRequest:
         if self._request is None:
@@ -177,17 +217,25 @@ class Attempts(ABC):
         self._attempt_at = time.perf_counter()
         self._trying = True
 
-    def _await_further_attempt(self, answered: Outcome | None = None) -> None:
+    def _await_further_attempt(self, answered: Outcome | None = None, following: Next | None = None) -> None:
         """Tell the attempt that has ended, and be ready for a further one. `answered` as `Relay.follow` has it."""
         before = self._relay
-        self._tell_attempt(before.evidence(self._started), last=False)
-        self._relay = self._new_relay()
-        self._relay.follow(before, answered)
+        left = following is not None and following.why is Why.FALLBACK
+        self._tell_attempt(before.evidence(self._started), last=False, left=left)
+        if following is not None and following.to is not None:
+            self._turn_to(following.to)
+        self._relay = self._around.relays.make(self._dialect, self._interception.id, self._policy)
+        if self._attempt:  # else nobody was asked yet, and this is still the first
+            self._relay.follow(before, answered)
         self._head, self._body, self._body_ended = None, [], False
         self._whole = None
 
-    def _new_relay(self) -> Relay:
-        return self._around.relays.make(self._dialect, self._interception.id, self._policy)
+    def _turn_to(self, to: Asked) -> None:
+        """Ask somebody else from now on."""
+        (self._provider, _, _, asked), self._dialect, self._around, self._policy = to
+        self._asked = asked
+        self._address = _address(asked, asked.credential)
+        self._sent_at = self._around.loop.time()
 
     def _await_request(self, request: Coroutine[Any, Any, UpstreamRequest]) -> None:
         """Send the next request when it is there. The attempt before was told; nothing is on its way meanwhile."""
@@ -220,11 +268,11 @@ class Attempts(ABC):
         if self._body_ended and self._relay.cause in _TRUSTED:
             connection.release()
         elif self._relay.cause is Cause.CLEAN:
-            Linger(connection, self._around, self._interception.provider)
+            Linger(connection, self._around, self._asked.provider)
         else:
             connection.close()
 
-    def _tell_attempt(self, evidence: Evidence, *, last: bool = True) -> None:
+    def _tell_attempt(self, evidence: Evidence, *, last: bool = True, left: bool = False) -> None:
         if not self._trying:
             return  # it ended where nothing was asked of an upstream
         self._trying = False
@@ -235,13 +283,25 @@ class Attempts(ABC):
             duration=time.perf_counter() - self._attempt_at,
             evidence=evidence,
         )
-        self._around.listener.attempted(self._interception, attempt if last else attempt._replace(last=False))
+        if not last or self._address is not None:
+            attempt = attempt._replace(last=last, address=self._address, left=left)
+        self._around.listener.attempted(self._interception, attempt)
 
     def _outcome(self, evidence: Evidence) -> Outcome:
         duration = time.perf_counter() - self._started
-        return self._relay.outcome(
+        outcome = self._relay.outcome(
             ended_at=self._interception.started_at + duration, duration=duration, evidence=evidence
         )
+        return self._addressed(outcome)
+
+    def _addressed(self, outcome: Outcome) -> Outcome:
+        if self._asked is self._interception:
+            return outcome  # with another key, it may be: the attempts tell it
+        return outcome._replace(address=self._address)
+
+
+def _address(asked: Interception, credential: Credential) -> Address:
+    return Address(asked.provider, asked.provider_kind, asked.upstream_model, credential, asked.model)
 
 
 _ASKING = frozenset({State.CONNECTING, State.RECONNECTING})

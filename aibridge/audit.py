@@ -92,11 +92,12 @@ _QUERIES = {
     " WHERE termination = 'completed' AND error IS NOT NULL",
     "completed, and its last event was not seen": "SELECT id FROM interceptions"
     " WHERE termination = 'completed' AND terminal_event_seen = 0 AND note IS NOT 'missing_done'",
-    # Those that the client or the gateway ended may have had no attempt yet, or one that ended in another way before.
+    # Those that the client or the gateway ended, and those that could not be asked, may have had no attempt yet, or one
+    # that ended in another way before.
     "ended otherwise than its last attempt": "SELECT id FROM interceptions LEFT JOIN attempts ON interception_id = id"
     " AND number = (SELECT max(number) FROM attempts WHERE interception_id = id)"
-    " WHERE interceptions.termination IN ('completed', 'upstream_error') AND interceptions.cause != 'circuit_open'"
-    " AND interceptions.cause IS NOT attempts.cause",
+    " WHERE interceptions.termination IN ('completed', 'upstream_error')"
+    " AND interceptions.cause NOT IN ('circuit_open', 'keys_exhausted') AND interceptions.cause IS NOT attempts.cause",
     "tokens were told, and are lost": "SELECT id FROM interceptions WHERE usage_source != 'none'"
     " AND id NOT IN (SELECT interception_id FROM token_usages)",
     "tokens without their interception": "SELECT interception_id FROM token_usages"

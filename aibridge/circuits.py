@@ -12,9 +12,9 @@ from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple, Protocol
 
 from aibridge.breaker import BreakerState, Circuit, Fact, Limits, Request, step
-from aibridge.lifecycle import Health
+from aibridge.lifecycle import Health, health_of
 from aibridge.text import bounded
-from aibridge.values import Attempt, CredentialKind, Interception, Learned, Outcome
+from aibridge.values import Attempt, CredentialKind, Evidence, Interception, Learned, Outcome, address_of
 
 _logger = logging.getLogger(__name__)
 
@@ -100,22 +100,29 @@ class Circuits:
         """Content says nothing of an upstream's health."""
 
     def attempted(self, interception: Interception, attempt: Attempt) -> None:
-        """An attempt does not count: what the client got does."""
+        """An attempt does not count: what the client got does. But this is all that whoever is left hears of it."""
+        if attempt.left:
+            health = health_of(attempt.cause, attempt.evidence.http_status, None)
+            since = attempt.started_at + attempt.duration - interception.started_at
+            self._feed(address_of(interception, attempt), health, attempt.evidence, since)
 
     def closed(self, interception: Interception, outcome: Outcome) -> None:
         """Feed the circuit with what the outcome says of the upstream's health."""
-        limits = self._limits.get(interception.provider)
+        self._feed(address_of(interception, outcome), outcome.health, outcome.evidence, outcome.duration)
+
+    def _feed(self, asked: Interception, health: Health, evidence: Evidence, since: float) -> None:
+        """Tell a circuit what became of a request that was let pass `since` seconds ago, or a little later."""
+        limits = self._limits.get(asked.provider)
         if limits is None:
             return
-        place, fact = _place_of(interception), _fact_of(interception, outcome)
+        place, fact = _place_of(asked), _fact_of(asked, health, evidence)
         circuit = self._circuits.get(place)
         if circuit is None:
             if fact is not Fact.FAILED:
                 return
             circuit = Circuit()
         now = self._clock()
-        request = Request(interception.id, now - outcome.duration)
-        self._keep(place, circuit, step(circuit, fact, request, now, limits).circuit)
+        self._keep(place, circuit, step(circuit, fact, Request(asked.id, now - since), now, limits).circuit)
 
     def _keep(self, place: Place, before: Circuit, after: Circuit) -> None:
         if after == _UNKNOWN:
@@ -155,12 +162,12 @@ def _place_of(interception: Interception) -> Place:
     return Place(interception.provider, interception.route, interception.model[:MAX_MODEL_CHARACTERS])
 
 
-def _fact_of(interception: Interception, outcome: Outcome) -> Fact:
+def _fact_of(asked: Interception, health: Health, evidence: Evidence) -> Fact:
     # The limit of a client's own key is its own: it must not close the road to those who have another.
-    limited = outcome.evidence.http_status == _TOO_MANY_REQUESTS
-    if limited and interception.credential.kind is CredentialKind.BYOK:
+    limited = evidence.http_status == _TOO_MANY_REQUESTS
+    if limited and asked.credential.kind is CredentialKind.BYOK:
         return Fact.LEFT
-    return _FACT_OF[outcome.health]
+    return _FACT_OF[health]
 
 
 def _tell_change(place: Place, before: BreakerState, after: BreakerState) -> None:

@@ -376,8 +376,46 @@ class Retries(_Section):
     """Retries for each request of the provider, in the long run: an outage is not to be made worse."""
 
 
+_FailoverCause = Literal[
+    "connect_failed",
+    "connection_reset",
+    "response_timeout",
+    "protocol_error",
+    "unexpected_response",
+    "circuit_open",
+    "keys_exhausted",
+]
+_NO_FAILOVER = frozenset({400, 404, 413, 422})
+
+
+def _check_failover_status(status: int) -> int:
+    if status in _NO_FAILOVER:
+        raise _error(f"{status} says what is wrong with the request, and so would the next provider")
+    return status
+
+
+class Failover(_Section):
+    """When a request goes on to the next of the provider's `fallbacks`."""
+
+    causes: tuple[_FailoverCause, ...] = get_args(_FailoverCause)
+    """Ends without an answer."""
+    statuses: tuple[Annotated[int, Field(ge=400, le=599), AfterValidator(_check_failover_status)], ...] | None = None
+    """Of answers; none: those that count against an upstream's health, 408, 429 and from 500."""
+
+
+class Fallback(_Section):
+    """Where a request goes on: another provider of the same API, or the same one for another model."""
+
+    provider: _Text
+    model: _Text | None = None
+    """Its name there; none: as the client wrote it."""
+
+
 class _Provider(_Section):
     retries: Retries = Retries()
+    fallbacks: tuple[Fallback, ...] = ()
+    """In this order, each once. Those of a fallback itself are not followed: two may name each other."""
+    failover: Failover = Failover()
     on_disconnect: OnDisconnect = OnDisconnect.CANCEL
     drain_seconds: _Seconds = 30.0
     """Of `drain_bounded`."""
@@ -394,17 +432,56 @@ class _Provider(_Section):
         return 0.0 if self.on_disconnect is OnDisconnect.CANCEL else bounded
 
 
-class AnthropicProvider(_Provider):
+class APIKey(_Section):
+    """One of a provider's several keys; `name` is what metrics call it."""
+
+    key: _Secret
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$")] | None = None
+    """None: the ends of the key."""
+    weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    """Its part of the sessions, compared with that of the others."""
+
+
+class _KeyedProvider(_Provider):
+    """One that has a key, or several."""
+
+    api_key: _Secret | None = None
+    api_keys: Annotated[tuple[APIKey, ...], Field(max_length=64)] = ()
+    """Several, of which each request goes out with one that is valid."""
+    key_choice: Literal["primary", "spread"] = "primary"
+    """The first valid one; or by the session, which keeps to its key."""
+
+    @property
+    def has_key(self) -> bool:
+        """Whether it has any."""
+        return self.api_key is not None or bool(self.api_keys)
+
+    @model_validator(mode="after")
+    def _keys_fit(self) -> Self:
+        if self.api_key is not None and self.api_keys:
+            raise _error("give one of api_key and api_keys")
+        if not self.api_keys and self.key_choice != "primary":
+            raise _error("key_choice is of no use without api_keys")
+        if self.key_choice == "primary" and any(key.weight != 1 for key in self.api_keys):
+            raise _error("weight is of no use without `key_choice: spread`")
+        names = [key.name for key in self.api_keys if key.name is not None]
+        if len(set(names)) < len(names):
+            raise _error("two of api_keys have the same name")
+        if len({key.key.get_secret_value() for key in self.api_keys}) < len(self.api_keys):
+            raise _error("two of api_keys are the same")
+        return self
+
+
+class AnthropicProvider(_KeyedProvider):
     """The Messages API, direct. Where a client sends a credential of its own and `byok` is on, that one goes out."""
 
     kind: Literal["anthropic"] = "anthropic"
     base_url: _BaseURL = ANTHROPIC_BASE_URL
-    api_key: _Secret | None = None
     byok: bool = True
 
     @model_validator(mode="after")
     def _has_credential(self) -> Self:
-        if self.api_key is None and not self.byok:
+        if not (self.has_key or self.byok):
             raise _error("api_key is needed where byok is off")
         return self
 
@@ -470,13 +547,12 @@ class BedrockProvider(_Provider):
         return self
 
 
-class OpenAIProvider(_Provider):
+class OpenAIProvider(_KeyedProvider):
     """OpenAI's APIs, at OpenAI or at any server compatible with it."""
 
     kind: Literal["openai"] = "openai"
     base_url: _BaseURL = OPENAI_BASE_URL
     """With its `/v1`, where it has one."""
-    api_key: _Secret | None = None
     api_key_header: _KeyHeader = "authorization"
     """In which the key goes: there as a bearer token, in any other alone."""
     byok: bool = True
@@ -489,7 +565,7 @@ class OpenAIProvider(_Provider):
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
-        if self.base_url == OPENAI_BASE_URL and self.api_key is None and not self.byok:
+        if self.base_url == OPENAI_BASE_URL and not (self.has_key or self.byok):
             raise _error("api_key is needed where byok is off; a server that asks for none has another base_url")
         if self.api_key_header in self.headers:
             raise _error(f"headers: {self.api_key_header} is the place of api_key")
@@ -514,6 +590,8 @@ _KINDS: dict[str, type[_AnyProvider]] = {
     "openai": OpenAIProvider,
     "copilot": CopilotProvider,
 }
+_API_OF = {"anthropic": "messages", "bedrock": "messages", "openai": "openai"}
+"""By kind; those of one API can stand in for each other."""
 _PROVIDER_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
@@ -915,6 +993,30 @@ class Settings(_Section):
             raise _error("\n".join(wrong))
         return self
 
+    @model_validator(mode="after")
+    def _fallbacks_can_answer(self) -> Self:
+        wrong = [
+            f"providers.{name}.fallbacks: {text}"
+            for name, provider in self.providers.items()
+            for place, fallback in enumerate(provider.fallbacks)
+            if (text := self._mistake_in_fallback(name, fallback, provider.fallbacks[:place]))
+        ]
+        if wrong:
+            raise _error("\n".join(wrong))
+        return self
+
+    def _mistake_in_fallback(self, name: str, fallback: Fallback, before: tuple[Fallback, ...]) -> str:
+        kind, other = self.providers[name].kind, self.providers.get(fallback.provider)
+        if other is None:
+            return f"no provider is named {fallback.provider!r}"
+        if "copilot" in {kind, other.kind}:
+            return "what is of kind copilot takes no other credential than its client's, which nobody else gets"
+        if _API_OF[kind] != _API_OF[other.kind]:
+            return f"{fallback.provider} is of kind {other.kind}, which speaks another API than {kind}"
+        if fallback.provider == name and fallback.model is None:
+            return f"{name} is the provider itself, and needs the name of another model"
+        return f"{fallback.provider} is there twice" if fallback in before else ""
+
     def _mistake_in(self, target: str) -> str:
         provider = self.providers.get(target)
         if provider is None:
@@ -1002,6 +1104,8 @@ class Config(Settings):
         for router in self.routers.values():
             yield from router.models
             yield from (target.model for _, target in router.targets() if target.model)
+        for provider in self.providers.values():
+            yield from (fallback.model for fallback in provider.fallbacks if fallback.model)
 
 
 def describe(config: Config) -> dict[str, Any]:

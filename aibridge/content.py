@@ -63,6 +63,19 @@ class ContentPolicy:
 NOTHING = ContentPolicy()
 
 
+def stricter(one: ContentPolicy, other: ContentPolicy) -> ContentPolicy:
+    """Return the policy that keeps nothing which one of the two does not."""
+    return ContentPolicy(
+        prompts=max(one.prompts, other.prompts, key=_STRICTNESS.index),
+        arguments=max(one.arguments, other.arguments, key=_STRICTNESS.index),
+        thoughts=max(one.thoughts, other.thoughts, key=_STRICTNESS.index),
+        hash_key=one.hash_key or other.hash_key,
+    )
+
+
+_STRICTNESS = (Keep.FULL, Keep.HASHED, Keep.OFF)
+
+
 class ContentChoice(NamedTuple):
     """What a gateway key has otherwise than the provider; None: the same."""
 

@@ -12,7 +12,7 @@ from aibridge.dumptext import secrets_in
 from aibridge.ids import uuid7
 from aibridge.lifecycle import Cause, Signal
 from aibridge.upstream import Sink
-from aibridge.values import Attempt, Interception, Learned, Outcome, ResponseHead, UpstreamRequest
+from aibridge.values import Attempt, Interception, Learned, Outcome, ResponseHead, UpstreamRequest, address_of
 
 _OF_THE_NETWORK = frozenset({
     Cause.CONNECT_FAILED, Cause.CONNECTION_RESET, Cause.RESPONSE_TIMEOUT, Cause.IDLE_TIMEOUT, Cause.INCOMPLETE_BODY,
@@ -50,7 +50,9 @@ class Dump:
         """Write down what the network did where it failed."""
         if attempt.cause in _OF_THE_NETWORK:
             name = f"{interception.id}-{attempt.number}"
-            _write_error(self._files, interception.provider, name, f"{attempt.cause}: {attempt.error}")
+            _write_error(
+                self._files, address_of(interception, attempt).provider, name, f"{attempt.cause}: {attempt.error}"
+            )
 
     def closed(self, interception: Interception, outcome: Outcome) -> None:
         """The attempts have told all."""

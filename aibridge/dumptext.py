@@ -30,8 +30,9 @@ _LINE_BREAKS = bytes.maketrans(b"\r\n\0", b"   ")
 
 
 def secrets_in(request: UpstreamRequest) -> tuple[bytes, ...]:
-    """Return the secrets that a request carries in headers and query, longest first."""
-    values = [_secret_part(value) for name, value in request.headers if is_secret_name(name)]
+    """Return the secrets that a request carries in headers and query, and those it names besides, longest first."""
+    values = [secret.encode("latin-1") for secret in request.secrets]
+    values += [_secret_part(value) for name, value in request.headers if is_secret_name(name)]
     for text in (request.target.encode("latin-1"), *(value for _, value in request.headers)):
         values += _secret_parameters(text)
     return tuple(sorted({value for value in values if len(value) >= _SHORTEST_SECRET}, key=len, reverse=True))

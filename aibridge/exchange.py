@@ -8,6 +8,7 @@ An interception is closed in one place, `_conclude`: attempt and outcome are tol
 last word.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -18,8 +19,10 @@ from aibridge.content import ContentPolicy
 from aibridge.credentials import redact_bytes, redact_headers
 from aibridge.dialects import Dialect, words_of
 from aibridge.errors import AibridgeError, CorruptPayload, RecordingFailed
-from aibridge.failover import Recourse
+from aibridge.failover import Next, Recourse
+from aibridge.faults import KEYS_REFUSED
 from aibridge.headers import EVENT_STREAM, JSON, RETRY_SOON, retry_after
+from aibridge.keypool import Exhausted
 from aibridge.lifecycle import Cause, Signal, State
 from aibridge.patience import Due, Since, Standing, next_deadline
 from aibridge.providers.base import Provider
@@ -67,7 +70,7 @@ class Exchange(Attempts):
 
     __slots__ = (
         "_gone_at", "_heard_at", "_mended", "_noted_at", "_noted_bytes", "_on_end", "_over", "_paused_at",
-        "_recourse", "_retry_after", "_said_at", "_told", "_turns", "_unsent",
+        "_recourse", "_retry_after", "_said_at", "_shortest", "_told", "_turns", "_unsent",
     )  # fmt: skip
 
     def __init__(
@@ -89,7 +92,8 @@ class Exchange(Attempts):
         self._mended = False
         self._told = False
         self._over = False
-        self._retry_after = RETRY_SOON
+        self._shortest = around.deadlines.shortest if recourse is None else recourse.shortest
+        self._retry_after: Headers = RETRY_SOON
         now = self._sent_at
         self._heard_at = self._said_at = self._noted_at = now
         self._noted_bytes = 0
@@ -98,23 +102,33 @@ class Exchange(Attempts):
         self._paused_at: float | None = now if client.paused else None
         self._unsent = client.unsent_bytes
         client.listener = self
-        around.wheel.add(self, now + around.deadlines.shortest)
+        around.wheel.add(self, now + self._shortest)
 
     # what the gateway says
 
     def begin(self, request: UpstreamRequest, turns: Turns | None) -> None:
         """Send the first request. `turns` are there where it has tools that the gateway runs."""
         if turns is not None:
-            self._turns = turns
-            turns.tell = self._tell_run
+            self._take_turns(turns)
         if self._recourse is not None:
             self._recourse.begin()
         self.send(request)
+
+    def _take_turns(self, turns: Turns) -> None:
+        self._turns = turns
+        turns.tell = self._tell_run
 
     def refuse(self, seconds: int) -> None:
         """End: the circuit is open; the upstream is not contacted, and the client is asked to wait."""
         self._retry_after = retry_after(seconds)
         self._end(Signal.CIRCUIT_OPEN, "")
+
+    def refuse_keyless(self, exhausted: Exhausted) -> None:
+        """End: of the provider's keys none can be asked with."""
+        relay, seconds = self._relay, exhausted.seconds
+        relay.barred = seconds is None
+        self._retry_after = () if seconds is None else retry_after(seconds)
+        self._end(Signal.KEYS_EXHAUSTED, KEYS_REFUSED.message if relay.barred else "")
 
     def refuse_unrecorded(self, reason: RecordingFailed) -> None:
         """End before the upstream is contacted: what cannot be recorded must not happen."""
@@ -233,7 +247,7 @@ class Exchange(Attempts):
 
     def check(self, now: float) -> float | None:
         """Act on what is due; see `Timed`."""
-        latest = now + self._around.deadlines.shortest
+        latest = now + self._shortest
         try:
             if now - self._noted_at >= PROGRESS_EVERY_S:
                 self._note_progress(now)
@@ -310,6 +324,8 @@ class Exchange(Attempts):
         self._head = head = ResponseHead(head.status, redact_headers(head.headers, relay.secrets))
         relay.http_status = head.status
         relay.upstream_request_id = self._provider.upstream_request_id(head)
+        if self._rotation is not None:
+            self._rotation.hear(head, time.monotonic())
         if head.status >= _FIRST_ERROR_STATUS:
             relay.on(Signal.ERROR_HEAD)
             return
@@ -317,6 +333,8 @@ class Exchange(Attempts):
             self._end(Signal.UNEXPECTED_HEAD, wrong)
             return
         request, self._request = self._sent_request(), None  # nobody will need its bytes again
+        if self._recourse is not None:
+            self._recourse.answered()
         if self._interception.streaming:
             relay.begin_stream(self._decoder(request))
             self._begin_answer(head)
@@ -415,7 +433,7 @@ class Exchange(Attempts):
         request, connection = self._request, self._connection
         if request is None or connection is None or self._mended:
             return False
-        request = self._provider.mend(head, body, request, self._interception)
+        request = self._provider.mend(head, body, request, self._asked)
         if request is None:
             return False
         self._mended = True
@@ -455,18 +473,47 @@ class Exchange(Attempts):
             self._give_up(_words(failure))
 
     def _conclude_or_go_on(self, signal: Signal, cause: Cause) -> None:
-        """The attempt has failed: that is the end, unless the client has nothing yet and another may do well."""
-        recourse, request = self._recourse, self._request
-        if recourse is None or request is None or self._client.started or signal in _LAST:
+        """The attempt has failed: that is the end, unless another may do well.
+
+        The cases, in their order: nothing is tried behind this fact; the key was turned away, and another is there;
+        the client has nothing yet, and there is recourse; the key was turned away, and so were all others.
+        """
+        request, recourse = self._request, self._recourse
+        rotation = self._rotation if cause is Cause.HTTP_STATUS else None
+        if signal in _LAST or (request is None and signal not in _UNASKED):
             self._conclude()
-            return
-        following = recourse.after(cause, self._head)
-        if following is None:
+        elif rotation is not None and rotation.goes_on and request is not None:
+            self._begin_anew()
+            self.send(request)
+        elif recourse is not None and (following := self._following(recourse, cause)) is not None:
+            self._begin_anew(following)
+            self._await_request(self._next_request(recourse, following, request))
+        elif rotation is not None and rotation.turned_away:
+            self._begin_anew()
+            self.refuse_keyless(rotation.pool.exhausted(time.monotonic()))
+        else:
             self._conclude()
-            return
+
+    def _following(self, recourse: Recourse, cause: Cause) -> Next | None:
+        return None if self._client.started else recourse.after(cause, self._head)
+
+    def _begin_anew(self, following: Next | None = None) -> None:
         self._settle()
-        self._await_further_attempt()
-        self._await_request(recourse.request(following, request))
+        self._await_further_attempt(following=following)
+
+    async def _next_request(self, recourse: Recourse, following: Next, sent: UpstreamRequest | None) -> UpstreamRequest:
+        """Wait as long as it is to be waited, and return the request of a further attempt. `sent` is the last one."""
+        if following.to is None:
+            await asyncio.sleep(following.pause)
+            if sent is None:
+                raise RuntimeError("nothing was sent that can be sent again")
+            return sent
+        self._mended, self._retry_after = False, RETRY_SOON
+        request, turns = await recourse.prepare(following.to.draft)
+        self._turns = None
+        if turns is not None:
+            self._take_turns(turns)
+        return request
 
     def _finish(self, before: bytes) -> None:
         """The relay has its last words: hand them over, at once or when the client has taken what was before them."""
@@ -521,7 +568,7 @@ class Exchange(Attempts):
         self._around.listener.closed(self._interception, outcome)
         say()
         if relay.trailing_bytes:
-            self._around.on_trailing(self._interception.provider, relay.trailing_bytes)
+            self._around.on_trailing(self._asked.provider, relay.trailing_bytes)
         self._client.restore_limits()
         self._settle()
         self._leave()
@@ -545,7 +592,7 @@ class Exchange(Attempts):
             self._told = True
             duration = time.perf_counter() - self._started
             outcome = self._relay.give_up(error, ended_at=self._interception.started_at + duration, duration=duration)
-            self._around.listener.closed(self._interception, outcome)
+            self._around.listener.closed(self._interception, self._addressed(outcome))
         self._leave()
         if not self._client.ended:
             self._client.abort()
@@ -605,11 +652,13 @@ def _say_nothing() -> None:
     """The client is not there."""
 
 
-_LAST = frozenset({Signal.CLIENT_LOST, Signal.CLIENT_STALLED, Signal.CIRCUIT_OPEN, Signal.DRAINED, Signal.BUG})
+_LAST = frozenset({Signal.CLIENT_LOST, Signal.CLIENT_STALLED, Signal.DRAINED, Signal.BUG})
 """Facts behind which nothing is tried again, whatever the upstream said."""
+_UNASKED = frozenset({Signal.CIRCUIT_OPEN, Signal.KEYS_EXHAUSTED})
+"""Facts that may come before anything was asked of the upstream."""
 _ANSWERED = frozenset({State.STREAMING, State.COLLECTING})
 _GATHERING = frozenset({State.COLLECTING, State.REFUSED})
-_FOR_A_WHILE = frozenset({Cause.DRAINING, Cause.CIRCUIT_OPEN})
+_FOR_A_WHILE = frozenset({Cause.DRAINING, Cause.CIRCUIT_OPEN, Cause.KEYS_EXHAUSTED})
 """Ends after which the same request may do well a little later."""
 _OF_THEIR_BODY = frozenset({b"content-type", b"content-encoding"})
 _STREAM_HEADERS: Headers = ((b"x-accel-buffering", b"no"),)

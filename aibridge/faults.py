@@ -48,6 +48,9 @@ FAULT_OF: dict[Cause, Fault] = {
     Cause.UNEXPECTED_RESPONSE: Fault(502, ErrorKind.API, "the upstream sent an answer of the wrong kind"),
     Cause.PROTOCOL_ERROR: Fault(502, ErrorKind.API, "the upstream broke the rules of HTTP"),
     Cause.CIRCUIT_OPEN: Fault(503, ErrorKind.OVERLOADED, "the circuit breaker is open: the upstream failed too often"),
+    Cause.KEYS_EXHAUSTED: Fault(
+        429, ErrorKind.RATE_LIMIT, "the gateway's keys have reached their limits; try again later"
+    ),
     Cause.DRAINING: Fault(503, ErrorKind.OVERLOADED, "the gateway is shutting down; try again"),
     Cause.RECORDING_FAILED: Fault(503, ErrorKind.OVERLOADED, "the gateway cannot record this request; try again"),
     Cause.TOOL_LOOP_LIMIT: Fault(500, ErrorKind.API, "the model called tools in more turns than the gateway allows"),
@@ -55,6 +58,9 @@ FAULT_OF: dict[Cause, Fault] = {
 }
 """For the causes whose end we tell in our own words: not where the client left, nor where the upstream's own words
 are passed on (`http_status`, `error_event`)."""
+
+KEYS_REFUSED = Fault(502, ErrorKind.API, "the upstream refuses every key of the gateway's")
+"""For `keys_exhausted`, where no key is there that will be good again after a while."""
 
 _EXCEPTION_KINDS = {
     "accessdeniedexception": ErrorKind.PERMISSION,

@@ -22,7 +22,7 @@ from aibridge.dialects import Dialect, Telling
 from aibridge.draft import Draft
 from aibridge.errors import RecordingFailed, RequestRejected
 from aibridge.exchange import Exchange
-from aibridge.failover import Recourse
+from aibridge.failover import Failover
 from aibridge.faults import ErrorKind, kind_of_status
 from aibridge.headers import JSON, RETRY_SOON
 from aibridge.ids import uuid7
@@ -31,8 +31,8 @@ from aibridge.passthrough import Passthrough
 from aibridge.providers.base import Answer, Reading
 from aibridge.routing import Action, OpenRoute, Route, RouteTable
 from aibridge.surroundings import Surroundings
-from aibridge.turns import Injection
-from aibridge.values import Actor, ClientRequest, Headers, Interception
+from aibridge.turns import Injection, Turns
+from aibridge.values import Actor, ClientRequest, Headers, Interception, UpstreamRequest
 
 _FINAL_STATUSES = frozenset({401, 403, 501})
 """Refusals that trying again cannot mend: the SDKs are told so, or they would try for minutes. A HEAD is not told them:
@@ -83,6 +83,7 @@ class Gateway:
         counters: counts what is no interception.
         bounds: of a client's request.
         injection: tools of ours, or None.
+        failover: says what is left to do where an attempt has failed, or None: nothing is, anywhere.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Gateway:
         counters: Counters,
         bounds: Bounds,
         injection: Injection | None = None,
+        failover: Failover | None = None,
     ) -> None:
         self._routes = routes
         self._authenticator = authenticator
@@ -100,6 +102,7 @@ class Gateway:
         self._counters = counters
         self._bounds = bounds
         self._injection = injection
+        self._failover = failover
         self._authenticating, self._reading, self._rewriting = [
             Stopwatch(step, counters.spent) for step in ("auth", "read", "rewrite")
         ]
@@ -250,12 +253,14 @@ class Gateway:
         prompt = policy.prompt(reading.prompt()) if policy.prompts is not Keep.OFF else None
         self._reading.stop(provider.name, began)
         interception = _open(route, who.actor, request, reading, request_bytes)
-        recourse = None if around.retrying is None else Recourse(around)
+        draft = Draft(provider, request, reading, interception)
+        recourse = None
+        if self._failover is not None:
+            recourse = self._failover.recourse(draft, who.access, policy, self._prepared)
         exchange = Exchange(
             interception, provider, route.dialect, client, around, policy, time.perf_counter(), recourse, self._ended
         )
         self._live.add(exchange)
-        draft = Draft(provider, request, reading, interception)
         try:
             around.listener.opened(interception)
             if prompt is not None:
@@ -263,6 +268,9 @@ class Gateway:
             seconds = None if around.refused_for is None else around.refused_for(interception)
             if seconds is not None:
                 exchange.refuse(seconds)
+                return None
+            if reading.exhausted is not None:
+                exchange.refuse_keyless(reading.exhausted)
                 return None
             missing = self._missing(draft)
         except RecordingFailed as reason:
@@ -304,12 +312,20 @@ class Gateway:
     def _send(self, exchange: Exchange, draft: Draft) -> None:
         try:
             began = self._rewriting.start()
-            turns = None if self._injection is None else self._injection.turns(draft)
-            outgoing = (draft if turns is None else turns.next_draft()).prepare()
+            outgoing, turns = self._prepare(draft)
             self._rewriting.stop(draft.provider.name, began)
             exchange.begin(outgoing, turns)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and is told as ours
             exchange.fail(error)
+
+    def _prepare(self, draft: Draft) -> tuple[UpstreamRequest, Turns | None]:
+        turns = None if self._injection is None else self._injection.turns(draft)
+        return (draft if turns is None else turns.next_draft()).prepare(), turns
+
+    async def _prepared(self, draft: Draft) -> tuple[UpstreamRequest, Turns | None]:
+        """Make the request of a draft that is asked somewhere else."""
+        await asyncio.gather(*self._missing(draft))
+        return self._prepare(draft)
 
     def _ended(self, exchange: Exchange) -> None:
         self._live.discard(exchange)

@@ -7,11 +7,13 @@ object in both: connections, budgets of retries, keys that were found or fetched
 import asyncio
 import contextlib
 import functools
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aibridge.admission import Admission
 from aibridge.assembly import (
+    build_failover,
     build_provider,
     build_routers,
     build_tool_servers,
@@ -115,6 +117,7 @@ class Generation:
         if self._lasting.genai is not None:
             self._lasting.genai.know(models)
         self.admission.show(metrics)
+        self._show_key_pools()
         if before is not None and before.circuits is not None:
             same = [name for name, one in self.config.providers.items() if one == before.config.providers.get(name)]
             before.circuits.renew(circuit_limits(self.config), same)
@@ -124,6 +127,19 @@ class Generation:
                 metrics.tool_server_gone(name)
         if self.tool_servers is not None:
             self.tool_servers.tell(metrics.tool_server_is)
+
+    def _show_key_pools(self) -> None:
+        pools = {provider.name: provider.key_pool for provider in self._providers if provider.key_pool is not None}
+
+        def states() -> dict[tuple[str, ...], float]:
+            now = time.monotonic()
+            return {(name, *labels): n for name, pool in pools.items() for labels, n in pool.states(now).items()}
+
+        def remaining() -> dict[tuple[str, ...], float]:
+            now = time.monotonic()
+            return {(name, *labels): n for name, pool in pools.items() for labels, n in pool.remaining(now).items()}
+
+        self._lasting.metrics.watch_key_pools(states, remaining)
 
     @property
     def credential_sources(self) -> dict[str, str]:
@@ -165,14 +181,16 @@ class Generation:
 
     def _gateway(self) -> Gateway:
         config, metrics = self.config, self._lasting.metrics
-        routers = build_routers(config, {provider.name: provider for provider in self._providers})
+        named = {provider.name: provider for provider in self._providers}
+        around = self._surroundings(self._listener())
         return Gateway(
-            RouteTable(self._providers, routers, own_dialects(config)),
+            RouteTable(self._providers, build_routers(config, named), own_dialects(config)),
             self.admission.authenticator,
-            self._surroundings(self._listener()),
+            around,
             metrics,
             Bounds(max_request_bytes=config.limits.max_request_bytes, request_body=config.timeouts.request_body),
             self._injection(),
+            build_failover(config, named, around, metrics),
         )
 
     def _listener(self) -> Listener:
@@ -185,7 +203,9 @@ class Generation:
         lasting, config = self._lasting, self.config
         dump, spent = lasting.dump, lasting.metrics.spent
         around = {}
-        for name, settings in config.providers.items():
+        for provider in self._providers:
+            name = provider.name
+            settings = config.providers[name]
             retries = settings.retries
             breaks = self.circuits is not None and settings.circuit_breaker.enabled
             around[name] = Surroundings(
@@ -205,6 +225,8 @@ class Generation:
                 relays=Relays(name, spent),
                 read_on=settings.read_on,
                 retrying=self.parts.take(("retrying", name), retries, functools.partial(retrying, config, name)),
+                key_pool=provider.key_pool,
+                on_rotated=lasting.metrics.rotated,
                 tracing=lasting.tracing,
             )
         return around

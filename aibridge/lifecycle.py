@@ -63,6 +63,7 @@ class Cause(StrEnum):
     UNEXPECTED_RESPONSE = "unexpected_response"
     PROTOCOL_ERROR = "protocol_error"
     CIRCUIT_OPEN = "circuit_open"
+    KEYS_EXHAUSTED = "keys_exhausted"
     BEFORE_RESPONSE = "before_response"
     DISCONNECTED = "disconnected"
     STALLED = "stalled"
@@ -91,6 +92,7 @@ TERMINATION_OF: dict[Cause, Termination] = {
     Cause.UNEXPECTED_RESPONSE: Termination.UPSTREAM_ERROR,
     Cause.PROTOCOL_ERROR: Termination.UPSTREAM_ERROR,
     Cause.CIRCUIT_OPEN: Termination.UPSTREAM_ERROR,
+    Cause.KEYS_EXHAUSTED: Termination.UPSTREAM_ERROR,
     Cause.BEFORE_RESPONSE: Termination.CLIENT_GONE,
     Cause.DISCONNECTED: Termination.CLIENT_GONE,
     Cause.STALLED: Termination.CLIENT_GONE,
@@ -112,6 +114,8 @@ class Health(StrEnum):
 
 _SERVER_ERROR = 500
 _UNHEALTHY_STATUSES = frozenset({408, 429})
+_NOT_ASKED = frozenset({Cause.CIRCUIT_OPEN, Cause.KEYS_EXHAUSTED})
+"""An upstream that was not asked says nothing of its health, and what bars our keys is theirs."""
 
 
 def health_of(cause: Cause, http_status: int | None, error_type: str | None) -> Health:
@@ -125,8 +129,8 @@ def health_of(cause: Cause, http_status: int | None, error_type: str | None) -> 
     termination = TERMINATION_OF[cause]
     if termination is Termination.COMPLETED:
         return Health.SUCCESS
-    if termination is not Termination.UPSTREAM_ERROR or cause is Cause.CIRCUIT_OPEN:
-        return Health.NEITHER  # an upstream that was not asked says nothing
+    if termination is not Termination.UPSTREAM_ERROR or cause in _NOT_ASKED:
+        return Health.NEITHER
     if cause is Cause.HTTP_STATUS:
         unhealthy = http_status is not None and (http_status >= _SERVER_ERROR or http_status in _UNHEALTHY_STATUSES)
         return Health.FAILURE if unhealthy else Health.NEITHER
@@ -189,6 +193,7 @@ class Signal(Enum):
     # gateway
     SENT = auto()
     CIRCUIT_OPEN = auto()
+    KEYS_EXHAUSTED = auto()
     TOOL_LOOP_LIMIT = auto()
     UNRECORDED = auto()
     DRAINED = auto()
@@ -239,6 +244,7 @@ _ROWS: dict[Signal, tuple[Step, Step, Step, Step, Step]] = {
     Signal.CLIENT_STALLED:    (_end(Cause.STALLED),             _end(Cause.STALLED),           _end(Cause.STALLED),           _REFUSED,    _end(Cause.STALLED)),
     Signal.SENT:              (_IMPOSSIBLE,                     _IMPOSSIBLE,                   _IMPOSSIBLE,                   _IMPOSSIBLE, _IMPOSSIBLE),
     Signal.CIRCUIT_OPEN:      (_end(Cause.CIRCUIT_OPEN),        _IMPOSSIBLE,                   _IMPOSSIBLE,                   _IMPOSSIBLE, _IMPOSSIBLE),
+    Signal.KEYS_EXHAUSTED:    (_end(Cause.KEYS_EXHAUSTED),      _IMPOSSIBLE,                   _IMPOSSIBLE,                   _IMPOSSIBLE, _IMPOSSIBLE),
     Signal.UNRECORDED:        (_end(Cause.RECORDING_FAILED),    _IMPOSSIBLE,                   _IMPOSSIBLE,                   _IMPOSSIBLE, _IMPOSSIBLE),
     Signal.TOOL_LOOP_LIMIT:   (_IMPOSSIBLE,                     _IMPOSSIBLE,                   _IMPOSSIBLE,                   _IMPOSSIBLE, _IMPOSSIBLE),
     Signal.DRAINED:           (_end(Cause.DRAINING),            _end(Cause.DRAINING),          _end(Cause.DRAINING),          _REFUSED,    _end(Cause.DRAINING)),
@@ -251,6 +257,7 @@ _BETWEEN = {
     Signal.SENT: Step(State.RECONNECTING),
     Signal.CLIENT_LOST: _end(Cause.DISCONNECTED),
     Signal.CLIENT_STALLED: _end(Cause.STALLED),
+    Signal.KEYS_EXHAUSTED: _end(Cause.KEYS_EXHAUSTED),
     Signal.TOOL_LOOP_LIMIT: _end(Cause.TOOL_LOOP_LIMIT),
     Signal.DRAINED: _end(Cause.DRAINING),
     Signal.BUG: _end(Cause.INTERNAL),

@@ -103,7 +103,7 @@ class Passthrough:
             self._settle(None)
             return
         self._connection = connection
-        self._secrets = secrets_of(request.headers, request.target) + connection.secrets
+        self._secrets = secrets_of(request.headers, request.target) + request.secrets + connection.secrets
         connection.send(request, self if self._dump is None else self._dump.tee(request, self))
 
     def _tell_dump(self, error: str) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import NamedTuple
 
-from aibridge.values import Cost, Interception, Outcome, Unpriced, Usage, UsageSource
+from aibridge.values import Cost, Interception, Outcome, Unpriced, Usage, UsageSource, address_of
 
 RULES = 1
 """Of the rules above: raised with every change of what the same prices come to. It is a part of every version."""
@@ -151,10 +151,11 @@ class Catalogue:
         """Return an outcome with what the interception cost; where no tokens were told there is nothing to say."""
         if outcome.usage_source is UsageSource.NONE:
             return outcome
+        asked = address_of(interception, outcome)
         cost = self.cost(
-            provider=interception.provider,
-            provider_kind=interception.provider_kind,
-            upstream_model=interception.upstream_model,
+            provider=asked.provider,
+            provider_kind=asked.provider_kind,
+            upstream_model=asked.upstream_model,
             response_model=outcome.response_model,
             at=interception.started_at,
             turns=outcome.turns or (outcome.usage,),

@@ -12,8 +12,9 @@ from aibridge.content import NOTHING, ContentPolicy
 from aibridge.credentials import redact, redact_bytes, redact_cut
 from aibridge.dialects import Dialect, Observer, Telling, words_of
 from aibridge.errors import CorruptFrame, CorruptPayload, TruncatedEvent, TruncatedFrame, WireError
-from aibridge.faults import FAULT_OF, kind_of_exception, kind_of_status
+from aibridge.faults import FAULT_OF, KEYS_REFUSED, kind_of_exception, kind_of_status
 from aibridge.lifecycle import TERMINATION_OF, Cause, Health, Signal, State, health_of, step
+from aibridge.sums import together
 from aibridge.values import (
     Attempt,
     Event,
@@ -26,7 +27,6 @@ from aibridge.values import (
     ToolUse,
     Usage,
     UsageSource,
-    together,
 )
 
 MAX_ERROR_CHARACTERS = 1024
@@ -48,9 +48,9 @@ class Relay:
     """
 
     __slots__ = (
-        "_decoder", "_dialect", "_earlier", "_ended_with", "_gone", "_request_id", "bytes_in", "bytes_out", "cause",
-        "committed", "error", "error_type", "events", "first_event_at", "http_status", "last_event", "last_words",
-        "late", "note", "observer", "said", "secrets", "state", "terminal_event_seen", "trailing_bytes",
+        "_decoder", "_dialect", "_earlier", "_ended_with", "_gone", "_request_id", "barred", "bytes_in", "bytes_out",
+        "cause", "committed", "error", "error_type", "events", "first_event_at", "http_status", "last_event",
+        "last_words", "late", "note", "observer", "said", "secrets", "state", "terminal_event_seen", "trailing_bytes",
         "upstream_request_id",
     )  # fmt: skip
 
@@ -75,6 +75,8 @@ class Relay:
         self.last_words = b""
         self.late = False
         """Whether the connection failed for want of time."""
+        self.barred = False
+        """Whether all keys are refused, where there is none to ask with."""
         self.note = ""
         self.terminal_event_seen = False
         self.last_event = ""
@@ -163,7 +165,7 @@ class Relay:
         cause = self.cause or Cause.INTERNAL
         if cause is Cause.HTTP_STATUS:
             return Telling(kind_of_status(self.http_status or 0), self.error, self._request_id)
-        fault = FAULT_OF[cause]
+        fault = KEYS_REFUSED if self.barred else FAULT_OF[cause]
         kind = kind_of_exception(self.error_type or "") if cause in _THEIR_WORDS else None
         if self._timed_out:
             kind = FAULT_OF[Cause.RESPONSE_TIMEOUT].kind
@@ -179,7 +181,7 @@ class Relay:
                 kind_of_status(status), f"the upstream answered with status {status}", self._request_id
             )
         cause = Cause.RESPONSE_TIMEOUT if self._timed_out else self.cause or Cause.INTERNAL
-        return FAULT_OF[cause].status, self.telling()
+        return (KEYS_REFUSED if self.barred else FAULT_OF[cause]).status, self.telling()
 
     @property
     def _timed_out(self) -> bool:

@@ -95,7 +95,8 @@ def _interception_line(row: Fields) -> str:
     counts = f"in {row['input_tokens'] or 0} out {row['output_tokens'] or 0}"
     cost = _cost(row)
     tools = ", ".join(row["tools"])
-    parts = [_time(row["started_at"]), row["id"], row["provider"], row["model"] or "-", end, took, counts, cost, tools]
+    who = row["answered_by"] or row["provider"]
+    parts = [_time(row["started_at"]), row["id"], who, row["model"] or "-", end, took, counts, cost, tools]
     return "    " + "  ".join(plain(part) for part in parts if part)
 
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from aibridge.content import ContentRules
 from aibridge.deadlines import Wheel
+from aibridge.keypool import KeyPool
 from aibridge.lifecycle import Cause
 from aibridge.overhead import Relays, Spent
 from aibridge.retries import RetryBudget, RetryPolicy, pause_before
@@ -70,7 +71,8 @@ class Surroundings:
     spans are sent. `refused_for` is asked whether an interception may contact the
     upstream: None, or the seconds to wait. It is None itself where there is no circuit breaker, and `tee` and
     `new_dump` are where nothing is dumped. `read_on` are the seconds for which an answer is read on once its client has
-    left, so that its tokens are known: 0 where it is not. `retrying` is there where requests are tried again.
+    left, so that its tokens are known: 0 where it is not. `retrying` is there where requests are tried again, or for
+    another model, `key_pool` where the provider has several keys; `on_rotated` counts requests that go on with another.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -87,6 +89,8 @@ class Surroundings:
     tracing: Tracing | None
     read_on: float = 0.0
     retrying: Retrying | None = None
+    key_pool: KeyPool | None = None
+    on_rotated: Callable[[str, str], None]
     refused_for: Callable[[Interception], int | None] | None = None
     tee: Tee | None = None
     new_dump: Callable[[], RelayedDump] | None = None

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from aibridge.lifecycle import Cause, Health, Termination
+from aibridge.poolkey import PoolKey
 
 Headers = tuple[tuple[bytes, bytes], ...]
 HeaderValue = bool | int | bytes | str
@@ -111,6 +112,10 @@ class UpstreamRequest(NamedTuple):
     credential: Credential
     adds_usage: bool = False
     """Whether it asks for usage that the client did not order, and is not to see."""
+    secrets: tuple[str, ...] = ()
+    """What is taken out of its answer besides what it carries itself: the other keys of its provider."""
+    key: PoolKey | None = None
+    """Of its provider's pool, where it has one and the credential is of it."""
 
     def __repr__(self) -> str:
         return f"<UpstreamRequest {self.method} {self.origin}, {len(self.body)} bytes>"  # the rest holds secrets
@@ -143,26 +148,6 @@ class Usage(NamedTuple):
     extras: tuple[tuple[str, int], ...] = ()
     service_tier: str = ""
     region: str = ""
-
-
-def sum_of(first: Usage, second: Usage) -> Usage:
-    """Return the counts of two answers together. What neither told stays untold; of words the later one stands."""
-    extras = dict(first.extras)
-    for name, count in second.extras:
-        extras[name] = extras.get(name, 0) + count
-    return Usage(
-        input_tokens=_plus(first.input_tokens, second.input_tokens),
-        output_tokens=_plus(first.output_tokens, second.output_tokens),
-        cache_read_input_tokens=_plus(first.cache_read_input_tokens, second.cache_read_input_tokens),
-        cache_creation_input_tokens=_plus(first.cache_creation_input_tokens, second.cache_creation_input_tokens),
-        extras=tuple(sorted(extras.items())),
-        service_tier=second.service_tier or first.service_tier,
-        region=second.region or first.region,
-    )
-
-
-def _plus(one: int | None, other: int | None) -> int | None:
-    return other if one is None else one if other is None else one + other
 
 
 class UsageSource(StrEnum):
@@ -292,6 +277,17 @@ class Evidence(NamedTuple):
     """What was odd about an answer that ended well; see `aibridge.relay`."""
 
 
+class Address(NamedTuple):
+    """Who was asked, where that is not whom the interception names: another provider, key or model."""
+
+    provider: str
+    provider_kind: str
+    upstream_model: str
+    credential: Credential
+    model: str
+    """The name that it was asked for, before the provider gave it its own."""
+
+
 class Attempt(NamedTuple):
     """One request to an upstream, ended. `number` counts from 1 within its interception; the rest is its own."""
 
@@ -308,6 +304,10 @@ class Attempt(NamedTuple):
     message_id: str
     last: bool = True
     """Whether the interception's end is told right behind it."""
+    address: Address | None = None
+    """None: as the interception says. Ask `address_of`."""
+    left: bool = False
+    """Whether somebody else is asked next, or for another model."""
 
 
 class Outcome(NamedTuple):
@@ -332,25 +332,21 @@ class Outcome(NamedTuple):
     stop_reason: str
     turns: tuple[Usage, ...] = ()
     cost: Cost = Cost()
+    address: Address | None = None
+    """Whose answer it is, or who was asked last; as in `Attempt`."""
 
 
-def together(earlier: Outcome, last: Outcome) -> Outcome:
-    """Return the end of the last turn with the sums of all: the client has got one answer of them."""
-    had, has = earlier.evidence, last.evidence
-    first = had.time_to_first_event
-    turns = [turn for turn in (*(earlier.turns or (earlier.usage,)), last.usage) if turn != Usage()]
-    return last._replace(
-        evidence=has._replace(
-            events=had.events + has.events,
-            bytes_in=had.bytes_in + has.bytes_in,
-            bytes_out=had.bytes_out + has.bytes_out,
-            time_to_first_event=has.time_to_first_event if first is None else first,
-        ),
-        usage=sum_of(earlier.usage, last.usage),
-        usage_source=last.usage_source if earlier.usage_source is last.usage_source else UsageSource.PROVIDER_PARTIAL,
-        message_id=last.message_id or earlier.message_id,
-        response_model=last.response_model or earlier.response_model,
-        turns=tuple(turns) if len(turns) > 1 else (),
+def address_of(interception: Interception, ended: Attempt | Outcome) -> Interception:
+    """Return an interception as whoever was asked knows it: the books of a provider are kept by this one's names."""
+    address = ended.address
+    if address is None:
+        return interception
+    return interception._replace(
+        provider=address.provider,
+        provider_kind=address.provider_kind,
+        upstream_model=address.upstream_model,
+        credential=address.credential,
+        model=address.model,
     )
 
 

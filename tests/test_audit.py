@@ -52,6 +52,8 @@ GOOD = [
     ended("4", "client_gone", "stalled"),
     ended("5", "upstream_error", "circuit_open"),
     ended("6", "completed", "clean"),
+    ended("7", "upstream_error", "keys_exhausted"),
+    attempt("7", 1, "http_status"),
     attempt("1", 1, "http_status"),
     attempt("1", 2, "clean"),
     attempt("2", 1, "truncated"),
@@ -67,7 +69,7 @@ GOOD = [
 def test_books_that_add_up(path, change, capsys):
     change(*GOOD)
     assert list(report(audit(path))) == [
-        "6 started = 2 completed + 3 failed + 1 client_gone + 0 in flight",
+        "7 started = 2 completed + 4 failed + 1 client_gone + 0 in flight",
         "no difference",
     ]
     assert main(["audit", str(path)]) == 0
@@ -154,7 +156,7 @@ def test_the_file_of_the_configuration_is_taken(path, change, tmp_path, monkeypa
     assert main(["audit", "--config", str(file)]) == 0
     monkeypatch.setenv("AIBRIDGE_RECORDS", str(path))
     assert main(["audit"]) == 0
-    assert capsys.readouterr().out.count("6 started") == 2
+    assert capsys.readouterr().out.count("7 started") == 2
 
 
 def test_a_store_that_is_not_there_is_told(tmp_path, capsys):

@@ -176,6 +176,16 @@ def test_a_mistake_is_named(mistakes, text, line):
         ),
         ("anthropic: {circuit_breaker: {failures: 0}}", "anthropic.circuit_breaker.failures: should be greater than 0"),
         ("anthropic: {circuit_breaker: {timeout: 0}}", "anthropic.circuit_breaker.timeout: should be greater than 0"),
+        ("anthropic: {api_key: a, api_keys: [{key: b}]}", "providers.anthropic: give one of api_key and api_keys"),
+        ("anthropic: {key_choice: spread}", "providers.anthropic: key_choice is of no use without api_keys"),
+        ("anthropic: {api_keys: [{key: a, weight: 2}]}", "weight is of no use without `key_choice: spread`"),
+        ("anthropic: {api_keys: [{key: a, weight: 0}]}", "anthropic.api_keys.0.weight: should be greater than 0"),
+        ("anthropic: {api_keys: [{key: a, name: n}, {key: b, name: n}]}", "two of api_keys have the same name"),
+        ("anthropic: {api_keys: [{key: a}, {key: a, name: n}]}", "anthropic: two of api_keys are the same"),
+        ("anthropic: {api_keys: [{key: a, name: 'a b'}]}", "providers.anthropic.api_keys.0.name: String should match"),
+        ("anthropic: {api_keys: [{name: n}]}", "providers.anthropic.api_keys.0.key: is needed"),
+        ("anthropic: {api_keys: [{key: ''}]}", "providers.anthropic.api_keys.0.key: should not be empty"),
+        ("openai: {api_keys: [{key: a}], key_choice: any}", "openai.key_choice: should be 'primary' or 'spread'"),
         ("a: {}", "providers.a.kind: should be one of anthropic, bedrock, openai, copilot"),
         ("openai: {byok: false}", "providers.openai: api_key is needed where byok is off; a server that asks for none"),
         ("openai: {region: x}", "providers.openai.region: unknown key here; it belongs to kind 'bedrock'"),
@@ -275,6 +285,56 @@ def test_a_malformed_reference_is_refused(mistakes):
     assert mistakes("providers: {anthropic: {api_key: '${A B}'}}") == [
         "providers.anthropic.api_key: should be ${NAME} or ${NAME:-default}"
     ]
+
+
+# --- fallbacks ------------------------------------------------------------------------------------------------------
+
+FOUR = """\
+auth: {mode: open}
+providers:
+  anthropic: {api_key: k, fallbacks: %s}
+  bedrock: {region: us-east-1, fallbacks: [{provider: anthropic, model: claude-x}]}
+  openai: {api_key: k}
+  copilot: {}
+"""
+
+
+def test_fallbacks_are_read_and_may_name_each_other(load):
+    loaded = load(FOUR % "[{provider: bedrock}, {provider: anthropic, model: claude-y}]")
+    first, second = loaded.providers["anthropic"].fallbacks
+    assert (first.provider, first.model, second.provider, second.model) == ("bedrock", None, "anthropic", "claude-y")
+    assert loaded.known_models() >= {"claude-x", "claude-y"}
+    assert "circuit_open" in loaded.providers["anthropic"].failover.causes
+
+
+@pytest.mark.parametrize(
+    ("fallbacks", "part"),
+    [
+        ("[{provider: nobody}]", "providers.anthropic.fallbacks: no provider is named 'nobody'"),
+        ("[{provider: openai}]", "openai is of kind openai, which speaks another API than anthropic"),
+        ("[{provider: copilot}]", "what is of kind copilot takes no other credential than its client's"),
+        ("[{provider: anthropic}]", "anthropic is the provider itself, and needs the name of another model"),
+        ("[{provider: bedrock}, {provider: bedrock}]", "bedrock is there twice"),
+        ("[{provider: bedrock, modle: x}]", "did you mean 'model'?"),
+        ("[bedrock]", "providers.anthropic.fallbacks.0: should be"),
+    ],
+)
+def test_a_fallback_is_checked(mistakes, fallbacks, part):
+    (found,) = mistakes(FOUR % fallbacks)
+    assert part in found
+
+
+@pytest.mark.parametrize(
+    ("failover", "part"),
+    [
+        ("{statuses: [529, 404]}", "404 says what is wrong with the request"),
+        ("{statuses: [200]}", "greater than or equal to 400"),
+        ("{causes: [truncated]}", "causes"),
+    ],
+)
+def test_what_falls_over_is_checked(mistakes, failover, part):
+    (found,) = mistakes(f"auth: {{mode: open}}\nproviders: {{anthropic: {{api_key: k, failover: {failover}}}}}\n")
+    assert part in found
 
 
 # --- what is no configuration ---------------------------------------------------------------------------------------

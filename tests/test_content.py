@@ -5,7 +5,7 @@ import hmac
 
 import pytest
 
-from aibridge.content import NOTHING, ContentChoice, ContentPolicy, ContentRules, Keep
+from aibridge.content import NOTHING, ContentChoice, ContentPolicy, ContentRules, Keep, stricter
 from aibridge.text import CUT
 from aibridge.values import MAX_CONTENT_BYTES, Thought, ToolUse, UserPrompt
 
@@ -77,3 +77,15 @@ def test_without_a_key_to_hash_with_a_hash_that_is_chosen_is_nothing():
 def test_the_key_shows_nowhere():
     assert "a-key" not in repr(HASHED)
     assert "a-key" not in repr(ContentRules(HASHED))
+
+
+@pytest.mark.parametrize("first", list(Keep))
+@pytest.mark.parametrize("second", list(Keep))
+def test_of_two_policies_the_stricter_counts_for_each_kind(first, second):
+    one = ContentPolicy(prompts=first, arguments=second, thoughts=Keep.OFF, hash_key=b"k")
+    other = ContentPolicy(prompts=second, arguments=Keep.FULL, thoughts=first)
+    both = stricter(one, other)
+    order = [Keep.FULL, Keep.HASHED, Keep.OFF]
+    assert both.prompts == order[max(order.index(first), order.index(second))]
+    assert (both.arguments, both.thoughts, both.hash_key) == (second, Keep.OFF, b"k")
+    assert stricter(other, one) == both

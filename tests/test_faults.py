@@ -2,7 +2,7 @@
 
 import pytest
 
-from aibridge.faults import FAULT_OF, ErrorKind, kind_of_exception, kind_of_status
+from aibridge.faults import FAULT_OF, KEYS_REFUSED, ErrorKind, kind_of_exception, kind_of_status
 from aibridge.lifecycle import TERMINATION_OF, Cause, Termination
 
 UNTOLD = {Cause.CLEAN, Cause.HTTP_STATUS, Cause.ERROR_EVENT, Cause.CRASHED}
@@ -14,7 +14,11 @@ def test_every_end_that_is_ours_to_tell_has_words():
     assert set(FAULT_OF) == told
 
 
-@pytest.mark.parametrize("cause", FAULT_OF)
+OF_KEYS = {Cause.KEYS_EXHAUSTED}
+"""Limits of our own keys, which the client shares: it is told as the upstream would."""
+
+
+@pytest.mark.parametrize("cause", [cause for cause in FAULT_OF if cause not in OF_KEYS])
 def test_status_kind_and_side_agree(cause):
     fault = FAULT_OF[cause]
     assert kind_of_status(fault.status) is fault.kind
@@ -22,6 +26,12 @@ def test_status_kind_and_side_agree(cause):
     not_asked = TERMINATION_OF[cause] is Termination.GATEWAY_ERROR or cause is Cause.CIRCUIT_OPEN
     assert (fault.status in {500, 503}) == not_asked
     assert fault.message
+
+
+@pytest.mark.parametrize("fault", [FAULT_OF[Cause.KEYS_EXHAUSTED], KEYS_REFUSED])
+def test_keys_that_are_limited_are_told_so_and_keys_that_are_refused_are_no_fault_of_the_clients(fault):
+    assert kind_of_status(fault.status) is fault.kind
+    assert fault.status == (502 if fault is KEYS_REFUSED else 429)
 
 
 def test_timeouts_are_told_as_timeouts():

@@ -125,6 +125,7 @@ def test_our_own_bug_ends_every_state_as_ours(state):
         ((Signal.ERROR_HEAD, Signal.CLIENT_LOST), Cause.HTTP_STATUS),
         # gateway
         ((Signal.CIRCUIT_OPEN,), Cause.CIRCUIT_OPEN),
+        ((Signal.KEYS_EXHAUSTED,), Cause.KEYS_EXHAUSTED),
         ((Signal.UNRECORDED,), Cause.RECORDING_FAILED),
         ((Signal.DRAINED,), Cause.DRAINING),
         ((Signal.STREAM_HEAD, Signal.DRAINED), Cause.DRAINING),
@@ -143,6 +144,7 @@ def test_the_outcome_matrix(signals, cause):
         (Signal.CLIENT_LOST, Cause.DISCONNECTED),
         (Signal.CLIENT_STALLED, Cause.STALLED),
         (Signal.DRAINED, Cause.DRAINING),
+        (Signal.KEYS_EXHAUSTED, Cause.KEYS_EXHAUSTED),
         (Signal.RESET, Cause.INTERNAL),  # nothing was asked of it
     ],
 )
@@ -205,11 +207,16 @@ def test_neither_the_client_nor_we_make_an_upstream_ill():
             assert health_of(cause, 200, None) is Health.NEITHER
 
 
-def test_an_upstream_that_was_not_asked_is_neither_well_nor_ill():
-    assert health_of(Cause.CIRCUIT_OPEN, None, None) is Health.NEITHER
+NOT_ASKED = (Cause.CIRCUIT_OPEN, Cause.KEYS_EXHAUSTED)
+
+
+@pytest.mark.parametrize("cause", NOT_ASKED)
+def test_an_upstream_that_was_not_asked_is_neither_well_nor_ill(cause):
+    assert health_of(cause, None, None) is Health.NEITHER
+    assert health_of(cause, 429, None) is Health.NEITHER
 
 
 def test_every_other_end_of_the_upstream_is_a_failure():
     for cause, termination in TERMINATION_OF.items():
-        if termination is Termination.UPSTREAM_ERROR and cause not in {Cause.HTTP_STATUS, Cause.CIRCUIT_OPEN}:
+        if termination is Termination.UPSTREAM_ERROR and cause not in {Cause.HTTP_STATUS, *NOT_ASKED}:
             assert health_of(cause, None, None) is Health.FAILURE

@@ -10,7 +10,8 @@ from aibridge import pricefile
 from aibridge.cli import main
 from aibridge.stores.entries import closed_parts, entry, opened_parts, rows_of
 from aibridge.stores.sqlite import SQLiteStore
-from aibridge.values import Usage, UsageSource, sum_of
+from aibridge.sums import sum_of
+from aibridge.values import Usage, UsageSource
 
 AT = 1_795_000_000.0  # 2026-11-18
 

@@ -138,7 +138,7 @@ def test_configuration_examples_are_valid(name, tmp_path, monkeypatch):
         path = tmp_path / f"{number}.yaml"
         path.write_text(example)
         names = {found[0] for found in re.findall(r"\$\{([A-Z_]+)(:-)?", example)}
-        assert config.load(path, dict.fromkeys(names, "a-secret")).providers
+        assert config.load(path, {name: f"secret-of-{name}" for name in names}).providers
 
 
 _SECTIONS = {
@@ -165,6 +165,9 @@ def keys_of(model, prefix=""):
         elif key == "mcp.servers":
             yield key, shown(field.default)
             yield from keys_of(config.ToolServer, "mcp.servers.wiki.")
+        elif name == "api_keys":
+            yield key, shown(field.default)
+            yield from keys_of(config.APIKey, f"{key}[].")
         elif key in _SECTIONS:
             yield key, shown(field.default)
             yield from keys_of(*_SECTIONS[key])

@@ -518,6 +518,28 @@ def test_many_interceptions_from_a_file_to_the_other(path, record):
         assert db.execute("SELECT count(*) FROM attempts").fetchone() == (1000,)
 
 
+def test_attempts_of_the_version_before_are_read(folder, tmp_path):
+    """They say nothing of who was asked, and nor does the end."""
+    left = Journal(folder, max_bytes=1 << 20)
+    for line in (Path(__file__).with_name("stores") / "version_6.jsonl").read_bytes().splitlines():
+        left.append(line)
+    left.close(remove=False)
+    recorder = Recorder(SQLiteStore(tmp_path / "r.db"), Journal(folder, max_bytes=1 << 20))
+    assert recorder.flush(10)
+    recorder.close()
+    row = read_interception(tmp_path / "r.db", "0198c0de-0000-7000-8000-000000000004")
+    assert (row["provider"], row["answered_by"], row["answered_kind"], row["answered_model"]) == (
+        "anthropic", None, None, None,
+    )  # fmt: skip
+    assert (row["termination"], row["input_tokens"], row["cost_nanodollars"]) == ("completed", 10, 330000)
+    with closing(sqlite3.connect(tmp_path / "r.db")) as db:
+        columns = "number, cause, http_status, output_tokens, provider, upstream_model, credential_kind"
+        assert db.execute(f"SELECT {columns} FROM attempts ORDER BY number").fetchall() == [
+            (1, "http_status", 529, None, None, None, None),
+            (2, "clean", 200, 20, None, None, None),
+        ]
+
+
 @pytest.mark.parametrize(
     ("version", "note", "counts"),
     [(3, None, (None, None)), (4, "missing_done", (None, None)), (5, "missing_done", ("provider_final", 10))],

@@ -1,5 +1,6 @@
 """Anthropic's Messages API, direct: the body goes on untouched, the stream comes back untouched."""
 
+import time
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,8 +12,10 @@ from aibridge.credentials import client_credential, hint
 from aibridge.dialects import Dialect
 from aibridge.errors import RequestRejected
 from aibridge.headers import TOLD_ACTOR, ActorHeaderNames, to_client, to_upstream
+from aibridge.keypool import Exhausted, KeyPool
+from aibridge.poolkey import PoolKey
 from aibridge.providers.base import Answer, Reading, actor_headers
-from aibridge.providers.reading import learn
+from aibridge.providers.reading import credential_of, draw, learn
 from aibridge.values import (
     ClientRequest,
     Credential,
@@ -30,7 +33,8 @@ from aibridge.wire import SSEScanner
 class AnthropicProvider:
     """One configured Anthropic upstream.
 
-    `base_url` has no slash at its end. `byok`: a credential that the client sends as its own goes upstream.
+    `base_url` has no slash at its end. `byok`: a credential that the client sends as its own goes upstream. `key_pool`
+    stands in for `api_key`.
     """
 
     name: str
@@ -41,6 +45,7 @@ class AnthropicProvider:
     send_actor_headers: bool
     max_event_bytes: int
     actor_header_names: ActorHeaderNames = TOLD_ACTOR
+    key_pool: KeyPool | None = None
 
     kind = "anthropic"
     stream_type = b"text/event-stream"
@@ -52,10 +57,10 @@ class AnthropicProvider:
     def read(self, request: ClientRequest, dialect: Dialect) -> Reading:
         """Learn from a request; see `Provider`."""
         body = read_body(request.body)
-        auth, credential = self._credential(request.headers)
-        model = body.model
         learned = learn(dialect, body, request.headers)
-        return Reading(body, model, model, body.streaming, credential, (auth,), *learned)
+        auth, credential, chosen = self._credential(request.headers, learned[2])
+        model = body.model
+        return Reading(body, model, model, body.streaming, credential, auth, *learned, chosen)
 
     def missing(self, reading: Reading) -> Awaitable[object] | None:  # noqa: ARG002 - the contract's
         """Nothing: keys are at hand; see `Provider`."""
@@ -64,7 +69,8 @@ class AnthropicProvider:
     def prepare(self, request: ClientRequest, reading: Reading, interception: Interception) -> UpstreamRequest:
         """Send the body on as it came; see `Provider`."""
         extra = actor_headers(interception.actor, self.actor_header_names) if self.send_actor_headers else ()
-        return self._request(request, "/v1/messages", reading.auth + extra, reading.credential)
+        sent = self._request(request, "/v1/messages", reading.auth + extra, reading.credential)
+        return sent if reading.key is None else sent._replace(key=reading.key)
 
     def mend(self, head: ResponseHead, body: bytes, request: UpstreamRequest, interception: Interception) -> None:
         """Let every refusal stand: clients act on them."""
@@ -74,8 +80,8 @@ class AnthropicProvider:
 
     async def prepare_passthrough(self, request: ClientRequest, path: str) -> UpstreamRequest:
         """Send the request on as it came; see `Provider`."""
-        auth, credential = self._credential(request.headers)
-        return self._request(request, path, (auth,), credential)
+        auth, credential, _ = self._credential(request.headers, None)
+        return self._request(request, path, auth, credential)
 
     def passthrough_answer(self, head: ResponseHead, body: bytes) -> Answer:
         """Return the upstream's answer as it came."""
@@ -117,15 +123,26 @@ class AnthropicProvider:
             ),
             body=request.body,
             credential=credential,
+            secrets=() if self.key_pool is None else self.key_pool.secrets,
         )
 
-    def _credential(self, headers: Headers) -> tuple[tuple[bytes, bytes], Credential]:
+    def _credential(
+        self, headers: Headers, session_id: str | None
+    ) -> tuple[Headers, Credential, PoolKey | Exhausted | None]:
+        """Return the headers that carry the key, what is recorded of it, and what the pool gave.
+
+        `session_id` is None where the request is relayed only.
+        """
         own = client_credential(headers) if self.byok else None
         if own is not None:
             name, secret = own
             value = f"Bearer {secret}" if name == b"authorization" else secret
-            return (name, value.encode("latin-1")), Credential(CredentialKind.BYOK, hint(secret))
+            return ((name, value.encode("latin-1")),), Credential(CredentialKind.BYOK, hint(secret)), None
+        if self.key_pool is not None:
+            chosen = draw(self.key_pool, session_id, time.monotonic())
+            auth = ((b"x-api-key", chosen.secret.encode()),) if isinstance(chosen, PoolKey) else ()
+            return auth, credential_of(chosen), chosen
         key = self.api_key
         if key is None:
             raise RequestRejected("no_credential", 401, f"provider {self.name} has no key, and the client sent none")
-        return (b"x-api-key", key.encode()), Credential(CredentialKind.CENTRALIZED, hint(key))
+        return ((b"x-api-key", key.encode()),), Credential(CredentialKind.CENTRALIZED, hint(key)), None

@@ -11,6 +11,8 @@ from urllib.parse import quote
 from aibridge.body import Body
 from aibridge.dialects import Dialect
 from aibridge.headers import ActorHeaderNames
+from aibridge.keypool import Exhausted, KeyPool
+from aibridge.poolkey import PoolKey
 from aibridge.values import (
     Actor,
     ClientRequest,
@@ -29,7 +31,8 @@ class Reading:
 
     `prompt` gives the user's words, empty where nobody asked: they are looked for only where they are kept;
     `correlating_tool_call_id` is the tool call that the request answers; `session_id` the caller's own. `auth` are the
-    headers that carry the credential upstream, empty where the request is signed instead.
+    headers that carry the credential upstream, empty where the request is signed instead. `chosen` is what the
+    provider's pool of keys gave; None where it has none, or the credential is the client's own.
     """
 
     body: Body = field(repr=False)
@@ -43,6 +46,17 @@ class Reading:
     session_id: str = ""
     client: str = ""
     """The calling program's name."""
+    chosen: PoolKey | Exhausted | None = None
+
+    @property
+    def key(self) -> PoolKey | None:
+        """The key of a pool that the request goes out with."""
+        return self.chosen if isinstance(self.chosen, PoolKey) else None
+
+    @property
+    def exhausted(self) -> Exhausted | None:
+        """Why it cannot go out: there is a pool, and no key of it can be asked."""
+        return self.chosen if isinstance(self.chosen, Exhausted) else None
 
 
 class Answer(NamedTuple):
@@ -67,6 +81,10 @@ class Provider(Protocol):
     @property
     def stream_type(self) -> bytes:
         """The media type that a streaming answer has."""
+
+    @property
+    def key_pool(self) -> KeyPool | None:
+        """Its keys, where it has several; told what their answers' heads say."""
 
     def read(self, request: ClientRequest, dialect: Dialect) -> Reading:
         """Learn from a request, which speaks a dialect. Raises `RequestRejected` where it is not what the API takes."""

@@ -79,6 +79,7 @@ class BedrockProvider:
     lessons: Lessons = field(default_factory=Lessons)
 
     kind = "bedrock"
+    key_pool = None
     stream_type = b"application/vnd.amazon.eventstream"
 
     def read(self, request: ClientRequest, dialect: Dialect) -> Reading:

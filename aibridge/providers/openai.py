@@ -3,6 +3,7 @@
 The body goes on untouched, but for the usage that is asked for where a stream would not tell it.
 """
 
+import time
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,8 +15,10 @@ from aibridge.credentials import api_key_of, bearer_of, hint
 from aibridge.dialects import Dialect, UsageWithheld, asking_usage
 from aibridge.errors import RequestRejected
 from aibridge.headers import CREDENTIALS, TOLD_ACTOR, ActorHeaderNames, to_client, to_upstream, without
+from aibridge.keypool import Exhausted, KeyPool
+from aibridge.poolkey import PoolKey
 from aibridge.providers.base import Answer, Reading, actor_headers
-from aibridge.providers.reading import learn
+from aibridge.providers.reading import credential_of, draw, learn
 from aibridge.providers.usage_lessons import UsageLessons, names_stream_options, without_asking
 from aibridge.values import (
     ClientRequest,
@@ -39,8 +42,9 @@ class OpenAIProvider:
 
     `base_url` has no slash at its end; what stands behind `mount` in a path goes behind it. `api_key` goes out in the
     header `key_header`. `byok`: a credential that the client sends as its own goes upstream. Without `api_key`, it is
-    needed where `byok` is on, and none is sent where it is off. `headers` and `query` go with every request, whatever
-    the client says under the same names. `asks_usage`: of streams of Chat Completions, which tell it only then.
+    needed where `byok` is on, and none is sent where it is off. A `key_pool` stands in for it. `headers` and `query` go
+    with every request, whatever the client says under the same names. `asks_usage`: of streams of Chat Completions,
+    which tell it only then.
     """
 
     name: str
@@ -57,6 +61,7 @@ class OpenAIProvider:
     send_actor_headers: bool
     max_event_bytes: int
     actor_header_names: ActorHeaderNames = TOLD_ACTOR
+    key_pool: KeyPool | None = None
     lessons: UsageLessons = field(default_factory=UsageLessons)
 
     stream_type = b"text/event-stream"
@@ -76,9 +81,10 @@ class OpenAIProvider:
     def read(self, request: ClientRequest, dialect: Dialect) -> Reading:
         """Learn from a request; see `Provider`."""
         body = read_body(request.body)
-        auth, credential = self._credential(request.headers)
+        learned = learn(dialect, body, request.headers)
+        auth, credential, chosen = self._credential(request.headers, learned[2])
         model = body.model
-        return Reading(body, model, model, body.streaming, credential, auth, *learn(dialect, body, request.headers))
+        return Reading(body, model, model, body.streaming, credential, auth, *learned, chosen)
 
     def missing(self, reading: Reading) -> Awaitable[object] | None:  # noqa: ARG002 - the contract's
         """Nothing: keys are at hand; see `Provider`."""
@@ -93,6 +99,8 @@ class OpenAIProvider:
         if asking is not None:
             request = request._replace(body=asking)
         sent = self._request(request, interception.route, reading.auth + extra, reading.credential)
+        if reading.key is not None:
+            sent = sent._replace(key=reading.key)
         return sent if asking is None else sent._replace(adds_usage=True)
 
     def mend(
@@ -111,7 +119,8 @@ class OpenAIProvider:
 
     async def prepare_passthrough(self, request: ClientRequest, path: str) -> UpstreamRequest:
         """Send the request on as it came; see `Provider`."""
-        return self._request(request, path, *self._credential(request.headers))
+        auth, credential, _ = self._credential(request.headers, None)
+        return self._request(request, path, auth, credential)
 
     def passthrough_answer(self, head: ResponseHead, body: bytes) -> Answer:
         """Return the upstream's answer as it came."""
@@ -158,6 +167,7 @@ class OpenAIProvider:
             ),
             body=request.body,
             credential=credential,
+            secrets=() if self.key_pool is None else self.key_pool.secrets,
         )
 
     def _query_of(self, request: ClientRequest) -> str:
@@ -167,18 +177,27 @@ class OpenAIProvider:
             said = "&".join([self.query, *others])
         return f"?{said}" if said else ""
 
-    def _credential(self, headers: Headers) -> tuple[Headers, Credential]:
-        """Return the headers that carry the key, and what is recorded of it."""
+    def _credential(
+        self, headers: Headers, session_id: str | None
+    ) -> tuple[Headers, Credential, PoolKey | Exhausted | None]:
+        """Return the headers that carry the key, what is recorded of it, and what the pool gave.
+
+        `session_id` is None where the request is relayed only.
+        """
         own = self._own_credential(headers) if self.byok else None
         if own is not None:
             name, secret = own
-            return (self._header(name, secret),), Credential(CredentialKind.BYOK, hint(secret))
+            return (self._header(name, secret),), Credential(CredentialKind.BYOK, hint(secret)), None
+        if self.key_pool is not None:
+            chosen = draw(self.key_pool, session_id, time.monotonic())
+            auth = (self._header(self.key_header, chosen.secret),) if isinstance(chosen, PoolKey) else ()
+            return auth, credential_of(chosen), chosen
         if self.api_key is not None:
             key = self._header(self.key_header, self.api_key)
-            return (key,), Credential(CredentialKind.CENTRALIZED, hint(self.api_key))
+            return (key,), Credential(CredentialKind.CENTRALIZED, hint(self.api_key)), None
         if self.byok:
             raise RequestRejected("no_credential", 401, f"provider {self.name} has no key, and the client sent none")
-        return (), Credential(CredentialKind.CENTRALIZED, "")
+        return (), Credential(CredentialKind.CENTRALIZED, ""), None
 
     def _own_credential(self, headers: Headers) -> tuple[bytes, str] | None:
         """Return the client's key where the upstream looks for one, else its bearer token; None without either."""

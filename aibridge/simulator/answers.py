@@ -6,6 +6,7 @@ Pure but for ids and the clock it is given. It knows faces and plays, not socket
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from email.utils import formatdate
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from aibridge.simulator.bedrock import BedrockFace
 from aibridge.simulator.damage import compress, rechunk
 from aibridge.simulator.delivery import Delivery
 from aibridge.simulator.faces import Face, Refusal
-from aibridge.simulator.faults import CLEAN, Play, UnknownFault, Word, parse_play
+from aibridge.simulator.faults import CLEAN, Fault, Play, UnknownFault, Word, parse_play
 from aibridge.simulator.openai import OpenAIFace
 from aibridge.simulator.openai_faces import ChatFace, ResponsesFace
 from aibridge.simulator.recordings import recorded_reply
@@ -28,6 +29,9 @@ _PIECE_BYTES = 64
 _LOGIN_PAGE = b"<!doctype html><html><head><title>Sign in</title></head><body><form>Sign in</form></body></html>\n"
 _GATEWAY_PAGE = b"<html>\r\n<head><title>%d</title></head>\r\n<body><center><h1>%d</h1></center></body>\r\n</html>\r\n"
 _TOO_LARGE = 413
+_A_MINUTE = 60
+
+Headers = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,12 +87,12 @@ class Answerer:
             OpenAIFace(settings.openai_keys, check_credentials=checked),
             AnthropicFace(settings.anthropic_keys, check_credentials=checked),
         )
-        self._queue: list[tuple[Play, int | None]] = []
+        self._queue: list[_Queued] = []
         self._recordings: deque[bytes] = deque()
 
-    def play(self, play: Play, times: int | None) -> None:
-        """Play this on the next so many messages asked for; None: from now on."""
-        self._queue.append((play, times))
+    def play(self, play: Play, times: int | None, key: str = "") -> None:
+        """Play this on the next so many messages asked for; None: from now on. With a key: of those that carry it."""
+        self._queue.append(_Queued(play, times, key))
 
     def replay(self, recording: bytes) -> None:
         """Answer one more of the next messages asked for with a recording."""
@@ -104,7 +108,8 @@ class Answerer:
         face = next(face for face in self._faces if face.owns(request))
         request_id = face.new_request_id()
         choice = self._choose(face, request, request_id, now, too_large=too_large)
-        reply = replace(choice.reply, headers=(("date", formatdate(now, usegmt=True)), *choice.reply.headers))
+        told = _with_left(choice.reply.headers, choice.play.get(Word.LEFT), now)
+        reply = replace(choice.reply, headers=(("date", formatdate(now, usegmt=True)), *told))
         pace_s = self._settings.shape.pace_s if reply.streaming else 0.0
         delivery = Delivery(
             reply=reply,
@@ -150,16 +155,30 @@ class Answerer:
         words = request.header(FAULT_HEADER)
         if words is not None:
             return parse_play(words)
-        queued = self._queued() if ask.operation in (Operation.MESSAGE, Operation.COMPACT) else None
+        queued = self._queued(request) if ask.operation in (Operation.MESSAGE, Operation.COMPACT) else None
         return queued or parse_play(ask.words or "")
 
-    def _queued(self) -> Play | None:
-        if not self._queue:
-            return None
-        play, times = self._queue[0]
-        if times is not None:
-            self._queue[:1] = [(play, times - 1)] if times > 1 else []
-        return play
+    def _queued(self, request: Received) -> Play | None:
+        for place, (play, times, key) in enumerate(self._queue):
+            if key in _secrets_of(request):
+                if times is not None:
+                    self._queue[place : place + 1] = [_Queued(play, times - 1, key)] if times > 1 else []
+                return play
+        return None
+
+
+class _Queued(NamedTuple):
+    """A play that waits for its requests: so many, or all that come; those with a key, or any."""
+
+    play: Play
+    times: int | None
+    key: str
+
+
+def _secrets_of(request: Received) -> set[str]:
+    """Return the keys that a request carries, and the empty one."""
+    told = (request.header(name) or "" for name in ("x-api-key", "api-key", "authorization"))
+    return {"", *(value.removeprefix("Bearer ") for value in told)}
 
 
 def _model_asked(ask: Ask | None) -> str:
@@ -190,6 +209,20 @@ def _reply(face: Face, ask: Ask, play: Play, settings: Settings, request_id: str
 
 def _with_retry_after(reply: Reply, seconds: int | None) -> Reply:
     return reply if seconds is None else replace(reply, headers=(*reply.headers, ("retry-after", str(seconds))))
+
+
+def _with_left(headers: Headers, left: Fault | None, now: float) -> Headers:
+    """Tell what is left of the key's requests, and that it is restored in a minute."""
+    if left is None:
+        return headers
+    reset = datetime.fromtimestamp(now + _A_MINUTE, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    told = {
+        "anthropic-ratelimit-requests-remaining": str(left.number),
+        "anthropic-ratelimit-requests-reset": reset,
+        "x-ratelimit-remaining-requests": str(left.number),
+        "x-ratelimit-reset-requests": "1m0s",
+    }
+    return tuple((name, told.get(name, value)) for name, value in headers)
 
 
 def _html(status: int, page: bytes) -> Reply:

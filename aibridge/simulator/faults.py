@@ -97,6 +97,7 @@ class Word(StrEnum):
     USAGE_EVERY = "usage_every"
     USAGE_IN_FINISH = "usage_in_finish"
     SERVER = "server"
+    LEFT = "left"
 
 
 class Role(Enum):
@@ -255,6 +256,9 @@ SPECS: dict[Word, Spec] = {
     Word.NO_USAGE: Spec("U1", _SHAPE, _OPENAI, "no usage, whatever was asked for"),
     Word.USAGE_EVERY: Spec("U1", _SHAPE, _CHAT, "usage so far in every chunk"),
     Word.USAGE_IN_FINISH: Spec("U1", _SHAPE, _CHAT, "usage in the chunk of the finish_reason"),
+    Word.LEFT: Spec(
+        "G5", _SHAPE, _ANY, "the key has so many requests left, for a minute, where the API tells it", _NUMBER
+    ),
     Word.SERVER: Spec(
         "U13 U18 U19", _SHAPE, _OPENAI, "errors and oddities of azure, llamacpp, ollama, openrouter or vllm", _NAME
     ),

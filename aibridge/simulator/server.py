@@ -77,12 +77,13 @@ class Simulator:
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
-    def play(self, fault: str, times: int | None = 1) -> None:
+    def play(self, fault: str, times: int | None = 1, *, key: str = "") -> None:
         """Play fault words on the next `times` messages asked for; None: from now on. Raises `UnknownFault`.
 
-        Calls queue up. A request's own header wins over the queue, the queue over words in the model's name.
+        With a `key` only requests that carry it count. Calls queue up. A request's own header wins over the queue, the
+        queue over words in the model's name.
         """
-        self._answerer.play(parse_play(fault), times)
+        self._answerer.play(parse_play(fault), times, key)
 
     def replay(self, recording: bytes) -> None:
         """Answer the next message asked for with these bytes: an SSE body, a JSON body, or a whole HTTP response.

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from aibridge.errors import AibridgeError
 from aibridge.values import Evidence, Interception
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """Raised with every change of `TABLES`; the change itself is a line of `MIGRATIONS`."""
 
 _OPEN_INDEX = "CREATE INDEX interceptions_open ON interceptions (journal) WHERE ended_at IS NULL"
@@ -165,6 +165,21 @@ CLOSED_VALUES = (
     _NOTE,
 )
 
+# Of an `Address`:
+ANSWERED_VALUES = (
+    Column("answered_by", Type.TEXT, "provider"),
+    Column("answered_kind", Type.TEXT, "provider_kind"),
+    Column("answered_model", Type.TEXT, "upstream_model"),
+)
+
+ADDRESS_VALUES = (
+    Column("provider", Type.TEXT, "provider"),
+    Column("provider_kind", Type.TEXT, "provider_kind"),
+    Column("upstream_model", Type.TEXT, "upstream_model"),
+    Column("credential_kind", Type.TEXT, "credential.kind"),
+    Column("credential_hint", Type.TEXT, "credential.hint"),
+)
+
 COUNTS_VALUES = (
     Column("input_tokens", Type.INTEGER, "usage.input_tokens"),
     Column("output_tokens", Type.INTEGER, "usage.output_tokens"),
@@ -206,20 +221,26 @@ _JOURNAL = Column("journal", Type.TEXT, "")
 INTERCEPTIONS = Table(
     "interceptions",
     ("id",),
-    (*OPENED_VALUES, _JOURNAL, *CLOSED_VALUES, *_LINEAGE),
+    (*OPENED_VALUES, _JOURNAL, *CLOSED_VALUES, *ANSWERED_VALUES, *_LINEAGE),
     indexes=("started_at", "session_id", "thread_root_id"),
     more=(_OPEN_INDEX,),
 )
 """One row each. `ended_at` is null while it runs, and its evidence then is what was noted last, or null. `error` is
-null for a completed one.
+null for a completed one. `answered_by` and what follows it is who was asked last, with its own name for the model;
+null where that is whom the row names anyway.
 
 An interception that answers a tool call belongs to a thread: its parent is the one that called the tool, its root the
 first of them. Both are null for a root, and where the parent is not known.
 """
 
-ATTEMPTS = Table("attempts", ("interception_id", "number"), (_INTERCEPTION_ID, *ATTEMPT_VALUES, *COUNTS_VALUES))
+ATTEMPTS = Table(
+    "attempts",
+    ("interception_id", "number"),
+    (_INTERCEPTION_ID, *ATTEMPT_VALUES, *COUNTS_VALUES, *ADDRESS_VALUES),
+)
 """One row for each request to an upstream. The tokens of an interception are the sum of those of its attempts; where
-there was one alone they are null here, and stand in `token_usages`."""
+there was one alone they are null here, and stand in `token_usages`. Who was asked, for what and with which credential
+is null where it is as the interception's row says."""
 
 TOKEN_USAGES = Table(
     "token_usages",
@@ -320,7 +341,7 @@ CORRELATING = [column.name for column in OPENED_VALUES].index("correlating_tool_
 """Its place in a row of `OPENED_COLUMNS`."""
 
 OPENED_COLUMNS = (*(column.name for column in OPENED_VALUES), _JOURNAL.name)
-CLOSED_COLUMNS = tuple(column.name for column in CLOSED_VALUES)
+CLOSED_COLUMNS = tuple(column.name for column in (*CLOSED_VALUES, *ANSWERED_VALUES))
 EVIDENCE_COLUMNS = tuple(column.name for column in EVIDENCE_VALUES)
 
 
@@ -343,6 +364,7 @@ _COUNTS_4 = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_
 _ADDED_TO_TOOLS_IN_5 = (
     "server TEXT", f"latency {_TIME_3}", "error TEXT", "arguments_bytes BIGINT", "result_bytes BIGINT",
 )  # fmt: skip
+_ADDED_TO_ATTEMPTS_IN_7 = ("provider", "provider_kind", "upstream_model", "credential_kind", "credential_hint")
 
 MIGRATIONS: dict[int, tuple[str, ...]] = {
     1: (
@@ -369,6 +391,10 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
         *(f"ALTER TABLE token_usages ADD COLUMN {name} TEXT" for name in ("service_tier", "region", "turns")),
         "ALTER TABLE token_usages ADD COLUMN cost_nanodollars BIGINT",
         *(f"ALTER TABLE token_usages ADD COLUMN {name} TEXT" for name in ("price_version", "unpriced")),
+    ),
+    6: (
+        *(f"ALTER TABLE interceptions ADD COLUMN answered_{name} TEXT" for name in ("by", "kind", "model")),
+        *(f"ALTER TABLE attempts ADD COLUMN {name} TEXT" for name in _ADDED_TO_ATTEMPTS_IN_7),
     ),
 }
 """The statements that bring a store from version n to n + 1. Written out: `TABLES` goes on, what they did does not."""

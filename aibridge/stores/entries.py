@@ -12,8 +12,11 @@ from typing import Any
 from aibridge.jsontext import dumps, reload
 from aibridge.lifecycle import TERMINATION_OF, Cause, Health
 from aibridge.stores.base import (
+    ADDRESS_VALUES,
+    ANSWERED_VALUES,
     ATTEMPT_VALUES,
     ATTEMPTS,
+    CLOSED_COLUMNS,
     CLOSED_VALUES,
     COUNTS_VALUES,
     ENDS,
@@ -58,6 +61,7 @@ MAX_TEXT_BYTES = 1024
 """Of any text in a row: clients and upstreams choose most of them."""
 
 _MAX_INTEGER = 2**63 - 1
+_NO_COUNTS = (None,) * len(COUNTS_VALUES)
 
 
 def _row_of(columns: Sequence[Column]) -> Callable[[Any], tuple[Any, ...]]:
@@ -69,6 +73,8 @@ _opened_row = _row_of(OPENED_VALUES)
 _closed_row = _row_of(CLOSED_VALUES)
 _evidence_row = _row_of(EVIDENCE_VALUES)
 _attempt_row = _row_of(ATTEMPT_VALUES)
+_address_row = _row_of(ADDRESS_VALUES)
+_answered_row = _row_of(ANSWERED_VALUES)
 _usage_row = _row_of(USAGE_VALUES)
 _counts = _row_of(COUNTS_VALUES)
 _rated_row = _row_of(RATED_VALUES)
@@ -93,14 +99,18 @@ def progressed_parts(interception: Interception, evidence: Evidence) -> tuple[Pa
 def attempted_parts(interception: Interception, attempt: Attempt) -> tuple[Part, ...]:
     """Return what an entry says of an attempt that ended; of the only one the interception's tokens are told apart."""
     row = (interception.id, *_attempt_row(attempt))
+    address = attempt.address
     if attempt.last and attempt.number == 1:
-        return ATTEMPTS.name, row
-    return ATTEMPTS.name, (*row, *_bounded_counts(_counts(attempt)))
+        return ATTEMPTS.name, row if address is None else (*row, *_NO_COUNTS, *_address_row(address))
+    row = (*row, *_bounded_counts(_counts(attempt)))
+    return ATTEMPTS.name, row if address is None else (*row, *_address_row(address))
 
 
 def closed_parts(interception: Interception, outcome: Outcome) -> tuple[Part, ...]:
     """Return what an entry says of an interception that ended: its end, and the tokens where any were told."""
     end = (interception.id, *_closed_row(outcome))
+    if outcome.address is not None:
+        end = (*end, *_answered_row(outcome.address))
     if outcome.usage_source is UsageSource.NONE:
         return ENDS, end
     counts, extras = _bounded_counts(_counts(outcome)), outcome.usage.extras
@@ -192,7 +202,7 @@ def rows_of(entries: Sequence[bytes], journal: str) -> tuple[Rows, float]:
 
 _WIDTHS = {
     INTERCEPTIONS.name: len(OPENED_VALUES),
-    ENDS: 1 + len(CLOSED_VALUES),
+    ENDS: 1 + len(CLOSED_COLUMNS),
     **{table.name: len(table.columns) for table in OF_INTERCEPTIONS if table is not INTERCEPTIONS},
 }
 """How many values a row has. One of an older program has fewer: what it knew nothing of is NULL."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from aibridge import jsontext
 from aibridge.stores.base import (
+    ADDRESS_VALUES,
     ATTEMPTS,
     MODEL_THOUGHTS,
     TOKEN_USAGES,
@@ -53,7 +54,7 @@ WHERE actor_id IS ?1 AND started_at >= ?2 AND (
 _COLUMN_OF = {
     "day": "date(started_at, 'unixepoch')",
     "actor": "actor_id",
-    "provider": "provider",
+    "provider": "coalesce(answered_by, provider)",
     "model": "model",
     "client": "client",
 }
@@ -116,6 +117,9 @@ def export(query: Query, since: float) -> Iterator[Fields]:
             "thoughts": _by_id(query, MODEL_THOUGHTS, ids),
         }
         for row in page:
+            for attempt in parts["attempts"].get(row["id"], []):
+                if attempt["provider"] is None:
+                    attempt.update({name: row[name] for name in _WHO})
             usages = parts["usage"].get(row["id"], [])
             yield {
                 **row,
@@ -125,6 +129,10 @@ def export(query: Query, since: float) -> Iterator[Fields]:
         if len(page) < _PAGE:
             return
         at, last = page[-1]["started_at"], page[-1]["id"]
+
+
+_WHO = tuple(column.name for column in ADDRESS_VALUES)
+"""Of an attempt, as of the interception where it says nothing else."""
 
 
 def _by_id(query: Query, table: Table, ids: Sequence[str]) -> dict[str, list[Fields]]:
@@ -150,7 +158,7 @@ def _session(name: str, rows: list[Fields], query: Query) -> Fields:
         "session": name,
         "actor": _first(rows, "actor_id"),
         "client": _first(rows, "client"),
-        "providers": _distinct(rows, "provider"),
+        "providers": list(dict.fromkeys(row["answered_by"] or row["provider"] for row in rows)),
         "models": _distinct(rows, "model"),
         "started_at": _first(rows, "started_at"),
         "ended_at": max((row["ended_at"] for row in rows if row["ended_at"] is not None), default=None),
@@ -183,8 +191,8 @@ def _thread(root: str, rows: list[Fields], tools: Mapping[str, list[Fields]]) ->
 
 
 _SHOWN = (
-    "id", "started_at", "duration", "provider", "model", "streaming", "termination", "cause", "stop_reason",
-    "thread_parent_id", "usage_source", *_SUMMED, "unpriced",
+    "id", "started_at", "duration", "provider", "answered_by", "model", "streaming", "termination", "cause",
+    "stop_reason", "thread_parent_id", "usage_source", *_SUMMED, "unpriced",
 )  # fmt: skip
 
 

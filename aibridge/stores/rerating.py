@@ -31,7 +31,8 @@ class Counted(NamedTuple):
 
 
 _COLUMNS = (
-    "interception_id, started_at, provider, provider_kind, upstream_model, response_model,"
+    "interception_id, started_at, coalesce(answered_by, provider), coalesce(answered_kind, provider_kind),"
+    " coalesce(answered_model, upstream_model), response_model,"
     " input_tokens, output_tokens, cache_read_input_tokens, cache_creation_input_tokens, extras, service_tier,"
     " region, turns, cost_nanodollars, price_version"
 )

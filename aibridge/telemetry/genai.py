@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aibridge.telemetry import exporters
 from aibridge.telemetry.conventions import Instrument, Measure, Semconv, identity, instruments, of_attempt, of_outcome
 from aibridge.telemetry.series import Names
-from aibridge.values import Attempt, Interception, Learned, Outcome
+from aibridge.values import Attempt, Interception, Learned, Outcome, address_of
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricReader
@@ -84,11 +84,13 @@ class GenAIMetrics:
 
     def attempted(self, interception: Interception, attempt: Attempt) -> None:
         """Measure a request to a provider."""
-        self._take(interception, of_attempt(interception, attempt))
+        asked = address_of(interception, attempt)
+        self._take(asked, of_attempt(asked, attempt))
 
     def closed(self, interception: Interception, outcome: Outcome) -> None:
         """Measure an interception."""
-        self._take(interception, of_outcome(interception, outcome, self._semconv))
+        asked = address_of(interception, outcome)
+        self._take(asked, of_outcome(asked, outcome, self._semconv))
 
     def shutdown(self) -> None:
         """Send what is left, and stop. Blocks: not for the event loop."""

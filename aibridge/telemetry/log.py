@@ -19,7 +19,7 @@ from aibridge.errors import AibridgeError
 from aibridge.jsontext import dumps
 from aibridge.lifecycle import Termination
 from aibridge.text import bounded
-from aibridge.values import Attempt, Interception, Learned, Outcome
+from aibridge.values import Address, Attempt, Interception, Learned, Outcome, address_of
 
 LOGGER = "aibridge"
 """The name of the logger above all of ours."""
@@ -203,6 +203,7 @@ class Log:
             fields = {
                 "interception_id": interception.id,
                 "attempt": attempt.number,
+                "provider": address_of(interception, attempt).provider,
                 "origin": attempt.origin,
                 "termination": attempt.termination.value,
                 "cause": attempt.cause.value,
@@ -227,6 +228,8 @@ class Log:
             ending = _ENDS[outcome.termination]
             if logger.isEnabledFor(ending.level):
                 fields = _identity(interception)
+                if outcome.address is not None:
+                    fields.update(_answered(outcome.address))
                 fields.update(_ending(outcome))
                 logger.handle(_record(at, ending, fields))
 
@@ -272,6 +275,15 @@ def _identity(interception: Interception) -> dict[str, Any]:
         "user_agent": bounded(interception.user_agent, MAX_USER_AGENT_BYTES),
         "credential_kind": interception.credential.kind.value,
         "credential_hint": interception.credential.hint,
+    }
+
+
+def _answered(address: Address) -> dict[str, Any]:
+    return {
+        "answered_by": address.provider,
+        "answered_model": bounded(address.upstream_model, MAX_NAME_BYTES),
+        "answered_credential_kind": address.credential.kind.value,
+        "answered_credential_hint": address.credential.hint,
     }
 
 

@@ -3,7 +3,7 @@
 Series are summed up with these bounds: P providers (as configured, say 3), M models (those that the configuration
 names, `max_models` others, and `other`: say 211; 10 in use), R routes that are intercepted at a provider (at most 3:
 of OpenAI's APIs two and `compact`, of Copilot's three), H methods (1: POST), C clients (15: `callers.CLIENT_NAMES`;
-say 5 in use), X causes (25; say 6 in use). A cause has one termination, and a termination one status, so that those two
+say 5 in use), X causes (26; say 6 in use). A cause has one termination, and a termination one status, so that those two
 labels multiply nothing. Worst cases are what hostile clients could reach, in use is what to expect;
 `metrics.max_models` is the bound to lower.
 
@@ -42,7 +42,7 @@ from aibridge.telemetry.series import (
     Number,
 )
 from aibridge.telemetry.tally import SharedFamily, Tally
-from aibridge.values import Attempt, Interception, Learned, Outcome, ToolRun, ToolUse, UserPrompt
+from aibridge.values import Attempt, Interception, Learned, Outcome, ToolRun, ToolUse, UserPrompt, address_of
 
 _VALUE_OF = {BreakerState.CLOSED: 0.0, BreakerState.HALF_OPEN: 0.5, BreakerState.OPEN: 1.0}
 
@@ -70,6 +70,7 @@ _NOT_SUMMED = {
     "aibridge_gateway_keys": "highest",
     "aibridge_issuer_keys_age_seconds": "highest",
     "aibridge_journal_age_seconds": "highest",
+    "aibridge_key_ratelimit_remaining": "lowest",
     "aibridge_key_store_age_seconds": "highest",
     "aibridge_mcp_server_up": "lowest",
 }
@@ -167,7 +168,7 @@ class Metrics:
         self.started = CounterFamily(
             "aibridge_interceptions_started", "Interceptions accepted.", ("provider", "model", "route")
         )
-        # _MANY + P x M x R x H x X = 10,000 + 3 x 211 x 3 x 1 x 25 = 57,475, by a client that tries everything; in use
+        # _MANY + P x M x R x H x X = 10,000 + 3 x 211 x 3 x 1 x 26 = 59,374, by a client that tries everything; in use
         # 3 x 10 x 1 x 1 x 5 x 6 = 900, fewer since a client keeps to its provider.
         self.total = CounterFamily(
             "aibridge_interceptions",
@@ -195,15 +196,22 @@ class Metrics:
             ("provider", "model"),
             _FIRST_EVENT_BUCKETS,
         )
-        # P x X = 3 x 25 = 75.
+        # P x X = 3 x 26 = 78.
         self.attempts = CounterFamily(
             "aibridge_upstream_attempts",
             "Requests to upstreams, by how they ended.",
             ("provider", "termination", "cause"),
         )
+        # P x P x X = 3 x 3 x 25 = 225; in use 2 x 6 = 12.
+        self.failovers = CounterFamily(
+            "aibridge_failovers",
+            "Requests that went on to another provider, or to another model at the same, by why.",
+            ("provider", "to", "cause"),
+        )
         self._define_content(who, many)
         self._define_own_work()
         self._define_keys()
+        self._define_key_pools()
         self._define_others()
 
     def _define_content(self, who: tuple[str, ...], many: Bound) -> None:
@@ -325,6 +333,26 @@ class Metrics:
             "aibridge_issuer_keys_age_seconds", "Since the keys of the tokens' issuer were fetched; 0 without one."
         )
 
+    def _define_key_pools(self) -> None:
+        # P x 3 states = 9.
+        self.pool_keys = AskedGauges(
+            "aibridge_key_pool_keys", "Keys of a provider's pool, by what is known of them.", "provider", "state"
+        )
+        # P x (keys, 64 at most, say 5) x 4 kinds = 3 x 5 x 4 = 60, at most 768.
+        self.pool_remaining = AskedGauges(
+            "aibridge_key_ratelimit_remaining",
+            "What is left of a key's limit, as its upstream told it last.",
+            "provider",
+            "key",
+            "kind",
+        )
+        # P x 2 states = 6.
+        self.rotations = CounterFamily(
+            "aibridge_key_rotations",
+            "Requests that went on with another key, by what became of the one before.",
+            ("provider", "state"),
+        )
+
     def _define_others(self) -> None:
         # P x (fields 200 + other) = 3 x 201 = 603, by an upstream that names fields without end; in use 3 x 10 = 30.
         self.stripped_fields = CounterFamily(
@@ -386,7 +414,7 @@ class Metrics:
     def publish(self) -> None:
         """Write down what is asked for at a scrape where others are asked."""
         for asked, shared in self._asked:
-            told = {(): asked.ask()} if isinstance(asked, AskedGauge) else {(k,): v for k, v in asked.ask().items()}
+            told = {(): asked.ask()} if isinstance(asked, AskedGauge) else asked.ask()
             for labels, value in told.items():
                 shared.child(*labels).value = value
 
@@ -432,6 +460,7 @@ class Metrics:
     def attempted(self, interception: Interception, attempt: Attempt) -> None:
         """Count an ended request to an upstream, and what it took beyond the provider's own time."""
         with self._lock:
+            interception = address_of(interception, attempt)
             self.attempts.child(interception.provider, attempt.termination, attempt.cause).value += 1
             evidence = attempt.evidence
             if evidence.invocation_latency is None:
@@ -467,14 +496,17 @@ class Metrics:
                 children.first_event.observe(
                     max(0.0, first_event)
                 )  # two clocks, one of whole milliseconds: a sum only grows
+            provider, model = interception.provider, children.model
+            if outcome.address is not None:  # whoever answered has the tokens
+                provider, model = outcome.address.provider, self._models.label(outcome.address.model)
+                caller = _Caller(self, provider, model, who)
             for tokens, count in zip(caller.tokens, outcome.usage[:4], strict=True):
                 if count:
                     tokens.value += count
             for name, count in outcome.usage.extras:
-                kind = self._extras.label(name)
-                self.tokens.child(interception.provider, children.model, kind, *who).value += count
+                self.tokens.child(provider, model, self._extras.label(name), *who).value += count
             if outcome.cost.version:
-                self._count_cost(interception.provider, children.model, outcome, who)
+                self._count_cost(provider, model, outcome, who)
 
     def _count_cost(self, provider: str, model: str, outcome: Outcome, who: tuple[str, ...]) -> None:
         nanodollars, _, unpriced = outcome.cost
@@ -555,6 +587,11 @@ class Metrics:
         with self._lock:
             self.circuit_rejects.child(provider, route, self._models.label(model)).value += 1
 
+    def failed_over(self, provider: str, to: str, cause: str) -> None:
+        """Count a request that went on to another provider, or for another model at the same."""
+        with self._lock:
+            self.failovers.child(provider, to, cause).value += 1
+
     def dump_lost(self) -> None:
         """Count a file of the dump that is not whole. May be called on any thread."""
         with self._lock:
@@ -572,8 +609,21 @@ class Metrics:
 
     def watch_keys(self, states: Callable[[], dict[str, float]], age: Callable[[], float]) -> None:
         """Ask for the gateway keys by state, and for the seconds since they were read, at each scrape."""
-        self.gateway_keys.ask = states
+        self.gateway_keys.ask = lambda: {(state,): count for state, count in states().items()}
         self.key_store_age.ask = age
+
+    def watch_key_pools(
+        self,
+        states: Callable[[], dict[tuple[str, ...], float]],
+        remaining: Callable[[], dict[tuple[str, ...], float]],
+    ) -> None:
+        """Ask for the upstream keys by provider and state, and for what is left of each by kind, at each scrape."""
+        self.pool_keys.ask = states
+        self.pool_remaining.ask = remaining
+
+    def rotated(self, provider: str, state: str) -> None:
+        """Count a request that went on with another key, by what became of the one before."""
+        self.rotations.child(provider, state).value += 1
 
     def watch_issuer(self, age: Callable[[], float]) -> None:
         """Ask for the seconds since the issuer's keys were fetched, at each scrape."""

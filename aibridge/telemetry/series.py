@@ -174,17 +174,17 @@ class AskedGauge(Family[Number]):
 
 
 class AskedGauges(Family[Number]):
-    """Numbers by one label, which somebody else knows: `ask` tells them at each scrape."""
+    """Numbers by labels, which somebody else knows: `ask` tells them at each scrape."""
 
-    def __init__(self, name: str, text: str, label: str) -> None:
-        super().__init__(name, text, (label,))
-        self.ask: Callable[[], dict[str, float]] = dict
+    def __init__(self, name: str, text: str, *labels: str) -> None:
+        super().__init__(name, text, labels)
+        self.ask: Callable[[], dict[tuple[str, ...], float]] = dict
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metric as the library wants it."""
         metric = GaugeMetricFamily(self.name, self.text, labels=self.labels)
-        for label, value in self.ask().items():
-            metric.add_metric([label], value)
+        for labels, value in self.ask().items():
+            metric.add_metric(labels, value)
         yield metric
 
 

@@ -41,6 +41,7 @@ from aibridge.values import (
     Outcome,
     ToolRun,
     UpstreamRequest,
+    address_of,
 )
 
 if TYPE_CHECKING:
@@ -155,6 +156,8 @@ class Tracing:
         # The wall clock may have been set back meanwhile; a span must not end before it began.
         end = _ns(max(outcome.ended_at, interception.started_at))
         status = outcome.evidence.http_status
+        if outcome.address is not None:
+            spans.root.set_attribute("aibridge.answered_by", outcome.address.provider)
         if spans.root.is_recording():
             process = self._child(
                 "Intercept.ProcessRequest", spans.root, _attributes(interception), interception.started_at
@@ -227,6 +230,7 @@ class Tracing:
         outcome: Outcome | None = None,
     ) -> None:
         """Make an attempt's span, from its start to its end. The last one's tells of the answer too."""
+        interception = address_of(interception, attempt)
         attributes: Attributes = _attributes(interception) | _where(attempt.origin) | {"attempt": attempt.number}
         if attempt.evidence.http_status is not None:
             attributes["http.response.status_code"] = attempt.evidence.http_status

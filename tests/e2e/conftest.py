@@ -152,6 +152,11 @@ class Books:
         if error is not None:
             assert error in self.outcome.error
 
+    def check_end(self, termination, cause):
+        """Assert how the last of several ended, in the outcome and in the records."""
+        assert (self.outcome.termination.value, self.outcome.cause.value) == (termination, cause), self.outcome.error
+        self._check_record(termination, cause)
+
     def _check_metric(self, termination, cause):
         house, labels = self.house, {"provider": self.interception.provider, "status": STATUS_OF[termination]}
         assert house.metric("aibridge_interceptions_total", termination=termination, cause=cause, **labels) == 1
@@ -197,10 +202,13 @@ class Books:
 
 @pytest.fixture
 def build_house(tmp_path):
-    """Return an async context manager that builds a house; keyword arguments are sections of the configuration."""
+    """Return an async context manager that builds a house; keyword arguments are sections of the configuration.
+
+    `like` are further providers: each has the settings of the one that stands behind its name.
+    """
 
     @asynccontextmanager
-    async def build(*, provider=None, base_url=None, tracing=True, genai=None, **sections):
+    async def build(*, provider=None, like=(), base_url=None, tracing=True, genai=None, **sections):
         credentials = Credentials(secrets={config.SIMULATOR_ACCESS_KEY_ID: config.SIMULATOR_SECRET_ACCESS_KEY})
         async with Simulator(Settings(aws=credentials)) as simulator:
             records = tmp_path / "records.db"
@@ -225,6 +233,8 @@ def build_house(tmp_path):
                 "drain_deadline": 0.3,
                 "timeouts": FAST,
             }
+            for name, other in dict(like).items():
+                raw["providers"][name] = dict(raw["providers"][other])
             for name, values in (provider or {}).items():
                 raw["providers"].setdefault(name, {}).update(values)
             for name, values in sections.items():

@@ -234,10 +234,14 @@ HANGS = {"stall": lambda heard: heard.good(started(heard.encode), length=1_000_0
 
 
 class EchoingUpstream:
-    """Answers as the request's `x-end` says, and echoes the request's head wherever there is room for words."""
+    """Answers as the request's `x-end` says, and echoes the request's head wherever there is room for words.
 
-    def __init__(self):
+    One that `remembers` echoes the keys of earlier requests too.
+    """
+
+    def __init__(self, *, remembers=False):
         self.heard = []
+        self._remembers = remembers
         self.hanging = 0
         self.news = asyncio.Event()
         self._closed = asyncio.Event()
@@ -267,7 +271,10 @@ class EchoingUpstream:
             end = re.search(r"(?im)^x-end: (\S+)", head)[1]
             frames = "/model/" in head.split("\r\n", 1)[0]
             streaming = "invoke-with-response-stream" in head or b'"stream": true' in body
-            heard = Heard(head.strip().replace("\r\n", " | "), streaming, frames, "/responses" in head)
+            words = head.strip().replace("\r\n", " | ")
+            if self._remembers:
+                words += " ".join(sorted({re.search(r"(?im)^x-api-key: (\S+)", one)[1] for one in self.heard}))
+            heard = Heard(words, streaming, frames, "/responses" in head)
             writer.write((ENDS | STREAM_ENDS | FRAME_ENDS | BODY_ENDS | HANGS)[end](heard))
             await writer.drain()
             if end in HANGS:
@@ -508,6 +515,41 @@ def check_controls(upstream, gateway, told):
         assert b'termination="%b"' % termination in told or b'"termination":"%b"' % termination in gateway.printed
     assert b"Intercept.ProcessRequest" in gateway.printed
     assert b"interception started" in gateway.printed
+
+
+POOL = [secret(f"pool-{name}", "sk-ant-") for name in ("one", "two", "three")]
+
+
+async def test_a_pool_tells_none_of_its_keys(tmp_path, new_client, request_body):
+    """The upstream echoes each key to all who come later, and turns keys away at last."""
+    async with EchoingUpstream(remembers=True) as upstream:
+        keys = [{"key": key} for key in POOL]
+        base = {"base_url": f"http://127.0.0.1:{upstream.port}", "byok": False}
+        pooled = {"anthropic": {**base, "api_keys": keys, "key_choice": "spread"}}
+        dumped = {"path": str(tmp_path / "dump")}
+        file = write_config(tmp_path, "", AUTH["open"], providers=pooled, dump=dumped)
+        async with running("serve", "--config", str(file), cwd=tmp_path, OTEL_TRACES_EXPORTER="console") as gateway:
+            fields = await gateway.started()
+            port, admin = (int(fields[name].rpartition(":")[2]) for name in ("data", "admin"))
+            traffic = Traffic(port, new_client, request_body)
+            for stream in (True, False):
+                turned_away = {"status_401", "status_429"}
+                for end in [one for one in ends_of("anthropic", stream=stream) if one not in turned_away]:
+                    await traffic.ask("anthropic", end, [], stream=stream)
+            assert all(key in "".join(upstream.heard) for key in POOL)
+            for end in ENDS:
+                await traffic.ask("anthropic", end, [], path="/v1/messages/count_tokens")
+            for end in ("status_429", "status_401", "status_429"):
+                await traffic.ask("anthropic", end, [])
+            told = b"".join([await get(admin, path, new_client) for path in ADMIN])
+            gateway.process.send_signal(signal.SIGTERM)
+            assert await gateway.ended() == 0
+        assert b'aibridge_key_pool_keys{provider="anthropic",state="cooling"} 3.0' in told
+        assert b"keys_exhausted" in gateway.printed
+        kept, dump = contents(tmp_path / "records"), contents(tmp_path / "dump")
+        assert b"sk-a...9f2c" in dump
+        answered = b"\n".join(traffic.answers)
+        assert found_in(printed=gateway.printed, told=told, kept=kept, dump=dump, answered=answered) == {}
 
 
 async def test_a_process_behind_a_proxy_tells_no_password(tmp_path, new_client, request_body):

@@ -1,10 +1,14 @@
 """Anthropic direct: what goes upstream of a client's request, and whose key."""
 
+import time
+
 import pytest
 
 from aibridge.content import NOTHING
 from aibridge.dialects import DIALECTS
 from aibridge.errors import RequestRejected
+from aibridge.keypool import Exhausted, KeyChoice, KeyPool
+from aibridge.poolkey import PoolKey
 from aibridge.providers.anthropic import AnthropicProvider
 from aibridge.values import Actor, ClientRequest, Credential, CredentialKind, Interception, ResponseHead
 from aibridge.wire import SSEScanner
@@ -181,3 +185,71 @@ def test_the_decoder_relays_and_is_bounded(provider):
 
 def test_no_key_is_shown(provider):
     assert "sk-ant" not in repr(provider())
+
+
+# several keys
+
+FIRST, SECOND = [PoolKey(f"sk-ant-{name}-0123456789", f"hint-{name}", name) for name in ("first", "second")]
+
+
+@pytest.fixture
+def pooled(provider):
+    return provider(api_key=None, byok=True, key_pool=KeyPool([FIRST, SECOND]))
+
+
+def limited(pool, *keys):
+    head = ResponseHead(429, ((b"retry-after", b"60"),))
+    for key in keys:
+        pool.heard(key, head, time.monotonic())
+
+
+def test_a_pools_key_goes_out(pooled):
+    reading = pooled.read(request(), MESSAGES)
+    assert (reading.key, reading.exhausted) == (FIRST, None)
+    assert reading.credential == Credential(CredentialKind.CENTRALIZED, "hint-first")
+    assert reading.auth == ((b"x-api-key", FIRST.secret.encode()),)
+
+
+def test_the_next_one_goes_out_where_the_first_is_limited(pooled):
+    limited(pooled.key_pool, FIRST)
+    reading = pooled.read(request(), MESSAGES)
+    assert (reading.key, reading.credential.hint) == (SECOND, "hint-second")
+
+
+def test_no_key_is_no_error_of_the_readings(pooled):
+    limited(pooled.key_pool, FIRST, SECOND)
+    reading = pooled.read(request(), MESSAGES)
+    assert (reading.key, reading.exhausted, reading.auth) == (None, Exhausted(60), ())
+    assert reading.credential == Credential(CredentialKind.CENTRALIZED, "")
+
+
+def test_a_session_chooses_its_key(provider):
+    pooled = provider(api_key=None, key_pool=KeyPool([FIRST, SECOND], KeyChoice.SPREAD))
+    chosen = {}
+    for number in range(40):
+        session = (b"x-claude-code-session-id", b"session-%d" % (number % 20))
+        reading = pooled.read(request((b"user-agent", b"claude-cli/2.1"), session), MESSAGES)
+        chosen.setdefault(reading.session_id, set()).add(reading.key)
+    assert len(chosen) == 20
+    assert {len(keys) for keys in chosen.values()} == {1}
+    assert set.union(*chosen.values()) == {FIRST, SECOND}
+
+
+@pytest.mark.parametrize(("header", "sent"), OWN)
+def test_a_clients_own_credential_is_none_of_the_pools(pooled, header, sent):
+    limited(pooled.key_pool, FIRST, SECOND)
+    reading = pooled.read(request(header), MESSAGES)
+    assert (reading.key, reading.exhausted) == (None, None)
+    assert reading.auth == (sent,)
+
+
+async def test_what_is_relayed_only_goes_out_whatever_the_limits(pooled):
+    limited(pooled.key_pool, FIRST, SECOND)
+    sent = await pooled.prepare_passthrough(request(method="GET", body=b""), "/v1/models")
+    assert (b"x-api-key", FIRST.secret.encode()) in sent.headers
+
+
+def test_all_keys_of_a_pool_are_taken_out_of_an_answer(pooled):
+    sent = prepared(pooled, request(), interception())
+    assert sent.secrets == (FIRST.secret, SECOND.secret)
+    assert "0123456789" not in repr(sent) + repr(pooled) + repr(pooled.read(request(), MESSAGES))

@@ -1,10 +1,14 @@
 """OpenAI's APIs: what goes upstream of a client's request, whose key, and what is asked for besides."""
 
+import time
+
 import pytest
 
 from aibridge.content import NOTHING
 from aibridge.dialects import DIALECTS, UsageWithheld
 from aibridge.errors import RequestRejected
+from aibridge.keypool import Exhausted, KeyPool
+from aibridge.poolkey import PoolKey
 from aibridge.providers.openai import OpenAIProvider
 from aibridge.values import Actor, ClientRequest, Credential, CredentialKind, Interception, ResponseHead
 from aibridge.wire import SSEScanner
@@ -351,3 +355,33 @@ def test_a_time_that_is_none_is_not_told(provider, value):
 def test_no_key_is_shown(provider):
     shown = repr(provider(headers=((b"helicone-auth", b"Bearer sk-helicone"),), query="key=sk-google"))
     assert "sk-" not in shown
+
+
+# several keys
+
+FIRST, SECOND = [PoolKey(f"sk-{name}-0123456789", f"hint-{name}", name) for name in ("first", "second")]
+
+
+@pytest.mark.parametrize(
+    ("key_header", "sent"),
+    [(b"authorization", f"Bearer {FIRST.secret}"), (b"api-key", FIRST.secret)],
+)
+async def test_a_pools_key_goes_out_where_the_server_looks_for_one(provider, key_header, sent):
+    pooled = provider(api_key=None, byok=False, key_header=key_header, key_pool=KeyPool([FIRST, SECOND]))
+    reading = pooled.read(request(), CHAT)
+    assert reading.key is FIRST
+    assert reading.credential == Credential(CredentialKind.CENTRALIZED, "hint-first")
+    assert reading.auth == ((key_header, sent.encode()),)
+    assert pooled.prepare(request(), reading, interception()).secrets == (FIRST.secret, SECOND.secret)
+    relayed = await pooled.prepare_passthrough(request(method="GET", body=b""), "/v1/models")
+    assert (key_header, sent.encode()) in relayed.headers
+
+
+def test_no_key_of_a_pool_is_no_error_of_the_readings(provider):
+    pooled = provider(api_key=None, byok=True, key_pool=KeyPool([FIRST, SECOND]))
+    for key in (FIRST, SECOND):
+        pooled.key_pool.heard(key, ResponseHead(401, ()), time.monotonic())
+    reading = pooled.read(request(), CHAT)
+    assert (reading.key, reading.exhausted, reading.auth) == (None, Exhausted(None), ())
+    own = pooled.read(request((b"authorization", b"Bearer own-0123456789")), CHAT)
+    assert (own.key, own.exhausted, own.credential.kind) == (None, None, CredentialKind.BYOK)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import re
 
 import pytest
 
@@ -228,3 +229,32 @@ async def test_secrets_stay_out_of_the_ledger(simulator, ask):
     assert "sk-test-01234" not in text
     assert "Signature=" not in text
     assert "…6789" in json.loads(json.dumps(text)).encode().decode("unicode_escape")
+
+
+async def test_plays_for_one_key(simulator, connect, new_request):
+    target, headers, body = new_request(simulator, "anthropic", streaming=False)
+    others = [pair for pair in headers if pair[0] != "x-api-key"]
+    simulator.play("status:429:7", None, key="sk-limited")
+    simulator.play("status:401", 1, key="sk-refused")
+    statuses = {}
+    async with connect(simulator) as client:
+        for key in ("sk-good", "sk-limited", "sk-refused", "sk-limited", "sk-refused", "sk-good"):
+            await client.send("POST", target, [*others, ("x-api-key", key)], body)
+            statuses.setdefault(key, []).append((await client.answer()).status)
+    assert statuses == {"sk-good": [200, 200], "sk-limited": [429, 429], "sk-refused": [401, 200]}
+
+
+@pytest.mark.parametrize(
+    ("api", "name", "reset", "restored"),
+    [
+        ("anthropic", "anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset", r"\d{4}-.*Z"),
+        ("chat", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests", "1m0s"),
+    ],
+)
+async def test_a_key_that_has_little_left(simulator, connect, new_request, api, name, reset, restored):
+    simulator.play("left:3", 1)
+    async with connect(simulator) as client:
+        await client.send("POST", *new_request(simulator, api))
+        answer = await client.answer()
+    assert (answer.status, answer.headers[name]) == (200, "3")
+    assert re.fullmatch(restored, answer.headers[reset])

@@ -13,7 +13,8 @@ from record_kit import INTERCEPTION, OUTCOME
 from aibridge.stores.entries import closed_parts, entry, opened_parts, rows_of
 from aibridge.stores.rerating import rerate
 from aibridge.stores.sqlite import SQLiteStore
-from aibridge.values import Cost, Unpriced, Usage, UsageSource, sum_of
+from aibridge.sums import sum_of
+from aibridge.values import Cost, Unpriced, Usage, UsageSource
 
 OLD = Cost(7, "old")
 

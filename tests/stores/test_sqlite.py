@@ -22,8 +22,10 @@ from aibridge.stores.entries import (
     rows_of,
 )
 from aibridge.stores.sqlite import SQLiteStore, prune, read_interception
+from aibridge.sums import sum_of
 from aibridge.values import (
     Actor,
+    Address,
     Attempt,
     Cost,
     Credential,
@@ -37,7 +39,6 @@ from aibridge.values import (
     Usage,
     UsageSource,
     UserPrompt,
-    sum_of,
 )
 
 INTERCEPTION = Interception(
@@ -176,6 +177,9 @@ OPENED_ROW = {
     "correlating_tool_call_id": None,
     "thread_parent_id": None,
     "thread_root_id": None,
+    "answered_by": None,
+    "answered_kind": None,
+    "answered_model": None,
 }
 
 EVIDENCE_ROW = {
@@ -274,8 +278,34 @@ def test_attempts(store, rows):
         "output_tokens": None,
         "cache_read_input_tokens": None,
         "cache_creation_input_tokens": None,
+        "provider": None,
+        "provider_kind": None,
+        "upstream_model": None,
+        "credential_kind": None,
+        "credential_hint": None,
     }
     assert (other["number"], other["input_tokens"], other["output_tokens"]) == (2, 5, 7)
+
+
+ADDRESS = Address("bedrock-us", "bedrock", "us.claude", Credential(CredentialKind.CENTRALIZED, "AKIA...9"), "claude")
+ASKED = ("bedrock-us", "bedrock", "us.claude", "centralized", "AKIA...9")
+WHO = ("provider", "provider_kind", "upstream_model", "credential_kind", "credential_hint")
+
+
+def test_who_was_asked_where_that_is_another(store, rows):
+    """Of the only attempt as of one of several, which tells its counts too; and at the end, in both ways it is kept."""
+    alone, second = ATTEMPT._replace(address=ADDRESS), ATTEMPT._replace(number=2, address=ADDRESS)
+    write(store, opened(INTERCEPTION), attempted(INTERCEPTION, alone), attempted(INTERCEPTION, second))
+    write(store, closed(INTERCEPTION, OUTCOME._replace(address=ADDRESS)))
+    other = INTERCEPTION._replace(id="another")
+    write(store, opened(other), closed(other, OUTCOME._replace(address=ADDRESS)))
+    first, later = rows("attempts")
+    assert [tuple(row[name] for name in WHO) for row in (first, later)] == [ASKED, ASKED]
+    assert (first["output_tokens"], later["output_tokens"]) == (None, 7)
+    for row in rows("interceptions"):
+        assert (row["provider"], row["upstream_model"]) == (INTERCEPTION.provider, INTERCEPTION.upstream_model)
+        assert (row["answered_by"], row["answered_kind"], row["answered_model"]) == ASKED[:3]
+        assert (row["note"], row["usage_source"]) == (OUTCOME.evidence.note or None, OUTCOME.usage_source)
 
 
 def test_an_attempt_s_counts_fit_their_columns(store, rows):
@@ -493,7 +523,7 @@ def test_deleting_waits_for_no_reader_and_for_one_writer(monkeypatch, store, pat
 VERSION_1 = (Path(__file__).parent / "version_1.sql").read_text()
 
 
-@pytest.fixture(params=[1, 2, 3, 4, 5])
+@pytest.fixture(params=[1, 2, 3, 4, 5, 6])
 def older(path, request):
     """Return a file of an older version."""
     path.parent.mkdir()
@@ -532,7 +562,7 @@ def test_an_older_file_keeps_what_it_has_and_takes_more(older):
 
 
 def test_a_reader_says_of_which_version_a_file_is(older):
-    with pytest.raises(StoreRefused, match=r"is of version [1-5];"):
+    with pytest.raises(StoreRefused, match=r"is of version [1-6];"):
         read_interception(older, INTERCEPTION.id)
 
 

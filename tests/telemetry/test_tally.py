@@ -128,7 +128,15 @@ def test_gauges_are_summed_or_the_worst_and_end_with_their_worker():
     for number, worker in enumerate(workers, 1):
         worker.metrics.watch_journal(lambda number=number: 100 * number, lambda number=number: number)
         worker.metrics.watch_keys(lambda: {"valid": 2.0, "revoked": 1.0}, lambda number=number: number / 10)
+        worker.metrics.watch_key_pools(
+            lambda number=number: {("anthropic", "valid"): 3 - number, ("anthropic", "cooling"): number},
+            lambda number=number: {("anthropic", "a", "requests"): 100 * number},
+        )
         worker.metrics.publish()
+    # Each worker learns for itself: their views are summed up, and of what is left the least is told.
+    assert total(totals, "aibridge_key_pool_keys", state="valid") == 3
+    assert total(totals, "aibridge_key_pool_keys", state="cooling") == 3
+    assert total(totals, "aibridge_key_ratelimit_remaining", key="a", kind="requests") == 100
     assert total(totals, "aibridge_gateway_keys", state="valid") == 2
     assert total(totals, "aibridge_key_store_age_seconds") == 0.2
     assert total(totals, "aibridge_journal_bytes") == 300
