@@ -17,7 +17,7 @@ from aibridge.simulator.values import Shape
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the program's options to a parser."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = (
+    parser.epilog = f"{parser.epilog or ''}\n\n".lstrip() + (
         "A fault is played where its word stands in the header x-sim-fault, or in the model's name behind a plus:\n"
         "claude-sim+cut@120, gpt-sim+no_done. Words combine: many:500+slow:20+rst@100. K counts events, left out it is "
         "the middle.\n\n"
