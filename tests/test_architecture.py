@@ -74,7 +74,7 @@ INNER_FLOORS = {
             "toolservers",
         ],
     ],
-    "doctor/": [["__init__", "advice", "asking", "values"], ["house", "upstreams"]],
+    "doctor/": [["__init__", "advice", "asking", "values"], ["connection", "house"], ["upstreams"]],
     "wire/": [["eventstream", "template", "jsonscan", "jsontail"], ["sse"], ["transcode"], ["__init__"]],
     "dialects/": [
         ["base", "counts", "pieces", "raw"],
@@ -172,7 +172,7 @@ DOORS = {
         "aibridge.supervisor",
         "aibridge.upstream",
     },
-    "ssl": {"aibridge.doctor.upstreams", "aibridge.mcp.link", "aibridge.upstream"},
+    "ssl": {"aibridge.doctor.connection", "aibridge.mcp.link", "aibridge.upstream"},
     "urllib.request": {"aibridge.upstream"},
     "http.client": {"aibridge.demo"},
     "threading": {

@@ -1,7 +1,7 @@
 """What a command writes: lines as their reader can take them, colours and progress bars for people alone.
 
-Colours go to a terminal only, and not where `NO_COLOR` is set (no-color.org) or the terminal is dumb. A progress bar goes
-to a terminal that standard error is, so that what standard output is piped to never sees it.
+Colours go to a terminal only, and not where `NO_COLOR` is set (no-color.org) or the terminal is dumb. A progress bar
+goes to a terminal that standard error is, so that what standard output is piped to never sees it.
 """
 
 import io

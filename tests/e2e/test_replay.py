@@ -123,7 +123,7 @@ async def test_attempts_one_behind_the_other(dumping, ask, replay):
 
 async def test_what_a_person_reads(dumping, ask, replay):
     async with dumping() as house:
-        await ask(house, "anthropic", "cut@20+many:40")
+        await ask(house, "anthropic", "truncate@20+many:40")
         (interception_id,) = await settle(house, 1)
     status, text, _ = replay(interception_id)
     assert status == 0
@@ -131,7 +131,7 @@ async def test_what_a_person_reads(dumping, ask, replay):
     assert lines[0][:2] == [interception_id, "anthropic"]
     assert ["1", "message_start"] in lines
     assert any(line[1:] == ["content_block_delta"] and "-" in line[0] for line in lines)
-    assert ["cause", "incomplete_body", "incomplete_body"] in lines
+    assert ["cause", "truncated", "truncated"] in lines
     assert text.endswith("equal: this build reads it as the record says\n")
     assert text.isascii()
     assert "\x1b" not in text
