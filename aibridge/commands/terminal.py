@@ -74,7 +74,7 @@ def progress(items: Iterable[_Item], what: str, total: Callable[[], int] | None 
         return
     from tqdm import tqdm  # noqa: PLC0415 - 40 ms, for who looks at a bar
 
-    yield from tqdm(items, total=total() if total is not None else None, unit=f" {what}", leave=False, delay=0.5)
+    yield from tqdm(items, total=total() if total is not None else None, unit=f" {what}", leave=False)
 
 
 def _as_it_is(text: str, _: Colour) -> str:

@@ -184,7 +184,8 @@ class Upstream:
         try:
             self._provider.passthrough_answer(heard.head, heard.body)
         except RequestRejected as rejected:
-            return self._finding("model", State.NOTE, f"{model}: {rejected.message}", "try it with --send")
+            told = f"{model}: {words_of(heard.body)}: {rejected.message}"
+            return self._finding("model", State.NOTE, told, "try it with --send")
         return self._refused("model", heard, f"{model}: ")
 
     def _listed(self, heard: Heard) -> Finding:
