@@ -27,7 +27,8 @@ def opened(one):
 def closed(one, cause=Cause.CLEAN, after=1.0, **more):
     end = OUTCOME._replace(
         termination=TERMINATION_OF[cause], cause=cause, error="" if cause is Cause.CLEAN else "their \x1b[31mwords",
-        ended_at=one.started_at + after, duration=after, usage=Usage(5, 7), usage_source=UsageSource.PROVIDER_FINAL, **more,
+        ended_at=one.started_at + after, duration=after, usage=Usage(5, 7), usage_source=UsageSource.PROVIDER_FINAL,
+        **more,
     )  # fmt: skip
     return entry(end.ended_at, opened_parts(one) + closed_parts(one, end))
 
@@ -75,7 +76,8 @@ def ids(rows):
 # tail
 
 
-def test_the_last_ends_in_the_order_of_their_ends(records, run):
+@pytest.mark.usefixtures("records")
+def test_the_last_ends_in_the_order_of_their_ends(run):
     rows = [json.loads(line) for line in run("tail", "--no-follow", "--json").splitlines()]
     assert ids(rows) == ["id-2", "id-3", "id-1"]
     assert (rows[0]["termination"], rows[0]["cause"], rows[0]["error"]) == (
@@ -98,11 +100,13 @@ def test_the_last_ends_in_the_order_of_their_ends(records, run):
         (["--client", "Unknown"], ["id-2", "id-1"]),
     ],
 )
-def test_filters(records, run, wanted, found):
+@pytest.mark.usefixtures("records")
+def test_filters(run, wanted, found):
     assert ids(json.loads(line) for line in run("tail", "--no-follow", "--json", *wanted).splitlines()) == found
 
 
-def test_what_a_person_reads(records, run):
+@pytest.mark.usefixtures("records")
+def test_what_a_person_reads(run):
     lines = run("tail", "--no-follow").splitlines()
     assert lines[0].startswith("2026-11-18 11:06:43  upstream_error (truncated) ")
     assert lines[0].endswith("  bedrock/claude  alice  Unknown  1.0 s  in 5 out 7  id-2")
@@ -114,7 +118,8 @@ def test_what_a_person_reads(records, run):
 @pytest.mark.parametrize(
     ("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)]
 )
-def test_colours_are_for_terminals_and_for_who_wants_them(records, run, monkeypatch, environment, coloured):
+@pytest.mark.usefixtures("records")
+def test_colours_are_for_terminals_and_for_who_wants_them(run, monkeypatch, environment, coloured):
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
     for name, value in environment.items():
@@ -126,7 +131,7 @@ def test_colours_are_for_terminals_and_for_who_wants_them(records, run, monkeypa
 
 
 @pytest.mark.parametrize("lines", ["-1", "many"])
-def test_a_number_of_lines_is_a_number(lines, capsys):
+def test_a_number_of_lines_is_a_number(lines):
     with pytest.raises(SystemExit) as ended:
         main(["tail", "-n", lines])
     assert ended.value.code == 2
@@ -145,7 +150,8 @@ def follow(path, **wanted):
         return Follower(query, wanted)
 
 
-def test_what_has_ended_since_the_last_look_is_told_once(store, records, path):
+@pytest.mark.usefixtures("records")
+def test_what_has_ended_since_the_last_look_is_told_once(store, path):
     follower, of_bob = follow(path), follow(path, actor="bob")
     assert look(path, follower) == []
     write(store, closed(interception(4), after=9.0), opened(interception(5)))
@@ -183,7 +189,8 @@ def test_records_that_are_pruned_or_replaced(store, path):
         assert look(path, follower) == ["id-21"]
 
 
-def test_a_look_reads_no_whole_table(store, records, path):
+@pytest.mark.usefixtures("records")
+def test_a_look_reads_no_whole_table(path):
     """What is asked each half second goes by indexes: of a million rows it must not see one."""
     asked = []
     with querying(path) as query:
@@ -204,7 +211,8 @@ def test_a_look_reads_no_whole_table(store, records, path):
 # show
 
 
-def test_all_that_is_known_of_one(store, records, run):
+@pytest.mark.usefixtures("records")
+def test_all_that_is_known_of_one(store, run):
     one = interception(4)
     write(store, content_entry(AT, learned_parts(one, UserPrompt("read\nit"), "", 1, AT)))
     write(store, content_entry(AT, learned_parts(one, ToolUse("toolu_1", "Read", "{}"), "msg_1", 2, AT)))
@@ -219,5 +227,6 @@ def test_all_that_is_known_of_one(store, records, run):
     assert all(line.isprintable() for line in sheet)
 
 
-def test_one_that_is_not_there(records, run):
+@pytest.mark.usefixtures("records")
+def test_one_that_is_not_there(run):
     assert "has no such interception; `aibridge tail` shows ids" in run("show", "id-99", status=2)

@@ -6,6 +6,7 @@ import os
 import pty
 import signal
 import sys
+import termios
 from contextlib import asynccontextmanager, closing
 
 import pytest
@@ -80,6 +81,7 @@ async def test_tail_ends_with_its_reader(build_house, ask, records):
 async def on_terminal(*arguments):
     """Run a command whose standard error is a terminal; return status, output, and what the terminal saw."""
     ours, theirs = pty.openpty()
+    termios.tcsetwinsize(ours, (24, 100))
     async with started(*arguments, stderr=theirs) as process:
         os.close(theirs)
         seen = asyncio.create_task(asyncio.to_thread(read_all, ours))
