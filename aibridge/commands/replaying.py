@@ -216,7 +216,7 @@ class _Told:
 
     @property
     def _has_tools_of_ours(self) -> bool:
-        return any(tool["server"] for tool in self._record["tools"])
+        return any(tool["latency"] is not None for tool in self._record["tools"])
 
     @property
     def _writes_a_stream(self) -> bool:
@@ -265,11 +265,12 @@ def _as_text(record: Fields, replayed: Iterable[Replayed], equal: bool | None) -
         if one.cut:
             yield paint(f"  {one.cut}", Colour.YELLOW)
         yield from _event_lines(one.events)
-        yield f"  {'':<28}{'the record':<28}this build"
         for name in one.record or one.now:
-            known = name in one.record
-            text = f"  {name:<28}{_shown(one.record.get(name)) if known else '?':<28}{_shown(one.now[name])}"
-            yield paint(f"{text}  <- differs", Colour.RED) if name in one.differences else text
+            if name in one.differences:
+                told = f"in the record {_shown(one.record[name])}, of this build {_shown(one.now[name])}"
+                yield paint(f"! {name:<28}{told}", Colour.RED)
+            else:
+                yield f"  {name:<28}{_shown(one.now[name])}"
     yield _VERDICTS[equal]
 
 
@@ -289,8 +290,4 @@ def _event_lines(events: list[str]) -> Iterator[str]:
 
 
 def _shown(value: Any) -> str:
-    text = "-" if value is None else plain(str(value))
-    return text if len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"
-
-
-_WIDTH = 26
+    return "-" if value is None else plain(str(value))
