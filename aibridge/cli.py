@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import sys
+import traceback
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
@@ -70,8 +71,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if sys.flags.dev_mode:
             raise
-        # Of an error that is not ours the kind alone: its text may hold anything.
-        print(f"aibridge: a bug: {type(error).__name__}; with PYTHONDEVMODE=1 it says where", file=sys.stderr)
+        # Of an error that is not ours the kind alone, and the place: its text may hold anything.
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{type(error).__name__} in {place.filename}, line {place.lineno}"
+        print(f"aibridge: a bug: {where}; PYTHONDEVMODE=1 shows more", file=sys.stderr)
         return 1
 
 

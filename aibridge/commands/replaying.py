@@ -35,11 +35,11 @@ _COUNTS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_cr
 
 
 class Replayed(NamedTuple):
-    """One attempt: what is there of it, what the record says, and what this build says. `cut` names what is missing."""
+    """One attempt: what is there of it, and what is not; what the record says of it, and what this build says."""
 
     number: int
     file: str
-    cut: str
+    missing: str
     events: list[str]
     record: Fields
     now: Fields
@@ -52,7 +52,7 @@ class Replayed(NamedTuple):
     @property
     def equal(self) -> bool | None:
         """Whether all is the same; None where that cannot be said."""
-        return None if self.cut or not self.record else not self.differences
+        return None if self.missing or not self.record else not self.differences
 
 
 def add_commands(commands: Commands) -> None:
@@ -110,8 +110,8 @@ def _replayed(configured: Config, record: Fields) -> Iterator[Replayed]:
     before: Relay | None = None
     for number in sorted({*rows, *files}):
         row = rows.get(number)
-        told = _Told(configured, record, row, is_last=number == max(rows, default=0))
-        replayed, before = told.replayed(number, files.get(number), before)
+        attempt = _Recorded(configured, record, row, is_last=number == max(rows, default=0))
+        replayed, before = attempt.replayed(number, files.get(number), before)
         yield replayed
 
 
@@ -121,7 +121,7 @@ def _files(folder: Path, interception_id: str) -> dict[int, Path]:
     return {int(path.name.removesuffix(".resp.txt").rpartition("-")[2]): path for path in found}
 
 
-class _Told:
+class _Recorded:
     """One attempt as it was recorded; `row` is None where the gateway was killed meanwhile."""
 
     def __init__(self, configured: Config, record: Fields, row: Fields | None, *, is_last: bool) -> None:
@@ -138,27 +138,26 @@ class _Told:
 
     def replayed(self, number: int, file: Path | None, before: Relay | None) -> tuple[Replayed, Relay]:
         """Play it behind the attempt before. Returns its relay too."""
-        head, body, cut = self._read(file)
+        head, body, missing = self._read(file)
         answer = self._answer(head, body)
         # Whether the client had ordered the usage that the request asked for, no dump tells.
         asked = [False, True] if self._record["dialect"] == "chat" and answer.streaming else [False]
-        best: tuple[Replayed, Played] | None = None
+        recorded = self._recorded()
+        candidates = []
         for adds_usage in asked:
-            played = play(
-                answer._replace(adds_usage=adds_usage), self._provider, self._dialect, self._policy, self._record["id"],
-                before,
-            )  # fmt: skip
-            recorded, now = self._recorded(), self._now(played)
-            one = Replayed(number, str(file or ""), cut, events_in(played.text), recorded, now)
-            if best is None or len(one.differences) < len(best[0].differences):
-                best = one, played
-        assert best is not None  # noqa: S101 - `asked` is never empty
-        return best[0], best[1].relay
+            played = self._played(answer._replace(adds_usage=adds_usage), before)
+            one = Replayed(number, str(file or ""), missing, events_in(played.text), recorded, self._now(played))
+            candidates.append((one, played.relay))
+        return min(candidates, key=lambda candidate: len(candidate[0].differences))
+
+    def _played(self, answer: Answer, before: Relay | None) -> Played:
+        return play(answer, self._provider, self._dialect, self._policy, self._record["id"], before)
 
     def _read(self, file: Path | None) -> tuple[ResponseHead | None, bytes, str]:
         """Return head and body as far as they went through the relay, and what is missing of them."""
         if file is None:
-            return None, b"", ""
+            came = self._row is not None and self._row["http_status"] is not None
+            return None, b"", "an answer came, and the dump does not have it" if came else ""
         head, body = read_response(file.read_bytes())
         if self._row is None:
             return head, body, "the gateway was killed: there is no end to compare with"
@@ -245,7 +244,7 @@ def _as_json(record: Fields, replayed: Iterable[Replayed], equal: bool | None) -
         {
             "number": one.number,
             "file": one.file or None,
-            "missing": one.cut or None,
+            "missing": one.missing or None,
             "events": _runs(one.events),
             "record": one.record,
             "now": {name: one.now[name] for name in one.record or one.now},
@@ -262,8 +261,8 @@ def _as_text(record: Fields, replayed: Iterable[Replayed], equal: bool | None) -
     yield plain(f"{record['id']}  {'  '.join(words)}  {told_time(record['started_at'])}")
     for one in replayed:
         yield f"attempt {one.number}: {plain(one.file) or 'no answer was dumped'}"
-        if one.cut:
-            yield paint(f"  {one.cut}", Colour.YELLOW)
+        if one.missing:
+            yield paint(f"  {one.missing}", Colour.YELLOW)
         yield from _event_lines(one.events)
         for name in one.record or one.now:
             if name in one.differences:

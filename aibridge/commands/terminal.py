@@ -28,7 +28,9 @@ class Colour(StrEnum):
 
 
 def print_lines(lines: Iterable[str], *, as_json: bool) -> None:
-    """Print lines, each at once: JSON in UTF-8 wherever it goes, text as the terminal can show it."""
+    """Print lines: JSON in UTF-8 wherever it goes, text as the terminal can show it."""
+    if not is_open():
+        return
     if isinstance(sys.stdout, io.TextIOWrapper):
         if as_json:
             sys.stdout.reconfigure(encoding="utf-8")

@@ -112,7 +112,7 @@ async def test_a_client_that_left(dumping, new_client, request_body, replay, pro
     assert (status, told["equal"]) == (0, True), told
 
 
-async def test_attempts_one_behind_the_other(dumping, ask, replay):
+async def test_attempts_one_behind_the_other(dumping, ask, replay, tmp_path):
     retries = {"max": 1, "statuses": [500], "backoff": 0.01}
     async with dumping(provider={"anthropic": {"retries": retries}}) as house:
         await ask(house, "anthropic", "status:500")
@@ -120,6 +120,10 @@ async def test_attempts_one_behind_the_other(dumping, ask, replay):
     status, told, _ = replay(interception_id, "--json")
     assert (status, [one["number"] for one in told["attempts"]]) == (0, [1, 2])
     assert [one["now"]["cause"] for one in told["attempts"]] == ["http_status", "http_status"]
+    (tmp_path / "dump" / "anthropic" / f"{interception_id}-1.resp.txt").unlink()
+    status, told, _ = replay(interception_id, "--json")
+    assert (status, told["equal"], told["attempts"][1]["differences"]) == (2, None, [])
+    assert told["attempts"][0]["missing"] == "an answer came, and the dump does not have it"
 
 
 @pytest.mark.parametrize("api", ALL)
