@@ -107,7 +107,7 @@ def test_a_mistake_is_answered_with_what_may_have_been_meant(said, meant, capsys
         (
             RuntimeError("a secret"),
             1,
-            f"aibridge: a bug: RuntimeError in {__file__}, line LINE; PYTHONDEVMODE=1 shows more\n",
+            f"aibridge: a bug: RuntimeError in {__file__}, line 1; PYTHONDEVMODE=1 shows more\n",
         ),
     ],
 )
