@@ -23,6 +23,7 @@ from aibridge.commands import (
     completing,
     doctoring,
     following,
+    importing,
     keys,
     prices,
     replaying,
@@ -101,7 +102,7 @@ def parser() -> Parser:
     )
     commands = Commands(whole)
     _add_servers(commands)
-    for room in (checking, doctoring, following, reports, replaying, keys, prices, toolservers):
+    for room in (checking, doctoring, following, reports, replaying, keys, prices, toolservers, importing):
         room.add_commands(commands)
     completing.add_commands(commands, whole)
     return whole

@@ -67,6 +67,7 @@ INNER_FLOORS = {
             "completing",
             "doctoring",
             "following",
+            "importing",
             "keys",
             "prices",
             "replaying",
