@@ -107,7 +107,7 @@ def _take(answer: Answer, head: ResponseHead, provider: Provider, quiet: tuple[b
     if head.status >= _FIRST_ERROR_STATUS:
         relay.on(Signal.ERROR_HEAD)
         relay.bytes_in = len(answer.body)
-        if answer.end is None:
+        if answer.end is None and not answer.unfinished:
             shown = provider.error_answer(head, answer.body)[1]
             relay.fail(Signal.BODY_END, words_of(answer.body) or words_of(shown) or f"status {head.status}")
         return b""
@@ -129,7 +129,9 @@ def _take(answer: Answer, head: ResponseHead, provider: Provider, quiet: tuple[b
 
 def _observe_body(answer: Answer, head: ResponseHead, provider: Provider, relay: Relay) -> None:
     relay.bytes_in = len(answer.body)
-    if answer.end is not None and not answer.heard_out:
+    if answer.heard_out:
+        relay.lose_client()
+    elif answer.unfinished or answer.end is not None:
         return
     observer = relay.observer
     signal = observer.observe_body(answer.body)
@@ -156,7 +158,7 @@ def _request(answer: Answer) -> UpstreamRequest:
 
 
 def events_in(text: bytes) -> list[str]:
-    """Return the types of the events in a client's text, in order; where an API has none, the field that says it."""
+    """Return the types of the events in a client's text, in order."""
     scanner = SSEScanner(check_json=False, max_event_bytes=max(1, len(text)))
     try:
         scan = scanner.feed_data(text)

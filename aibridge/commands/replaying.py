@@ -165,11 +165,8 @@ class _Recorded:
         if len(body) >= size:
             return head, body[:size], ""
         limit = self._config.dump.max_body_bytes
-        why = (
-            f"dump.max_body_bytes is {limit}"
-            if len(body) == limit
-            else "some was lost, or held a secret of the request"
-        )
+        lost = "some was lost, or held a secret of the request"
+        why = f"dump.max_body_bytes is {limit}" if len(body) == limit else lost
         return head, body, f"the dump holds {len(body)} bytes of {size}: {why}"
 
     def _answer(self, head: ResponseHead | None, body: bytes) -> Answer:
@@ -203,15 +200,15 @@ class _Recorded:
         """Return the same of this build."""
         attempt, evidence = played.attempt, played.attempt.evidence
         return {
-            **{name: getattr(attempt, name) for name in ("termination", "cause", "message_id", "usage_source")},
-            "error": attempt.error or None,
+            **{name: getattr(attempt, name) for name in ("termination", "cause", "usage_source")},
+            **{name: getattr(attempt, name) or None for name in ("error", "message_id")},
             **{name: getattr(evidence, name) for name in ("http_status", "events", "bytes_in", "bytes_out")},
             "terminal_event_seen": int(evidence.terminal_event_seen),
             **{name: getattr(evidence, name) or None for name in ("last_event", "upstream_request_id", "note")},
             "response_model": played.response_model or None,
             "stop_reason": played.stop_reason or None,
             **{name: getattr(attempt.usage, name) for name in _COUNTS},
-        } | ({"message_id": attempt.message_id or None})
+        }
 
     @property
     def _has_tools_of_ours(self) -> bool:

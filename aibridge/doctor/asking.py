@@ -4,6 +4,7 @@ import asyncio
 import time
 from typing import NamedTuple
 
+from aibridge.credentials import redact_bytes, secrets_of
 from aibridge.errors import UpstreamFailure
 from aibridge.lifecycle import Signal
 from aibridge.upstream import Origin, Pool
@@ -24,7 +25,7 @@ class Heard(NamedTuple):
 
 
 async def ask(pool: Pool, request: UpstreamRequest, patience: float = PATIENCE_S) -> Heard:
-    """Send a request, and return its answer.
+    """Send a request, and return its answer, without the secrets that it may repeat.
 
     Raises:
         UpstreamFailure: there was no whole answer, or none in time.
@@ -36,11 +37,12 @@ async def ask(pool: Pool, request: UpstreamRequest, patience: float = PATIENCE_S
             gathered = _Gathered()
             try:
                 connection.send(request, gathered)
-                return await gathered.whole
+                heard = await gathered.whole
             finally:
                 connection.close()
     except TimeoutError:
         raise UpstreamFailure(f"no whole answer within {patience:g} s", timed_out=True) from None
+    return heard._replace(body=redact_bytes(heard.body, secrets_of(request.headers, request.target)))
 
 
 class _Gathered:

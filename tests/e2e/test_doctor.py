@@ -257,6 +257,15 @@ async def test_refusals(configured, kind, status, words, state, do):
     assert words in finding.detail or (kind, status) == ("openai", "404 X")
 
 
+async def test_a_key_that_the_upstream_repeats(configured):
+    key = "sk-canary-of-doctor-0123456789"
+    async with answering("401 X", json.dumps({"error": {"message": f"{key} is wrong"}}).encode()) as port:
+        named = {"it": {"kind": "openai", "base_url": f"http://127.0.0.1:{port}", "api_key": key}}
+        found = await looked(configured(providers=named))
+    assert " is wrong" in found["access"].detail
+    assert key not in str(found)
+
+
 async def test_each_model_of_bedrock_is_tried(configured):
     mapped = {"sonnet": "us.anthropic.claude-sonnet-5-v1:0", "own": "arn:aws:bedrock:x"}
     async with answering(body=b'{"inputTokens":3}') as port:

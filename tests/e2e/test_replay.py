@@ -112,6 +112,40 @@ async def test_a_client_that_left(dumping, new_client, request_body, replay, pro
     assert (status, told["equal"]) == (0, True), told
 
 
+async def test_a_client_that_left_before_a_whole_answer_that_was_read_on(
+    dumping, new_client, request_body, replay, tmp_path
+):
+    async with dumping(provider={"anthropic": {"on_disconnect": "drain"}}) as house:
+        async with new_client(house.port) as client:
+            headers = [("x-sim-fault", "many:100+slow:20"), *APIS["anthropic"].headers]
+            await client.ask("/anthropic/v1/messages", request_body(stream=False), headers=headers)
+            async with asyncio.timeout(20.0):
+                while not list((tmp_path / "dump").rglob("*.resp.txt")):  # noqa: ASYNC110 - a thread writes it
+                    await asyncio.sleep(0)
+            client.reset()
+        (interception_id,) = await settle(house, 1)
+    status, told, _ = replay(interception_id, "--json")
+    assert (status, told["equal"]) == (0, True), told
+    assert told["attempts"][0]["now"]["cause"] == "before_response"
+    assert told["attempts"][0]["now"]["output_tokens"]
+
+
+async def test_an_error_answer_that_broke_off(dumping, ask, replay):
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 500 X\r\ncontent-type: application/json\r\ncontent-length: 900\r\n\r\n{")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, dumping(base_url=url) as house:
+        await ask(house, "anthropic")
+        (interception_id,) = await settle(house, 1)
+    status, told, _ = replay(interception_id, "--json")
+    assert (status, told["equal"]) == (0, True), told
+    assert told["attempts"][0]["now"]["cause"] == "http_status"
+
+
 async def test_attempts_one_behind_the_other(dumping, ask, replay, tmp_path):
     retries = {"max": 1, "statuses": [500], "backoff": 0.01}
     async with dumping(provider={"anthropic": {"retries": retries}}) as house:
