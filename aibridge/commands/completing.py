@@ -31,7 +31,7 @@ def add_commands(commands: Commands, whole: argparse.ArgumentParser) -> None:
 
 
 def _script(whole: argparse.ArgumentParser, shell: str) -> str:
-    import shtab  # noqa: PLC0415 - 20 ms, for who asks for a script
+    import shtab  # noqa: PLC0415 - for who asks for a script
 
     _name_files(whole, shtab.FILE)
     return shtab.complete(whole, shell)

@@ -44,16 +44,11 @@ class Parser(argparse.ArgumentParser):
 
 
 class Commands:
-    """The commands below a parser.
+    """The commands below a parser."""
 
-    Args:
-        parser: stands above them.
-        metavar: what help calls one of them.
-    """
-
-    def __init__(self, parser: argparse.ArgumentParser, metavar: str = "COMMAND") -> None:
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
         self._below = parser.add_subparsers(
-            title="commands", dest=f"{parser.prog} COMMAND", required=True, metavar=metavar, parser_class=Parser
+            title="commands", dest=f"{parser.prog} COMMAND", required=True, metavar="COMMAND", parser_class=Parser
         )
 
     def add(self, name: str, run: Run, text: str, examples: Sequence[str], more: str = "docs/cli.md") -> Parser:
@@ -70,7 +65,7 @@ class Commands:
         command.set_defaults(run=run)
         return command
 
-    def group(self, name: str, text: str, examples: Sequence[str], more: str = "docs/cli.md") -> "Commands":
+    def group(self, name: str, text: str, examples: Sequence[str], more: str) -> "Commands":
         """Add a name that has commands below it, and return these; else as `add`."""
         return Commands(self._add(name, text, _teaching(examples, more)))
 

@@ -24,7 +24,6 @@ class Colour(StrEnum):
     YELLOW = "33"
     MAGENTA = "35"
     DIM = "2"
-    BOLD = "1"
 
 
 def print_lines(lines: Iterable[str], *, as_json: bool) -> None:
@@ -74,7 +73,7 @@ def progress(items: Iterable[_Item], what: str, total: Callable[[], int] | None 
     if sys.stderr is None or not sys.stderr.isatty():
         yield from items
         return
-    from tqdm import tqdm  # noqa: PLC0415 - 40 ms, for who looks at a bar
+    from tqdm import tqdm  # noqa: PLC0415 - for who looks at a bar
 
     yield from tqdm(items, total=total() if total is not None else None, unit=f" {what}", leave=False)
 
