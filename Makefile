@@ -77,8 +77,9 @@ check-dist: dist  ## install the wheel into an empty venv, start it, and ask for
 clients:  ## install the npm clients that some tests try: OpenAI's SDK and Codex; without them those tests are skipped
 	npm install --prefix tests/e2e/node --no-package-lock --no-audit --no-fund
 
-docs: dev  ## write what the pages have from the code: the lifecycle, the metrics, the list of decisions
+docs: dev  ## write what the pages have from the code: the lifecycle, the commands, the metrics, the list of decisions
 	.venv/bin/python docs/lifecycle.py --write
+	.venv/bin/python docs/commandline.py --write
 	.venv/bin/python docs/metrics.py --write
 	.venv/bin/python docs/decisions.py --write
 

@@ -5,9 +5,9 @@ locks of the journals tell. A store is read as it is at one moment, also while g
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aibridge.journal import is_live, journal_folder, names_in
 from aibridge.lifecycle import STATUS_OF, TERMINATION_OF, Termination
@@ -39,12 +39,21 @@ class Audit(NamedTuple):
     waiting: list[str]
     differences: list[Difference]
 
+    def fields(self) -> dict[str, Any]:
+        """Return it as plain values, every id included."""
+        return {**self._asdict(), "differences": [difference._asdict() for difference in self.differences]}
 
-def audit(path: Path) -> Audit:
+
+Each = Callable[[Sequence[str]], Iterable[str]]
+"""Goes through the questions to a store, as `iter` does, and may tell how far it is."""
+
+
+def audit(path: Path, each: Each = iter) -> Audit:
     """Look through a store and its journals.
 
     Args:
         path: the store's file; it is opened for reading only.
+        each: told to go through the questions; of a large store one takes seconds.
 
     Raises:
         StoreUnavailable: it cannot be read now.
@@ -55,7 +64,7 @@ def audit(path: Path) -> Audit:
     with reading(path) as db:
         sums = _sums(db)
         still_open = list(db.execute("SELECT id, journal FROM interceptions WHERE ended_at IS NULL"))
-        found = dict(_differences(db, sums))
+        found = dict(_differences(db, sums, each))
     live |= _live_in(folder)  # what started or stopped meanwhile held it at the moment that was read
     found["open, and held by no running process"] = [id_ for id_, journal in still_open if journal not in live]
     return Audit(
@@ -73,14 +82,16 @@ def _sums(db: Connection) -> Counter[tuple[str | None, str | None]]:
     return Counter({(termination, cause): count for termination, cause, count in db.execute(query)})
 
 
-def _differences(db: Connection, sums: Iterable[tuple[str | None, str | None]]) -> Iterator[tuple[str, list[str]]]:
+def _differences(
+    db: Connection, sums: Iterable[tuple[str | None, str | None]], each: Each
+) -> Iterator[tuple[str, list[str]]]:
     for termination, cause in sums:
         if not any(known == cause and end == termination for known, end in TERMINATION_OF.items()):
             query = "SELECT id FROM interceptions WHERE ended_at IS NOT NULL AND termination IS ? AND cause IS ?"
             ids = [row[0] for row in db.execute(query, (termination, cause))]
             yield f"ended as {termination} by {cause}, which is no such end", ids
-    for what, query in _QUERIES.items():
-        yield what, [row[0] for row in db.execute(query)]
+    for what in each(list(_QUERIES)):
+        yield what, [row[0] for row in db.execute(_QUERIES[what])]
 
 
 _QUERIES = {

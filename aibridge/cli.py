@@ -1,4 +1,4 @@
-"""The command line: `serve`, `simulate`, `check`, `audit`, `mcp`, `version`, and the reports on the records."""
+"""The command line: which command is run, and the servers, `serve` and `simulate`. The others are in `commands/`."""
 
 import argparse
 import asyncio
@@ -11,23 +11,33 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+import traceback
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import uvloop
 
-from aibridge import __version__, config, jsontext, keycommands, pricefile, pricereports, reports
+from aibridge import __version__, config
 from aibridge.app import App
-from aibridge.assembly import build_tool_servers
-from aibridge.audit import audit, report
+from aibridge.commands import (
+    checking,
+    completing,
+    doctoring,
+    following,
+    importing,
+    keys,
+    prices,
+    replaying,
+    reports,
+    toolservers,
+)
+from aibridge.commands.parser import Commands, Parser
 from aibridge.compiled import MODULES
 from aibridge.config import AuthMode, Config
 from aibridge.demo import show_one_stream, show_record
 from aibridge.errors import AibridgeError
-from aibridge.mcp import report as mcp
-from aibridge.mcp.values import ServerState, State
 from aibridge.reload import Looks, Read, ReloadCounts, Reloader, Target, look_at
 from aibridge.share import Share
 from aibridge.simulator import command as simulator
@@ -46,8 +56,11 @@ logger = logging.getLogger("aibridge")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. Returns the exit status: 0 fine, 1 it failed, 2 it was called or configured wrongly."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    said = sys.argv[1:] if arguments is None else arguments
+    if not said:
+        print(_START)
+        return 0
+    options = parser().parse_args(said)
     try:
         return int(options.run(options))
     except AibridgeError as error:
@@ -57,15 +70,59 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = "; AIBRIDGE_PORT and AIBRIDGE_ADMIN_PORT name others" if error.errno == errno.EADDRINUSE else ""
         print(f"aibridge: {error}{hint}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except Exception as error:
+        if sys.flags.dev_mode:
+            raise
+        # Of an error that is not ours the kind alone, and the place: its text may hold anything.
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{type(error).__name__} in {place.filename}, line {place.lineno}"
+        print(f"aibridge: a bug: {where}; PYTHONDEVMODE=1 shows more", file=sys.stderr)
+        return 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+_INTERRUPTED = 130
+"""What shells say of a program that Ctrl-C has ended: 128, and the signal's number."""
+
+_START = f"""aibridge {__version__}: an AI gateway that tells the truth about how each stream ended
+
+  $ aibridge serve --demo                 start it; without credentials on a simulator, with one stream to see
+  $ aibridge serve --config aibridge.yaml
+  $ aibridge doctor                       does everything work that it needs? what is to be done where not?
+  $ aibridge tail                         watch how streams end
+
+`aibridge --help` lists all commands, `aibridge COMMAND --help` teaches one."""
+
+
+def parser() -> Parser:
+    """Return the parser of the whole command line."""
+    whole = Parser(
         prog="aibridge",
         description="An AI gateway that relays bytes untouched and tells the truth about how each stream ended.",
+        epilog="exit status: 0 fine, 1 it failed or found something, 2 it was called or configured wrongly\n"
+        "more: docs/cli.md",
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    serve = _add(commands, "serve", _serve, "start the gateway; without a file, from the environment")
+    commands = Commands(whole)
+    _add_servers(commands)
+    for room in (checking, doctoring, following, reports, replaying, keys, prices, toolservers, importing):
+        room.add_commands(commands)
+    completing.add_commands(commands, whole)
+    return whole
+
+
+def _add_servers(commands: Commands) -> None:
+    serve = commands.add(
+        "serve",
+        _serve,
+        "start the gateway; without a file, from the environment",
+        [
+            "serve --demo  # try it: without credentials at hand, on the built-in simulator",
+            "serve --config aibridge.yaml",
+            "serve --config aibridge.yaml --workers 4",
+        ],
+        "docs/configuration.md, docs/operations.md",
+    )
     serve.add_argument("--config", metavar="FILE", help="a YAML file (default: the environment alone)")
     serve.add_argument("--workers", metavar="N", type=int, help="processes behind one port (default: as configured, 1)")
     serve.add_argument("--share", help=argparse.SUPPRESS)  # what a worker has of its supervisor
@@ -74,82 +131,13 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="on the simulator: send one request through the gateway, and show its record",
     )
-    simulate = _add(commands, "simulate", _simulate, "play the providers' APIs and every fault of theirs")
+    simulate = commands.add(
+        "simulate",
+        _simulate,
+        "play the providers' APIs and every fault of theirs",
+        ["simulate --port 8900", "simulate --any-credentials --ledger asked.jsonl"],
+    )
     simulator.add_arguments(simulate)
-    check = _add(commands, "check", _check, "check a configuration file, and print what it comes to")
-    check.add_argument("file", metavar="FILE")
-    checked = _add(commands, "audit", _audit, "check that the records add up; exit status 1 where they do not")
-    where = checked.add_mutually_exclusive_group()
-    where.add_argument("path", nargs="?", metavar="STORE", help="the file of the records (default: as `serve` would)")
-    where.add_argument("--config", metavar="FILE", help="a YAML file that names it")
-    keys = commands.add_parser("keys", help="make, list, end and replace gateway keys")
-    keycommands.add_commands(keys)
-    reports.add_commands(functools.partial(_add, commands))
-    tool_servers = _add(commands, "mcp", _list_tool_servers, "look at the tool servers")
-    asked = tool_servers.add_subparsers(dest="question", required=True, metavar="QUESTION")
-    told = "show them, their tools and what is left out; exit status 1 where one is down"
-    listing = _add(asked, "list", _list_tool_servers, told)
-    listing.add_argument("-c", "--config", metavar="FILE", help="a YAML file (default: as `serve` would)")
-    listing.add_argument("--json", action="store_true", help="for programs")
-    pricereports.add_commands(functools.partial(_add, commands))
-    _add(commands, "version", _version, "print the version and which wire is in use")
-    return parser
-
-
-def _add(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    name: str,
-    run: Callable[[argparse.Namespace], int],
-    text: str,
-) -> argparse.ArgumentParser:
-    command = commands.add_parser(name, help=text, description=text)
-    command.set_defaults(run=run)
-    return command
-
-
-def _version(_: argparse.Namespace) -> int:
-    print(f"aibridge {__version__}, {IMPLEMENTATION} wire, {MODULES} modules, Python {sys.version.split()[0]}")
-    return 0
-
-
-def _check(options: argparse.Namespace) -> int:
-    checked = config.load(options.file)
-    pricefile.load(checked.prices.path)
-    for note in checked.notes:
-        print(f"note: {note}", file=sys.stderr)
-    print(jsontext.dumps(config.describe(checked)).decode())
-    return 0
-
-
-def _audit(options: argparse.Namespace) -> int:
-    path = Path(options.path) if options.path else _load(options).records.path
-    result = audit(path)
-    for line in report(result):
-        print(line)
-    return 1 if result.differences else 0
-
-
-def _list_tool_servers(options: argparse.Namespace) -> int:
-    states = uvloop.run(_ask_tool_servers(_load(options)))
-    if options.json:
-        print(jsontext.dumps(mcp.values(states)).decode())
-    else:
-        for line in mcp.lines(states):
-            print(line)
-        if not states:
-            print("no tool servers are configured")
-    return 1 if any(state.state is State.DOWN for state in states) else 0
-
-
-async def _ask_tool_servers(loaded: Config) -> list[ServerState]:
-    servers = build_tool_servers(loaded)
-    if servers is None:
-        return []
-    await servers.start()
-    await servers.connected()
-    states = servers.states()
-    await servers.close()
-    return states
 
 
 def _simulate(options: argparse.Namespace) -> int:
@@ -178,10 +166,6 @@ def _serve(options: argparse.Namespace) -> int:
 def _read(options: argparse.Namespace, files: set[Path]) -> Config:
     loaded = config.load(options.config, files=files) if options.config else config.from_environment()
     return loaded if options.workers is None else loaded.with_workers(options.workers)
-
-
-def _load(options: argparse.Namespace) -> Config:
-    return config.load(options.config) if options.config else config.from_environment()
 
 
 def _run(main: Coroutine[Any, Any, None]) -> int:

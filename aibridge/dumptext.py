@@ -1,5 +1,7 @@
 """How requests and answers are written down for people: HTTP/1.1 text, with every credential cut to its hint. Pure.
 
+An answer can be read again.
+
 Bodies are written as they passed, but for the request's own credentials: an upstream may echo what it was sent. The
 framing of an answer is taken off before it gets here, so that its headers for that are renamed (`RENAMED`): the body
 reaches to the end of the text.
@@ -10,6 +12,7 @@ from collections.abc import Iterator
 from urllib.parse import unquote_to_bytes
 
 from aibridge.credentials import hint, is_secret_name
+from aibridge.errors import PayloadError
 from aibridge.values import Headers, ResponseHead, UpstreamRequest
 
 RENAMED = b"x-aibridge-dump-"
@@ -55,6 +58,17 @@ def head_text(head: ResponseHead, secrets: tuple[bytes, ...]) -> bytes:
     """Return an answer's head as it came; the body is what follows, to the end."""
     headers = tuple((RENAMED + name if name in _FRAMING else name, value) for name, value in head.headers)
     return Redactor(secrets).whole(b"HTTP/1.1 %d \r\n" % head.status + _lines(headers))
+
+
+def read_response(text: bytes) -> tuple[ResponseHead, bytes]:
+    """Return head and body of an answer that `head_text` began: its own names again. Raises `PayloadError`."""
+    said, _, body = text.partition(b"\r\n\r\n")
+    line, *lines = said.split(b"\r\n")
+    status = line.removeprefix(b"HTTP/1.1 ").strip()
+    pairs = [header.partition(b": ") for header in lines]
+    if not (line.startswith(b"HTTP/1.1 ") and status.isdigit() and all(colon for _, colon, _ in pairs)):
+        raise PayloadError("this is no dump of an answer")
+    return ResponseHead(int(status), tuple((name.removeprefix(RENAMED), value) for name, _, value in pairs)), body
 
 
 class Redactor:

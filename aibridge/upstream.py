@@ -133,6 +133,11 @@ class Connection(asyncio.Protocol):
         return not self.lost and self._transport is not None and not self._transport.is_closing()
 
     @property
+    def tls(self) -> ssl.SSLObject | None:
+        """What TLS knows of the upstream; None without TLS."""
+        return None if self._transport is None else self._transport.get_extra_info("ssl_object")
+
+    @property
     def was_stale(self) -> bool:
         """Whether it was kept from another request, and gave not a byte to this one."""
         return self.requests > 1 and self._silent
@@ -400,6 +405,11 @@ class Pool:
             self._give_up(lane)  # who sends on it is told
         connection.counted = not connection.lost
         return connection
+
+    def first_hop(self, origin: Origin) -> Origin:
+        """Return where a connection leads first: to the proxy, where there is one. Raises `UpstreamFailure`."""
+        proxy = self._proxy_for(origin)
+        return _proxy_origin(proxy) if proxy else origin
 
     def put(self, connection: Connection) -> None:
         """Keep a connection whose answer came whole, or that nobody used."""

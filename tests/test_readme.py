@@ -113,9 +113,10 @@ def script(name):
     return loaded
 
 
-def test_the_lifecycle_is_drawn_from_the_table():
-    text = page("docs/architecture.md")
-    assert script("lifecycle").drawn_into(text) == text, "run `make docs`"
+@pytest.mark.parametrize(("name", "written"), [("lifecycle", "docs/architecture.md"), ("commandline", "docs/cli.md")])
+def test_what_is_drawn_from_the_code_is_drawn_anew(name, written):
+    text = page(written)
+    assert script(name).drawn_into(text) == text, "run `make docs`"
 
 
 @pytest.mark.parametrize(
@@ -123,6 +124,15 @@ def test_the_lifecycle_is_drawn_from_the_table():
 )
 def test_pages_are_written_from_what_they_list(name, written):
     assert page(written) == script(name).page(), "run `make docs`"
+
+
+def test_the_page_of_the_command_line_tells_all_checks_of_the_doctor():
+    sources = "".join(path.read_text() for path in (ROOT / "aibridge" / "doctor").glob("*.py"))
+    ours = set(re.findall(r'(?:Finding\("", |_finding\(\n? *|_folder\(|_refused\()"([a-z ]+)"', sources)) - {"request"}
+    told = {name for cells in rows_of(page("docs/cli.md").partition("## Doctor")[2].partition("## Tail")[0])
+            for name in cells[0].split(", ")} - {"check"}  # fmt: skip
+    assert ours <= told
+    assert {"dns", "clock", "data port"} <= told
 
 
 # the configuration

@@ -17,15 +17,16 @@ from aibridge.simulator.values import Shape
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the program's options to a parser."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = (
+    parser.epilog = f"{parser.epilog or ''}\n\n".lstrip() + (
         "A fault is played where its word stands in the header x-sim-fault, or in the model's name behind a plus:\n"
         "claude-sim+cut@120, gpt-sim+no_done. Words combine: many:500+slow:20+rst@100. K counts events, left out it is "
         "the middle.\n\n"
         f"{_words()}\n\n"
         f"Bedrock requests are signed with the key {TEST_ACCESS_KEY} and the secret {TEST_SECRET_KEY}."
     )
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8900, help="0 takes one from the kernel (default: %(default)s)")
+    parser.add_argument("--host", default="127.0.0.1", metavar="HOST", help="to listen on (default: %(default)s)")
+    text = "0 takes one from the kernel (default: %(default)s)"
+    parser.add_argument("--port", type=int, default=8900, metavar="PORT", help=text)
     parser.add_argument("--ledger", type=Path, metavar="FILE", help="write a line of JSON for each request")
     parser.add_argument("--pace", type=float, default=0.0, metavar="MS", help="milliseconds between events")
     parser.add_argument("--any-credentials", action="store_true", help="check no keys and no signatures")

@@ -99,6 +99,11 @@ def usage(query: Query, since: float, by: Sequence[str]) -> list[Fields]:
     return [_summed(row) for row in query(text, (since,))]
 
 
+def count(query: Query, since: float) -> int:
+    """Return how many interceptions an export has."""
+    return int(query("SELECT count(*) AS number FROM interceptions WHERE started_at >= ?", (since,))[0]["number"])
+
+
 def export(query: Query, since: float) -> Iterator[Fields]:
     """Yield every interception with all that belongs to it, the oldest first."""
     at, last = since, ""
@@ -108,24 +113,7 @@ def export(query: Query, since: float) -> Iterator[Fields]:
             " ORDER BY started_at, id LIMIT ?",
             (since, at, last, _PAGE),
         )
-        ids = [row["id"] for row in page]
-        parts = {
-            "attempts": _by_id(query, ATTEMPTS, ids),
-            "usage": _by_id(query, TOKEN_USAGES, ids),
-            "prompts": _by_id(query, USER_PROMPTS, ids),
-            "tools": _by_id(query, TOOL_USAGES, ids),
-            "thoughts": _by_id(query, MODEL_THOUGHTS, ids),
-        }
-        for row in page:
-            for attempt in parts["attempts"].get(row["id"], []):
-                if attempt["provider"] is None:
-                    attempt.update({name: row[name] for name in _WHO})
-            usages = parts["usage"].get(row["id"], [])
-            yield {
-                **row,
-                **{name: rows.get(row["id"], []) for name, rows in parts.items()},
-                "usage": _with_extras(usages[0]) if usages else None,
-            }
+        yield from _whole(query, page)
         if len(page) < _PAGE:
             return
         at, last = page[-1]["started_at"], page[-1]["id"]
@@ -133,6 +121,33 @@ def export(query: Query, since: float) -> Iterator[Fields]:
 
 _WHO = tuple(column.name for column in ADDRESS_VALUES)
 """Of an attempt, as of the interception where it says nothing else."""
+
+
+def one(query: Query, interception_id: str) -> Fields | None:
+    """Return an interception as an export has it; None where there is none."""
+    return next(_whole(query, query("SELECT * FROM interceptions WHERE id = ?", (interception_id,))), None)
+
+
+def _whole(query: Query, rows: Sequence[Fields]) -> Iterator[Fields]:
+    """Yield interceptions with all that belongs to them."""
+    ids = [row["id"] for row in rows]
+    parts = {
+        "attempts": _by_id(query, ATTEMPTS, ids),
+        "usage": _by_id(query, TOKEN_USAGES, ids),
+        "prompts": _by_id(query, USER_PROMPTS, ids),
+        "tools": _by_id(query, TOOL_USAGES, ids),
+        "thoughts": _by_id(query, MODEL_THOUGHTS, ids),
+    }
+    for row in rows:
+        for attempt in parts["attempts"].get(row["id"], []):
+            if attempt["provider"] is None:
+                attempt.update({name: row[name] for name in _WHO})
+        usages = parts["usage"].get(row["id"], [])
+        yield {
+            **row,
+            **{name: found.get(row["id"], []) for name, found in parts.items()},
+            "usage": _with_extras(usages[0]) if usages else None,
+        }
 
 
 def _by_id(query: Query, table: Table, ids: Sequence[str]) -> dict[str, list[Fields]]:

@@ -1,20 +1,19 @@
-"""What the commands that read the records share: which records, since when, and how rows are printed."""
+"""What the commands that read the records share: which records, since when, and how rows are written."""
 
 import argparse
-import io
-import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from aibridge import config
-from aibridge.errors import AibridgeError, ConfigError
+from aibridge.commands.terminal import plain
+from aibridge.config import Config
+from aibridge.errors import ConfigError
 from aibridge.text import moment as told_moment
 
 Fields = dict[str, Any]
-Add = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
-"""Adds a command by its name, function and help, and returns its parser."""
 
 
 def add_source(parser: argparse.ArgumentParser, since: str = "") -> None:
@@ -39,33 +38,17 @@ def moment(text: str) -> float:
     return found
 
 
+def configuration(options: argparse.Namespace) -> Config:
+    """Return the configuration that `--config` names, or that of the environment."""
+    return config.load(options.config) if options.config else config.from_environment()
+
+
 def records_path(options: argparse.Namespace) -> Path:
     """Return the store that the options name. Raises `ConfigError` where there is none."""
-    if options.records:
-        path = Path(options.records)
-    else:
-        loaded = config.load(options.config) if options.config else config.from_environment()
-        path = loaded.records.path
+    path = Path(options.records) if options.records else configuration(options).records.path
     if not path.exists():
         raise ConfigError(f"{path}: there are no records; --records FILE or --config FILE says where they are")
     return path
-
-
-def print_lines(lines: Iterable[str], *, as_json: bool) -> None:
-    """Print lines: JSON in UTF-8 wherever it goes, text as the terminal can show it."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        if as_json:
-            sys.stdout.reconfigure(encoding="utf-8")
-        else:
-            sys.stdout.reconfigure(errors="replace")
-    try:
-        for line in lines:
-            print(line)
-        sys.stdout.flush()
-    except OSError as error:
-        sys.stdout = None  # the interpreter must not try again at its end
-        if not isinstance(error, BrokenPipeError):  # `| head` has seen enough
-            raise AibridgeError(f"standard output: {error.strerror}") from error
 
 
 def table(found: Sequence[Fields]) -> Iterable[str]:
@@ -92,6 +75,13 @@ def dollars(nanodollars: int | None) -> str | None:
     return f"{whole}.{rest:06}"
 
 
-def plain(text: str) -> str:
-    """Return text that a terminal takes for nothing but text: clients choose some of it."""
-    return "".join(character if character.isprintable() else " " for character in text)
+def cost_of(row: Fields) -> str:
+    """Return what an interception cost: at least so much where its answer broke off; nothing where none was told."""
+    if row["cost_nanodollars"] is None:
+        return f"unpriced ({row['unpriced']})" if row["unpriced"] else ""
+    return f"{'>=' if row['usage_source'] == 'provider_partial' else ''}${dollars(row['cost_nanodollars'])}"
+
+
+def told_time(seconds: float) -> str:
+    """Return a time of day as reports have it, in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -2,40 +2,61 @@
 
 import argparse
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 from aibridge import config, jsontext, pricefile
+from aibridge.commands.parser import Commands, add_json
+from aibridge.commands.reporting import Fields, add_source, dollars, records_path, table
+from aibridge.commands.terminal import print_lines, progress
 from aibridge.prices import Catalogue, Price, Rates, Ratio, Scale
-from aibridge.reporting import Add, Fields, add_source, dollars, print_lines, records_path, table
 from aibridge.stores.rerating import Counted, rerate
 from aibridge.values import Cost
 
 _NANO = 10**9
+_PAGE = "docs/prices.md"
 
 
-def add_commands(add: Add) -> None:
-    """Add the commands of this file; `add` takes name, function and help, and returns the command's parser."""
-    prices = add("prices", _list, "show price lists, check a file of them, or rate the records anew")
-    commands = prices.add_subparsers(dest="prices_command", required=True, metavar="COMMAND")
-
-    def add_one(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=text, description=text)
-        command.set_defaults(run=run)
-        return command
-
-    listing = add_one("list", _list, "list all prices: of a million tokens, in dollars")
+def add_commands(commands: Commands) -> None:
+    """Add `prices`, and the commands below it."""
+    below = commands.group(
+        "prices",
+        "show price lists, check a file of them, or rate the records anew",
+        ["prices list", "prices check our-prices.yaml", "prices rerate --since 30d --dry-run"],
+        _PAGE,
+    )
+    listing = below.add(
+        "list",
+        _list,
+        "list all prices: of a million tokens, in dollars",
+        ["prices list --config aibridge.yaml", "prices list --json | jq '.[] | select(.model | test(\"opus\"))'"],
+        _PAGE,
+    )
     _add_prices(listing, config_too=True)
-    listing.add_argument("--json", action="store_true", help="as one JSON array")
-    check = add_one("check", _check, "check a file of prices, and tell every mistake in it with its line and key")
+    add_json(listing, "as one JSON array")
+    check = below.add(
+        "check",
+        _check,
+        "check a file of prices, and tell every mistake in it with its line and key",
+        ["prices check our-prices.yaml"],
+        _PAGE,
+    )
     check.add_argument("file", nargs="?", metavar="FILE", help="the file (default: what comes with the program)")
-    rating = add_one("rerate", _rerate, "rate the records anew where other prices, or none, were taken")
+    add_json(check)
+    rating = below.add(
+        "rerate",
+        _rerate,
+        "rate the records anew where other prices, or none, were taken",
+        ["prices rerate --dry-run  # what would change", "prices rerate --prices our-prices.yaml --since 2026-01-01"],
+        _PAGE,
+    )
     add_source(rating, since="all")
     _add_prices(rating, config_too=False)
     rating.add_argument("--dry-run", action="store_true", help="tell what would change, and change nothing")
-    rating.add_argument("--json", action="store_true", help="as one JSON object")
+    add_json(rating, "as one JSON object")
 
 
 def _add_prices(parser: argparse.ArgumentParser, *, config_too: bool) -> None:
@@ -60,7 +81,11 @@ def _list(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     catalogue = pricefile.load(Path(options.file) if options.file else None)
     models = sum(len(one.models) for edition in catalogue.editions for one in edition.values())
-    print_lines([f"{catalogue.version}: prices for {models} names of models"], as_json=False)
+    if options.json:
+        text = jsontext.dumps({"price_version": catalogue.version, "models": models}).decode()
+    else:
+        text = f"{catalogue.version}: prices for {models} names of models"
+    print_lines([text], as_json=options.json)
     return 0
 
 
@@ -164,9 +189,9 @@ def _rerate(options: argparse.Namespace) -> int:
         )
 
     path = records_path(options)
-    for batch in rerate(path, price, catalogue.version, options.since, dry_run=options.dry_run):
-        for counted, cost in batch:
-            sums.add(counted, cost)
+    batches = rerate(path, price, catalogue.version, options.since, dry_run=options.dry_run)
+    for counted, cost in progress(chain.from_iterable(batches), "interceptions"):
+        sums.add(counted, cost)
     lines = [_as_json(catalogue, sums)] if options.json else _as_text(catalogue, sums, dry_run=options.dry_run)
     print_lines(lines, as_json=options.json)
     return 0

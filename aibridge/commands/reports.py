@@ -1,21 +1,24 @@
 """The commands that read the records: `sessions`, `usage`, `export`; and `prune`, which shortens them."""
 
 import argparse
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
+from pathlib import Path
 
 from aibridge import jsontext
-from aibridge.reporting import (
-    Add,
+from aibridge.commands.parser import Commands, add_json
+from aibridge.commands.reporting import (
     Fields,
     add_source,
+    cost_of,
     dollars,
     moment,
-    plain,
-    print_lines,
     records_path,
     table,
+    told_time,
 )
+from aibridge.commands.terminal import plain, print_lines, progress
 from aibridge.stores import ledger
 from aibridge.stores.sqlite import prune, querying
 
@@ -24,22 +27,45 @@ _PROMPT_SHOWN = 100
 """Characters of a prompt on a terminal."""
 
 
-def add_commands(add: Add) -> None:
-    """Add the commands of this file; `add` takes name, function and help, and returns the command's parser."""
-    sessions = add("sessions", _sessions, "list the latest sessions, with their threads and interceptions")
+def add_commands(commands: Commands) -> None:
+    """Add the commands of this file."""
+    sessions = commands.add(
+        "sessions",
+        _sessions,
+        "list the latest sessions, with their threads and interceptions",
+        ["sessions --since 2h", "sessions --json | jq '.[].actor'  # the same for programs"],
+    )
     add_source(sessions, since="24h")
     sessions.add_argument("--limit", type=int, default=20, metavar="N", help="sessions at most (default: 20)")
-    sessions.add_argument("--json", action="store_true", help="as one JSON array")
-    usage = add("usage", _usage, "sum requests, tokens and costs")
+    add_json(sessions, "as one JSON array")
+    usage = commands.add(
+        "usage",
+        _usage,
+        "sum requests, tokens and costs",
+        ["usage --since 7d --by actor  # who spent what this week", "usage --since 2026-01-01 --by model,day --json"],
+        "docs/prices.md",
+    )
     add_source(usage, since="30d")
     groups = f"of {', '.join(ledger.GROUPS)}; several with commas (default: {','.join(_DEFAULT_GROUPS)})"
     usage.add_argument("--by", type=_groups, default=_DEFAULT_GROUPS, metavar="NAMES", help=groups)
-    usage.add_argument("--json", action="store_true", help="as one JSON array")
-    export = add("export", _export, "write every interception as a line of JSON, with all that is kept of it")
+    add_json(usage, "as one JSON array")
+    export = commands.add(
+        "export",
+        _export,
+        "write every interception as a line of JSON, with all that is kept of it",
+        ["export --since 7d > records.jsonl", "export | jq 'select(.termination != \"completed\")'"],
+    )
     add_source(export, since="all")
-    pruning = add("prune", _prune, "delete interceptions, with all that is kept of them")
+    pruning = commands.add(
+        "prune",
+        _prune,
+        "delete interceptions, with all that is kept of them",
+        ["prune --older-than 90d", "prune --older-than 2026-01-31 --records aibridge.db"],
+        "docs/operations.md",
+    )
     add_source(pruning)
     pruning.add_argument("--older-than", type=moment, required=True, metavar="TIME", help="as 90d or 2026-01-31")
+    add_json(pruning)
 
 
 def _groups(text: str) -> tuple[str, ...]:
@@ -65,22 +91,31 @@ def _usage(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     with querying(records_path(options)) as query:
-        print_lines((jsontext.dumps(row).decode() for row in ledger.export(query, options.since)), as_json=True)
+        found: Iterable[Fields] = ledger.export(query, options.since)
+        if not sys.stdout.isatty():  # there the lines themselves show how far it is
+            found = progress(found, "interceptions", lambda: ledger.count(query, options.since))
+        print_lines((jsontext.dumps(row).decode() for row in found), as_json=True)
     return 0
 
 
 def _prune(options: argparse.Namespace) -> int:
-    path, deleted = records_path(options), 0
-    while some := prune(path, options.older_than):
-        deleted += some
-    print_lines([f"{deleted} interceptions deleted"], as_json=False)
+    path = records_path(options)
+    deleted = sum(1 for _ in progress(_pruned(path, options.older_than), "interceptions"))
+    text = jsontext.dumps({"deleted": deleted}).decode() if options.json else f"{deleted} interceptions deleted"
+    print_lines([text], as_json=options.json)
     return 0
+
+
+def _pruned(path: Path, before: float) -> Iterator[None]:
+    """Delete, and yield as often as an interception was deleted."""
+    while some := prune(path, before):
+        yield from repeat(None, some)
 
 
 def _session_lines(found: Sequence[Fields]) -> Iterable[str]:
     for session in found:
         names = "  ".join(plain(name) for name in (session["session"], session["actor"], session["client"]))
-        yield f"{_time(session['started_at'])}  session {names}"
+        yield f"{told_time(session['started_at'])}  session {names}"
         for thread in session["threads"]:
             prompt = plain(thread["prompt"] or "")
             shown = prompt if len(prompt) <= _PROMPT_SHOWN else prompt[:_PROMPT_SHOWN] + "…"
@@ -93,18 +128,20 @@ def _interception_line(row: Fields) -> str:
     end += f" ({row['cause']})" if end not in {"running", "completed"} else ""
     took = "" if row["duration"] is None else f"{row['duration']:.1f} s"
     counts = f"in {row['input_tokens'] or 0} out {row['output_tokens'] or 0}"
-    cost = _cost(row)
+    cost = cost_of(row)
     tools = ", ".join(row["tools"])
-    who = row["answered_by"] or row["provider"]
-    parts = [_time(row["started_at"]), row["id"], who, row["model"] or "-", end, took, counts, cost, tools]
+    parts = [
+        told_time(row["started_at"]),
+        row["id"],
+        row["answered_by"] or row["provider"],
+        row["model"] or "-",
+        end,
+        took,
+        counts,
+        cost,
+        tools,
+    ]
     return "    " + "  ".join(plain(part) for part in parts if part)
-
-
-def _cost(row: Fields) -> str:
-    """Return what an interception cost: at least so much where its answer broke off; nothing where none was told."""
-    if row["cost_nanodollars"] is None:
-        return f"unpriced ({row['unpriced']})" if row["unpriced"] else ""
-    return f"{'>=' if row['usage_source'] == 'provider_partial' else ''}${dollars(row['cost_nanodollars'])}"
 
 
 def _with_dollars(rows: Iterable[Fields]) -> list[Fields]:
@@ -116,7 +153,3 @@ def _with_dollars(rows: Iterable[Fields]) -> list[Fields]:
         }
         for row in rows
     ]
-
-
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -14,6 +14,8 @@ from typing import Any
 
 from aibridge import config, jsontext
 from aibridge.auth import digest_of
+from aibridge.commands.parser import Commands, Parser, Run, add_json
+from aibridge.commands.terminal import print_lines
 from aibridge.content import Keep
 from aibridge.errors import AibridgeError, ConfigError
 from aibridge.routing import PATTERNS
@@ -28,32 +30,52 @@ _PREFIX_LENGTH = 10
 _DEFAULT_OVERLAP = "24h"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 _MAX_PATTERN = 256
+_PAGE = 'docs/configuration.md, "Gateway keys in a store"'
 
 Fields = dict[str, Any]
-Add = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
+Add = Callable[[str, Run, str, Sequence[str]], Parser]
 
 
-def add_commands(commands: argparse.ArgumentParser) -> None:
-    """Add the commands below `keys`."""
-    below = commands.add_subparsers(dest="keys_command", required=True, metavar="COMMAND")
+def add_commands(commands: Commands) -> None:
+    """Add `keys`, and the commands below it."""
+    below = commands.group(
+        "keys",
+        "make, list, end and replace gateway keys",
+        ["keys create --owner ann --expires 90d", "keys list", "keys revoke key_0123456789ab"],
+        _PAGE,
+    )
 
-    def add(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
-        command = below.add_parser(name, help=text, description=text)
-        command.set_defaults(run=run)
+    def add(name: str, run: Run, text: str, examples: Sequence[str]) -> Parser:
+        command = below.add(name, run, text, examples, _PAGE)
         where = command.add_mutually_exclusive_group()
         where.add_argument(
             "--store", metavar="FILE", help="the file of the keys (default: auth.key_store of the gateway)"
         )
         where.add_argument("--config", metavar="FILE", help="a configuration that names it")
-        command.add_argument("--json", action="store_true", help="as JSON")
+        add_json(command, "as JSON")
         return command
 
     _add_create(add)
-    listing = add("list", _list, "list the keys: whose they are, what they open, and whether they are good")
+    listing = add(
+        "list",
+        _list,
+        "list the keys: whose they are, what they open, and whether they are good",
+        ["keys list --owner ann", "keys list --json | jq '.[] | select(.state == \"active\") | .id'"],
+    )
     listing.add_argument("--owner", type=_name, metavar="NAME", help="of this one only")
-    revoking = add("revoke", _revoke, "end a key with all its secrets; every gateway knows within two seconds")
+    revoking = add(
+        "revoke",
+        _revoke,
+        "end a key with all its secrets; every gateway knows within two seconds",
+        ["keys revoke key_0123456789ab", "keys revoke - < leaked.txt  # the secret itself, which no list shows"],
+    )
     revoking.add_argument("key", metavar="ID", help="its id, or - for a secret of it on standard input")
-    rotating = add("rotate", _rotate, "give a key a new secret, which is shown once; the old one is good for a while")
+    rotating = add(
+        "rotate",
+        _rotate,
+        "give a key a new secret, which is shown once; the old one is good for a while",
+        ["keys rotate key_0123456789ab --overlap 1h", "keys rotate key_0123456789ab --overlap 0s  # it leaked"],
+    )
     rotating.add_argument("key", metavar="ID", help="its id, or - for a secret of it on standard input")
     rotating.add_argument(
         "--overlap", type=_until, default=_DEFAULT_OVERLAP, metavar="TIME",
@@ -63,7 +85,12 @@ def add_commands(commands: argparse.ArgumentParser) -> None:
 
 
 def _add_create(add: Add) -> None:
-    creating = add("create", _create, "make a key, and show it once")
+    creating = add(
+        "create",
+        _create,
+        "make a key, and show it once",
+        ["keys create --owner ann --team research --expires 90d", "keys create --owner ci --model 'claude-haiku-*'"],
+    )
     creating.add_argument("--owner", type=_name, required=True, metavar="NAME", help="the actor on every record")
     repeated = "; several times for several"
     creating.add_argument("--team", type=_name, action="append", metavar="NAME", help=f"a team of the owner{repeated}")
@@ -231,4 +258,4 @@ def _until(text: str) -> float:
 
 
 def _say(text: str) -> None:
-    print(text)
+    print_lines([text], as_json=False)

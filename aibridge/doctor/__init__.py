@@ -1,0 +1,1 @@
+"""What `aibridge doctor` looks at, one by one: the house itself, and each upstream. It changes nothing."""
