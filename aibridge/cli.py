@@ -17,7 +17,7 @@ from typing import Any
 
 import uvloop
 
-from aibridge import __version__, config, jsontext, keycommands, pricefile, pricereports, reports
+from aibridge import __version__, config, jsontext, keycommands, orphans, pricefile, pricereports, reports
 from aibridge.app import App
 from aibridge.assembly import build_tool_servers
 from aibridge.audit import audit, report
@@ -170,7 +170,7 @@ def _serve(options: argparse.Namespace) -> int:
         return _run(serve(loaded, demo=options.demo))
     if options.demo:
         logger.warning("no demonstration: it is for one worker")
-    return uvloop.run(supervise(loaded))
+    return uvloop.run(orphans.burying(supervise(loaded)))
 
 
 def _load(options: argparse.Namespace) -> Config:
@@ -178,7 +178,7 @@ def _load(options: argparse.Namespace) -> Config:
 
 
 def _run(main: Coroutine[Any, Any, None]) -> int:
-    uvloop.run(main)
+    uvloop.run(orphans.burying(main))
     return 0
 
 
