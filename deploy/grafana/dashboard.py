@@ -39,7 +39,9 @@ def quantiles(metric: str, by: str, matchers: str, *of: float) -> list[Query]:
 
 def rate(metric: str, by: str, matchers: str) -> list[Query]:
     """Return the query of a counter's rate."""
-    return [(f"sum by ({by}) (rate({metric}{{{matchers}}}{RATE}))", " ".join(f"{{{{{one}}}}}" for one in by.split(", ")))]
+    return [
+        (f"sum by ({by}) (rate({metric}{{{matchers}}}{RATE}))", " ".join(f"{{{{{one}}}}}" for one in by.split(", ")))
+    ]
 
 
 ENDED = "aibridge_interceptions_total"
@@ -50,10 +52,7 @@ ROWS: dict[str, list[Panel]] = {
         ("Requests", "stat", "reqps", 4, [(f"sum(rate(aibridge_interceptions_started_total{{{WHOSE}}}{RATE}))", "")]),
         (
             "Completed, of those whose client stayed", "stat", "percentunit", 4,
-            [(
-                f'sum(rate({ENDED}{{{WHOSE}, status="completed"}}{RATE}))'
-                f' / sum(rate({ENDED}{{{WHOSE}, status!="client_gone"}}{RATE}))', "",
-            )],
+            [(f'sum(rate({ENDED}{{{WHOSE}, status="completed"}}{RATE})) / sum(rate({ENDED}{{{WHOSE}, status!="client_gone"}}{RATE}))', "")],
         ),
         (
             "Stopped without their end, in an hour", "stat", "short", 4,

@@ -1,4 +1,4 @@
-"""The gateway as a container has it: the first process, without capabilities, on a root that is read-only. Its recipe."""
+"""The gateway as a container has it: the first process, no capabilities, a root that is read-only. And its recipe."""
 
 import asyncio
 import os
@@ -16,6 +16,11 @@ linux_root = pytest.mark.skipif(
     not sys.platform.startswith("linux") or os.getuid() != 0 or shutil.which("unshare") is None,
     reason="needs Linux, root, and unshare",
 )
+
+
+def children_of(process):
+    return [int(child) for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
 
 def processes_of(child):
     """Return what runs in the container: state and parent by pid, all as the container numbers them."""
@@ -52,12 +57,11 @@ async def container(home, *arguments):
     try:
         async with asyncio.timeout(PATIENCE):
             line = await line_with(process.stderr, "aibridge started")
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        yield Container(process, int(children[0]), line)
+        yield Container(process, children_of(process)[0], line)
     finally:
         if process.returncode is None:
-            for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
-                os.kill(int(child), signal.SIGKILL)  # and with it all of its container
+            for child in children_of(process):
+                os.kill(child, signal.SIGKILL)  # and with it all of its container
         await process.communicate()
 
 
@@ -92,7 +96,7 @@ async def test_as_the_first_process_it_buries_orphans(tmp_path, workers):
         assert processes_of(running.pid)[orphan][1] == 1
         run(*inside, "kill", str(orphan))
         async with asyncio.timeout(PATIENCE):
-            while orphan in processes_of(running.pid):
+            while orphan in processes_of(running.pid):  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.2)
         os.kill(running.pid, signal.SIGTERM)
         assert await running.end() == 0

@@ -1,4 +1,4 @@
-"""The chart: what comes out of it for the least and the most values, against Kubernetes' own schemas and our own rules."""
+"""The chart: what comes out of it for the least and the most values, against Kubernetes' schemas and our own rules."""
 
 import re
 
@@ -103,7 +103,9 @@ def test_probes_and_services_name_ports_that_are_there(objects, pod):
     labels = objects["StatefulSet", "gw-aibridge"]["spec"]["template"]["metadata"]["labels"]
     for service in services:
         assert service["spec"]["selector"].items() <= labels.items()
-    asked = {probe["port"] for probe in probes} | {port["targetPort"] for one in services for port in one["spec"]["ports"]}
+    asked = {probe["port"] for probe in probes} | {
+        port["targetPort"] for one in services for port in one["spec"]["ports"]
+    }
     assert asked == named
 
 

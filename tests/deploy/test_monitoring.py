@@ -143,7 +143,12 @@ def get(url):
 
 
 def ask(data, fault):
-    body = {"model": "claude-sonnet-5", "max_tokens": 9, "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+    body = {
+        "model": "claude-sonnet-5",
+        "max_tokens": 9,
+        "stream": True,
+        "messages": [{"role": "user", "content": "hi"}],
+    }
     headers = {"content-type": "application/json", "anthropic-version": "2023-06-01", "x-sim-fault": fault}
     request = urllib.request.Request(f"{data}/anthropic/v1/messages", json.dumps(body).encode(), headers)
     with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
@@ -163,7 +168,7 @@ class Prometheus:
     async def until(self, expression):
         """Ask until there is an answer that is not empty."""
         async with asyncio.timeout(PATIENCE):
-            while not (result := await asyncio.to_thread(self.query, expression)):
+            while not (result := await asyncio.to_thread(self.query, expression)):  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.1)
         return result
 
