@@ -1,13 +1,13 @@
 """The tools that look at deploy/, and the files in it."""
 
 import json
-import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
+from process_kit import ENVIRONMENT
 
 ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "deploy"
@@ -55,7 +55,5 @@ def filled_in(query):
 
 def bare_environment(home, **more):
     """Return an environment with no credentials, so that the simulator answers."""
-    names = ("PATH", "PYTHONPATH", "AIBRIDGE_SPEEDUPS")
-    ours = {name: os.environ[name] for name in names if name in os.environ}
     ports = {"AIBRIDGE_PORT": "0", "AIBRIDGE_ADMIN_PORT": "0"}
-    return ours | ports | {"HOME": str(home), "XDG_STATE_HOME": str(home), "NO_PROXY": "*"} | more
+    return ENVIRONMENT | ports | {"HOME": str(home), "XDG_STATE_HOME": str(home), "NO_PROXY": "*"} | more

@@ -91,8 +91,7 @@ async def test_as_the_first_process_it_takes_new_workers(tmp_path):
 async def test_as_the_first_process_it_buries_orphans(tmp_path, workers):
     async with container(tmp_path, "--workers", str(workers)) as running:
         inside = ("nsenter", f"--target={running.pid}", "--mount", "--pid")
-        run(*inside, "sh", "-c", "sleep 987 >/dev/null 2>&1 &")  # its parent ends before it
-        orphan = int(run(*inside, "pgrep", "-f", "^sleep 987$"))
+        orphan = int(run(*inside, "sh", "-c", "sleep 987 >/dev/null 2>&1 & echo $!"))  # its parent ends before it
         assert processes_of(running.pid)[orphan][1] == 1
         run(*inside, "kill", str(orphan))
         async with asyncio.timeout(PATIENCE):
