@@ -1,4 +1,6 @@
-"""Read a dashboard by Grafana's own types, and print whatever these do not know. Run by the Python of `make deploy-tools`.
+"""Read a dashboard by Grafana's own types, and say what these do not know; the exit status is 1 where there is such.
+
+Run by the Python that `make deploy-tools` installs.
 
 Usage: python grafana_reads.py FILE
 """
@@ -28,4 +30,4 @@ def lost(before, after, path=""):
 register_default_plugins()
 written = json.loads(Path(sys.argv[1]).read_text())
 read = json.loads(JSONEncoder(sort_keys=True).encode(Dashboard.from_json(written)))
-print(*lost(written, read), sep="\n", end="")
+sys.exit("\n".join(lost(written, read)) or 0)
