@@ -8,17 +8,17 @@ COMPILED := AIBRIDGE_SPEEDUPS=1 .venv/bin/python -c 'import aibridge.wire' 2>/de
 CAN_COMPILE := echo '\#include <Python.h>' | $$(.venv/bin/python -c 'import os, sysconfig as s; print(os.environ.get("CC") or s.get_config_var("CC"), "-I" + s.get_path("include"))') -fsyntax-only -x c - 2>/dev/null
 
 TEST_PURE = AIBRIDGE_SPEEDUPS=0 $(PYTEST) -m "not compiled"
-# The pure run's words come behind the other's, whole.
+# The pure run's words come behind the other's, whole; what is in deploy/ is looked at once.
 define TEST_BOTH
 said=$$(mktemp); trap 'kill $$pure 2>/dev/null; rm -f $$said' EXIT; trap 'exit 130' INT TERM; \
-$(TEST_PURE) >$$said 2>&1 & pure=$$!; \
+$(TEST_PURE) --ignore=tests/deploy >$$said 2>&1 & pure=$$!; \
 AIBRIDGE_SPEEDUPS=1 $(PYTEST); compiled=$$?; \
 wait $$pure; status=$$?; cat $$said; exit $$((compiled | status))
 endef
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help dev run test test-pure lint types bench bench-full bench-peers bench-count bench-smoke fuzz dist check-dist clients docs site ci clean
+.PHONY: help dev run test test-pure lint types bench bench-full bench-peers bench-count bench-smoke fuzz dist dist-pure check-dist clients deploy-tools docs site ci clean
 
 help:  ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,13 +69,25 @@ dist: .venv/venv  ## build sdist and wheel into dist/
 	.venv/bin/pip install --quiet build
 	.venv/bin/python -m build
 
-check-dist: dist  ## install the wheel into an empty venv, start it, and ask for its health
+dist-pure: .venv/venv  ## build sdist and the wheel of no platform, which needs no compiler anywhere, into dist/pure/
+	rm -rf dist/pure
+	.venv/bin/pip install --quiet build
+	AIBRIDGE_SPEEDUPS=0 .venv/bin/python -m build --outdir dist/pure
+
+check-dist: dist dist-pure  ## install each wheel into an empty venv, start it, and ask for its health
 	$(PYTHON) -m venv --clear .venv/empty
 	.venv/empty/bin/pip install --quiet dist/*.whl
+	.venv/empty/bin/python scripts/check_installed.py .venv/empty/bin/aibridge
+	$(PYTHON) -m venv --clear .venv/empty
+	.venv/empty/bin/pip install --quiet --only-binary :all: dist/pure/*-py3-none-any.whl
+	.venv/empty/bin/aibridge version | grep 'pure wire, pure modules'
 	.venv/empty/bin/python scripts/check_installed.py .venv/empty/bin/aibridge
 
 clients:  ## install the npm clients that some tests try: OpenAI's SDK and Codex; without them those tests are skipped
 	npm install --prefix tests/e2e/node --no-package-lock --no-audit --no-fund
+
+deploy-tools: .venv/venv  ## fetch what the tests of deploy/ need: promtool, Prometheus, helm, hadolint, actionlint and others
+	.venv/bin/python scripts/deploy_tools.py .venv/deploy
 
 docs: dev  ## write what the pages have from the code: the lifecycle, the commands, the metrics, the list of decisions
 	.venv/bin/python docs/lifecycle.py --write
@@ -86,7 +98,7 @@ docs: dev  ## write what the pages have from the code: the lifecycle, the comman
 site: dev  ## build the documentation as a site, with every warning and every broken link an error
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet --strict
 
-ci: lint types site fuzz check-dist bench-smoke bench-count test  ## all of CI; the tests come last
+ci: lint types site fuzz check-dist bench-smoke bench-count deploy-tools test  ## all of CI; the tests come last
 
 clean:  ## remove what the targets above made
 	rm -rf .venv build dist bench/.peers *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks

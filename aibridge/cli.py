@@ -19,7 +19,7 @@ from typing import Any
 
 import uvloop
 
-from aibridge import __version__, config
+from aibridge import __version__, config, orphans
 from aibridge.app import App
 from aibridge.commands import (
     checking,
@@ -160,7 +160,7 @@ def _serve(options: argparse.Namespace) -> int:
         return _run(serve(loaded, demo=options.demo, read=read, known=known))
     if options.demo:
         logger.warning("no demonstration: it is for one worker")
-    return uvloop.run(supervise(loaded, read=read, known=known))
+    return uvloop.run(orphans.burying(supervise(loaded, read=read, known=known)))
 
 
 def _read(options: argparse.Namespace, files: set[Path]) -> Config:
@@ -169,7 +169,7 @@ def _read(options: argparse.Namespace, files: set[Path]) -> Config:
 
 
 def _run(main: Coroutine[Any, Any, None]) -> int:
-    uvloop.run(main)
+    uvloop.run(orphans.burying(main))
     return 0
 
 

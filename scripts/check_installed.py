@@ -1,10 +1,11 @@
 """Start an installed aibridge as a container does, and see that it is healthy, streams, and stops when asked.
 
-Usage: python scripts/check_installed.py PATH_OF_AIBRIDGE
+Usage: python scripts/check_installed.py AIBRIDGE, its path, or its name where the shell finds it
 """
 
 import http.client
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -72,7 +73,7 @@ class Listening(threading.Thread):
 
 def main() -> int:
     """Run the check; the exit status is 0 where all is well."""
-    program = str(Path(sys.argv[1]).absolute())  # not resolved: a link would lead out of its environment
+    program = str(Path(shutil.which(sys.argv[1]) or sys.argv[1]).absolute())  # not resolved: a link leads elsewhere
     port = free_port()
     with tempfile.TemporaryDirectory() as home:
         # Nothing of the caller's environment but the path: no credentials, so the simulator answers.

@@ -47,7 +47,7 @@ def test_make_targets_exist(path):
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_files_named_exist(path):
-    names = re.findall(r"`((?:aibridge|tests|bench|docs|scripts|_speedups)/[a-z0-9_./]*)`", path.read_text())
+    names = re.findall(r"`((?:aibridge|tests|bench|deploy|docs|scripts|_speedups)/[a-z0-9_./]*)`", path.read_text())
     assert [name for name in names if not (ROOT / name).exists()] == []
 
 
