@@ -463,9 +463,9 @@ class Exchange(Attempts):
 
     def _conclude_or_go_on(self, signal: Signal, cause: Cause) -> None:
         """The attempt has failed: that is the end, unless the client has nothing yet and another may do well."""
-        recourse, request = self._recourse, self._request
-        unasked = signal is Signal.CIRCUIT_OPEN
-        if recourse is None or self._client.started or signal in _LAST or (request is None and not unasked):
+        recourse = self._recourse
+        answered = self._request is None and signal is not Signal.CIRCUIT_OPEN
+        if recourse is None or answered or self._client.started or signal in _LAST:
             self._conclude()
             return
         following = recourse.after(cause, self._head)
@@ -474,15 +474,13 @@ class Exchange(Attempts):
             return
         self._settle()
         self._await_further_attempt(following=following)
-        self._await_request(self._next_request(recourse, following, request))
+        self._await_request(self._next_request(recourse, following))
 
-    async def _next_request(self, recourse: Recourse, following: Next, sent: UpstreamRequest | None) -> UpstreamRequest:
-        """Wait as long as it is to be waited, and return the request of a further attempt. `sent` is the last one."""
+    async def _next_request(self, recourse: Recourse, following: Next) -> UpstreamRequest:
+        """Wait as long as it is to be waited, and return the request of a further attempt."""
         if following.to is None:
             await asyncio.sleep(following.pause)
-            if sent is None:
-                raise RuntimeError("nothing was sent that can be sent again")
-            return sent
+            return self._sent_request()
         self._mended, self._retry_after = False, RETRY_SOON
         request, turns = await recourse.prepare(following.to.draft)
         self._turns = None
