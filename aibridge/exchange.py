@@ -487,7 +487,7 @@ class Exchange(Attempts):
             self.send(request)
         elif recourse is not None and (following := self._following(recourse, cause)) is not None:
             self._begin_anew(following)
-            self._await_request(self._next_request(recourse, following, request))
+            self._await_request(self._next_request(recourse, following))
         elif rotation is not None and rotation.turned_away:
             self._begin_anew()
             self.refuse_keyless(rotation.pool.exhausted(time.monotonic()))
@@ -501,13 +501,11 @@ class Exchange(Attempts):
         self._settle()
         self._await_further_attempt(following=following)
 
-    async def _next_request(self, recourse: Recourse, following: Next, sent: UpstreamRequest | None) -> UpstreamRequest:
-        """Wait as long as it is to be waited, and return the request of a further attempt. `sent` is the last one."""
+    async def _next_request(self, recourse: Recourse, following: Next) -> UpstreamRequest:
+        """Wait as long as it is to be waited, and return the request of a further attempt."""
         if following.to is None:
             await asyncio.sleep(following.pause)
-            if sent is None:
-                raise RuntimeError("nothing was sent that can be sent again")
-            return sent
+            return self._sent_request()
         self._mended, self._retry_after = False, RETRY_SOON
         request, turns = await recourse.prepare(following.to.draft)
         self._turns = None

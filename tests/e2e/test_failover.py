@@ -263,6 +263,19 @@ async def test_the_same_provider_is_asked_again_within_its_budget(build, ask):
         assert 30 + 10 <= len(causes(house)) <= 30 + 13
 
 
+async def test_so_it_is_where_another_was_asked_between(build, ask):
+    chain = [{"provider": "bedrock"}, {"provider": "anthropic", "model": "claude-haiku-4-5"}]
+    async with build(own={"anthropic": {"fallbacks": chain}}) as house:
+        house.simulator.play("status:529", None)
+        for number in range(1, 31):
+            await ask(house, "anthropic", stream=False)
+            await house.outcomes.wait(ended=number)
+        assert asked(house)[:3] == [None, "bedrock", "anthropic"]
+        again = asked(house).count("anthropic")
+        assert 10 <= again <= 13
+        assert len(causes(house)) == 60 + again
+
+
 async def test_another_provider_has_what_it_can_bear(build, ask):
     """An outage goes over as a whole: the other is asked once for each request, and the failing one no more for it."""
     async with build() as house:
@@ -321,7 +334,7 @@ class Clock:
 
 def set_clock(house):
     clock = Clock()
-    house.app.circuits._clock = clock
+    house.app.generation.circuits._clock = clock
     return clock
 
 
@@ -376,15 +389,15 @@ async def test_a_probe_that_goes_on_elsewhere_is_no_probe_any_more(build, ask, a
             house.simulator.play("status:529", 1)
             await ask(house, "anthropic")
             await house.outcomes.wait(ended=number)
-        (place,) = house.app.circuits._circuits
-        assert (place.provider, house.app.circuits._circuits[place].state.value) == ("anthropic", "open")
+        (place,) = house.app.generation.circuits._circuits
+        assert (place.provider, house.app.generation.circuits._circuits[place].state.value) == ("anthropic", "open")
         set_clock(house).ahead = 2000.0
         if answer == "badly":
             house.simulator.play("status:529", 1)
         assert (await ask(house, "anthropic")).status == 200
         await house.outcomes.wait(ended=3)
         if answer == "badly":
-            circuit = house.app.circuits._circuits[place]
+            circuit = house.app.generation.circuits._circuits[place]
             assert (circuit.state.value, circuit.probes) == ("open", frozenset())
             assert asked(house)[-2:] == [None, "bedrock"]
         else:
