@@ -10,6 +10,7 @@ from typing import Any
 from aibridge import __version__, admin, pricefile
 from aibridge.admission import Admission
 from aibridge.assembly import (
+    build_admin_api,
     build_provider,
     build_routers,
     build_tool_servers,
@@ -121,6 +122,7 @@ class App:
             stall=config.timeouts.client_stall,
         )
         self._admin = Server(self._serve_admin)
+        self._admin_api = build_admin_api(config, self.metrics.snapshot)
         self._listening: dict[int, list[asyncio.Server]] = {}  # of a worker, by slot
         self.port = 0
         self.admin_port = 0
@@ -177,6 +179,7 @@ class App:
         await self.gateway.drain(self._config.drain_deadline)
         self.log.flush()
         await self._data.close()
+        self._admin_api.close()
         await self._admin.close()
         if self.tool_servers is not None:
             await self.tool_servers.close()
@@ -312,8 +315,11 @@ class App:
             return self.gateway.refuse(RequestRejected("failed", status, "the gateway failed"))
         return self.gateway.refuse(RequestRejected("malformed", status, "the request is not HTTP that can be read"))
 
-    def _serve_admin(self, client: ClientStream) -> None:
+    def _serve_admin(self, client: ClientStream) -> Coroutine[None, None, None] | None:
+        if client.path not in admin.PATHS:
+            return self._admin_api.handle(client)
         admin.answer(client, self._health, self.metrics.render)
+        return None
 
     def _health(self) -> dict[str, Any]:
         return {

@@ -41,7 +41,7 @@ FLOORS = [
         "retention",
         "prices",
     ],
-    ["body", "auth", "dumpfiles", "writer", "pricefile", "reporting"],
+    ["body", "auth", "dumpfiles", "writer", "pricefile", "reporting", "adminapi/"],
     ["dialects/", "recorder", "keywatch", "tokens"],
     ["toolloop/"],
     ["relay", "mcp/", "providers/"],
@@ -59,6 +59,12 @@ FLOORS = [
 """The rooms of aibridge/, lowest floor first; a name with a slash is a folder. Imports lead only downwards."""
 
 INNER_FLOORS = {
+    "adminapi/": [
+        ["__init__", "problems", "signin", "figures", "flow"],
+        ["answers", "asking", "parameters"],
+        ["files", "live", "questions"],
+        ["room"],
+    ],
     "wire/": [["eventstream", "template", "jsonscan", "jsontail"], ["sse"], ["transcode"], ["__init__"]],
     "dialects/": [
         ["base", "counts", "pieces", "raw"],
@@ -94,7 +100,7 @@ INNER_FLOORS = {
         ["chat", "messages", "responses"],
         ["__init__"],
     ],
-    "stores/": [["__init__", "base"], ["entries", "ledger"], ["carrying", "keys", "sqlite"], ["rerating"]],
+    "stores/": [["__init__", "base"], ["entries", "ledger"], ["browsing", "carrying", "keys", "sqlite"], ["rerating"]],
     "telemetry/": [
         ["__init__", "conventions", "exporters", "lag", "log", "series"],
         ["tally"],

@@ -29,11 +29,11 @@ _PAGE = 20
 _COUNTS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 _SUMMED = (*_COUNTS, "cost_nanodollars")
 
-# A client's own session; else its thread; else it stands for itself. Sessions of two actors are never one.
-_SESSION = "coalesce(session_id, thread_root_id, id)"
+SESSION = "coalesce(session_id, thread_root_id, id)"
+"""A client's own session; else its thread; else it stands for itself. Sessions of two actors are never one."""
 
 _LATEST_SESSIONS = f"""
-SELECT actor_id, {_SESSION} AS session FROM interceptions WHERE started_at >= ?
+SELECT actor_id, {SESSION} AS session FROM interceptions WHERE started_at >= ?
 GROUP BY actor_id, session ORDER BY max(started_at) DESC LIMIT ?
 """  # noqa: S608 - our own names
 

@@ -39,6 +39,8 @@ from aibridge.telemetry.series import (
     Names,
     NanoFamily,
     Number,
+    Sample,
+    samples,
 )
 from aibridge.telemetry.tally import SharedFamily, Tally
 from aibridge.values import Attempt, Interception, Learned, Outcome, ToolRun, ToolUse, UserPrompt
@@ -578,6 +580,11 @@ class Metrics:
         with self._lock:
             families = list(self.registry.collect())
         return generate_latest(_Taken(families)), CONTENT_TYPE_LATEST
+
+    def snapshot(self, wanted: Callable[[str], bool]) -> list[Sample]:
+        """Return the samples of the families whose names are wanted, taken at one moment. For any thread."""
+        with self._lock:
+            return samples([family for family in vars(self).values() if isinstance(family, Family)], wanted)
 
     def _who(self, interception: Interception) -> tuple[str, ...]:
         if self._actors is None:

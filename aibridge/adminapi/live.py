@@ -1,0 +1,141 @@
+"""What happens now, as server-sent events: the numbers each second, and each interception that has ended.
+
+One task asks for all who listen, and only while somebody does. Ends are found in the store, so that those of all
+workers are told; they get there in no strict order, so that the last seconds are looked at again each time.
+"""
+
+import asyncio
+import time
+from collections import deque
+from typing import Any
+
+from aibridge import jsontext
+from aibridge.adminapi.answers import NOT_STORED, STRICT
+from aibridge.adminapi.asking import Store
+from aibridge.adminapi.figures import Snapshot, stats
+from aibridge.adminapi.flow import Flow
+from aibridge.adminapi.problems import Problem
+from aibridge.clientstream import ClientStream
+from aibridge.headers import EVENT_STREAM
+from aibridge.stores import browsing
+from aibridge.stores.ledger import Fields, Query
+
+MAX_LISTENERS = 32
+MAX_TOLD = 100
+"""Ends that are told one by one in a second."""
+TICK_SECONDS = 1.0
+LIFE_SECONDS = 3600.0
+"""Of one stream: a browser opens the next by itself, and is asked again who it is."""
+_OVERLAP_SECONDS = 15.0
+"""By which an end may be late in the store, and is told all the same."""
+_MAX_LOOKED_AT = 20_000
+_MAX_QUEUED = 600
+"""Events that wait for one who takes them slowly; older ones make place."""
+
+
+class Ends:
+    """Finds what has ended since it was asked last.
+
+    Args:
+        now: from when on ends are told; UTC seconds.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._horizon = self._from = now
+        self._told: dict[int, float] = {}
+
+    def new(self, query: Query) -> tuple[list[Fields], int]:
+        """Return rows that have ended, `MAX_TOLD` at most, and how many more there were. Called on a thread."""
+        found = browsing.ended_since(query, max(self._horizon - _OVERLAP_SECONDS, self._from), _MAX_LOOKED_AT)
+        fresh = [place for place, _ in found if place not in self._told]
+        self._told = dict(found)
+        if found:
+            self._horizon = found[-1][1]
+        return browsing.rows_at(query, fresh[:MAX_TOLD]) if fresh else [], len(fresh[MAX_TOLD:])
+
+
+class Live:
+    """Tells all who listen. Built on a running event loop.
+
+    Args:
+        store: where ends are found; where there is none, only numbers are told.
+        snapshot: asks the metrics.
+    """
+
+    def __init__(self, store: Store, snapshot: Snapshot) -> None:
+        self._store = store
+        self._snapshot = snapshot
+        self._queues: dict[int, deque[bytes]] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def answer(self, client: ClientStream) -> None:
+        """Tell one client until it leaves. Raises `Problem` where too many listen."""
+        if len(self._queues) >= MAX_LISTENERS:
+            raise Problem(503, "too_many_listeners", f"{MAX_LISTENERS} listen already")
+        flow, queue = Flow(client), deque[bytes](maxlen=_MAX_QUEUED)
+        client.start(200, (*EVENT_STREAM, *NOT_STORED, *STRICT))
+        client.write(b"retry: 2000\n\n" + _event("stats", self._stats()))
+        self._queues[id(queue)] = queue
+        if self._task is None:
+            self._task = asyncio.create_task(self._tell())
+        try:
+            await self._relay(client, flow, queue)
+        finally:
+            del self._queues[id(queue)]
+
+    async def _relay(self, client: ClientStream, flow: Flow, queue: "deque[bytes]") -> None:
+        end_at = time.monotonic() + LIFE_SECONDS
+        while await flow.ready() and time.monotonic() < end_at:
+            if queue:
+                client.write(b"".join(queue))
+                queue.clear()
+            await flow.sleep(TICK_SECONDS)
+        client.abort() if client.paused or client.lost else client.end()
+
+    async def _tell(self) -> None:
+        try:
+            ends, before = Ends(time.time()), self._stats()
+            while self._queues:
+                await asyncio.sleep(TICK_SECONDS)
+                now = self._stats()
+                pieces = [_event("stats", {**now, **_rates(before, now)}), *await self._look(ends)]
+                before = now
+                for queue in self._queues.values():
+                    queue.extend(pieces)
+        finally:
+            self._task = None
+
+    async def _look(self, ends: Ends) -> list[bytes]:
+        try:
+            return await self._store.ask(lambda query: _ended(ends, query))
+        except Problem as problem:  # busy, away, off: the numbers go on, and this says why there is nothing else
+            return [_event("problem", {"code": problem.code, "detail": problem.detail})]
+
+    def _stats(self) -> Fields:
+        return stats(self._snapshot, time.time())
+
+    def close(self) -> None:
+        """Tell nobody any more."""
+        if self._task is not None:
+            self._task.cancel()
+
+
+def _ended(ends: Ends, query: Query) -> list[bytes]:
+    """Return the events of what has ended. Called on a thread."""
+    rows, skipped = ends.new(query)
+    pieces = [_event("ended", row) for row in rows]
+    if skipped:
+        pieces.append(_event("ended", {"skipped": skipped}))
+    return pieces
+
+
+def _rates(before: Fields, now: Fields) -> Fields:
+    seconds = max(now["at"] - before["at"], 0.001)
+    return {
+        "started_per_second": round((now["started"] - before["started"]) / seconds, 3),
+        "ended_per_second": round((now["ended"] - before["ended"]) / seconds, 3),
+    }
+
+
+def _event(name: str, data: Any) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), jsontext.dumps(data))

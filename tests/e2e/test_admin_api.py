@@ -1,0 +1,131 @@
+"""The admin API over real sockets: who is let in, and what is answered of real records."""
+
+import asyncio
+import json
+from urllib.parse import quote
+
+import pytest
+
+KEY = "an-admin-key-of-tests"
+BEARER = [("authorization", f"Bearer {KEY}")]
+
+
+@pytest.fixture
+def get(new_client):
+    """Return a function that asks the admin port once: a path, and what else of it."""
+
+    async def get_once(house, path, *, method="GET", headers=BEARER, body=b""):
+        async with new_client(house.app.admin_port) as client:
+            await client.ask(path, body, method=method, headers=headers)
+            return await client.answer(method)
+
+    return get_once
+
+
+@pytest.fixture
+async def admin(build_house):
+    async with build_house(admin={"host": "127.0.0.1", "port": 0, "keys": [{"name": "ann", "key": KEY}]}) as house:
+        yield house
+
+
+async def test_a_session_begins_with_a_key_and_ends_with_a_logout(admin, get):
+    refused = await get(admin, "/api/v1/session", headers=[])
+    assert (refused.status, refused.headers["content-type"]) == (401, "application/problem+json")
+    wrong = await get(admin, "/api/v1/login", method="POST", headers=[], body={"key": KEY + "x"})
+    assert wrong.status == 401
+    answer = await get(admin, "/api/v1/login", method="POST", headers=[], body={"key": KEY})
+    assert (answer.status, json.loads(answer.body)) == (200, {"name": "ann"})
+    cookie, _, terms = answer.headers["set-cookie"].partition("; ")
+    assert {"HttpOnly", "SameSite=Strict", "Max-Age=43200"} <= set(terms.split("; "))
+    session = [("cookie", f"other=1; {cookie}")]
+    assert json.loads((await get(admin, "/api/v1/session", headers=session)).body) == {"name": "ann"}
+    forged = [("cookie", cookie.replace("ann|", "bob|"))]
+    assert (await get(admin, "/api/v1/session", headers=forged)).status == 401
+    without = await get(admin, "/api/v1/logout", method="POST", headers=session)
+    assert (without.status, json.loads(without.body)["type"]) == (403, "urn:aibridge:problem:no_csrf_header")
+    out = await get(admin, "/api/v1/logout", method="POST", headers=[*session, ("x-aibridge-csrf", "1")])
+    assert (out.status, "Max-Age=0" in out.headers["set-cookie"]) == (204, True)
+    assert (await get(admin, "/api/v1/session", headers=session)).status == 401
+    assert (await get(admin, "/api/v1/session")).status == 200
+
+
+async def test_without_keys_it_says_how_to_turn_it_on(house, get):
+    for path in ("/", "/dashboard/", "/api/v1/session", "/elsewhere"):
+        answer = await get(house, path)
+        assert answer.status == 404
+        assert "admin.keys" in json.loads(answer.body)["detail"]
+    assert (await get(house, "/healthz", headers=[])).status == 200
+    assert (await get(house, "/metrics", headers=[])).status == 200
+
+
+async def test_pages_lead_through_all_interceptions(admin, get, ask):
+    for fault in ("", "", "cut@200", "", "status:529"):
+        await ask(admin, "anthropic", fault)
+    await admin.outcomes.wait(ended=5)
+    assert await asyncio.to_thread(admin.app.recorder.flush)
+    seen, cursor = [], ""
+    while cursor is not None:
+        answer = await get(admin, f"/api/v1/interceptions?limit=2{cursor and '&cursor=' + cursor}")
+        assert answer.status == 200, answer.body
+        page = json.loads(answer.body)
+        assert len(page["items"]) <= 2
+        seen += page["items"]
+        cursor = page["next"]
+    assert [row["id"] for row in seen] == admin.outcomes.opened_ids[::-1]
+    assert [row["termination"] for row in seen].count("upstream_error") == 2
+    row = seen[-1]
+    assert (row["provider"], row["answered_by"], row["streaming"]) == ("anthropic", "anthropic", True)
+    whole = json.loads((await get(admin, f"/api/v1/interceptions/{row['id']}")).body)
+    assert row.items() <= whole.items()
+    assert whole["terminal_event_seen"] is True
+    assert [attempt["number"] for attempt in whole["attempts"]] == [1]
+    assert whole["usage"]["input_tokens"] == row["input_tokens"] > 0
+    failed = json.loads((await get(admin, "/api/v1/interceptions?termination=upstream_error")).body)["items"]
+    assert [one["id"] for one in failed] == [one["id"] for one in seen if one["termination"] == "upstream_error"]
+    facets = json.loads((await get(admin, "/api/v1/facets?since=1h")).body)
+    assert facets["terminations"] == ["completed", "upstream_error"]
+    assert facets["providers"] == ["anthropic"]
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [
+        ("limit=0", "limit"),
+        ("limit=501", "limit"),
+        ("limit=5&limit=6", "limit"),
+        ("cursor=AAAA", "cursor"),
+        ("since=yesterday", "since"),
+        ("until=1e300", "until"),
+        ("termination=Completed", "termination"),
+        ("running=1", "running"),
+        ("provider=", "provider"),
+        ("modell=x", "modell"),
+        ("actor=" + quote("a\0b"), "actor"),
+    ],
+)
+async def test_what_is_wrong_with_a_query_is_said(admin, get, query, name):
+    answer = await get(admin, f"/api/v1/interceptions?{query}")
+    problem = json.loads(answer.body)
+    assert (answer.status, problem["errors"][0]["parameter"]) == (400, name)
+
+
+async def test_live_tells_numbers_and_ends(admin, new_client, ask):
+    async with new_client(admin.app.admin_port) as client:
+        await client.ask("/api/v1/live", b"", method="GET", headers=BEARER)
+        await client.read_until(b"event: stats")
+        await ask(admin, "anthropic", "")
+        await ask(admin, "anthropic", "status:529")
+        await client.read_until(b"event: ended")
+        await client.read_until(b'"cause":"http_status"')
+        await client.read_until(b'"ended":2')
+
+
+async def test_the_dashboards_files_are_strict(admin, get):
+    assert (await get(admin, "/", headers=[])).headers["location"] == "/dashboard/"
+    page = await get(admin, "/dashboard/", headers=[])
+    assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert page.headers["content-security-policy"].startswith("default-src 'self';")
+    again = await get(admin, "/dashboard/", headers=[("if-none-match", page.headers["etag"])])
+    assert (again.status, again.body) == (304, b"")
+    for path in ("/dashboard/../room.py", "/dashboard/%2e%2e/room.py", "/dashboard/no.js", "/dashboard//etc/passwd"):
+        assert (await get(admin, path, headers=[])).status == 404
