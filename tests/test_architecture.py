@@ -62,7 +62,7 @@ INNER_FLOORS = {
     "adminapi/": [
         ["__init__", "problems", "signin", "figures", "flow"],
         ["answers", "asking", "parameters"],
-        ["files", "live", "questions"],
+        ["exporting", "files", "live", "questions"],
         ["room"],
     ],
     "wire/": [["eventstream", "template", "jsonscan", "jsontail"], ["sse"], ["transcode"], ["__init__"]],
@@ -100,7 +100,12 @@ INNER_FLOORS = {
         ["chat", "messages", "responses"],
         ["__init__"],
     ],
-    "stores/": [["__init__", "base"], ["entries", "ledger"], ["browsing", "carrying", "keys", "sqlite"], ["rerating"]],
+    "stores/": [
+        ["__init__", "base"],
+        ["entries", "ledger"],
+        ["browsing", "carrying", "keys", "sqlite"],
+        ["rerating", "summaries"],
+    ],
     "telemetry/": [
         ["__init__", "conventions", "exporters", "lag", "log", "series"],
         ["tally"],

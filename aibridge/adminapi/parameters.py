@@ -1,9 +1,7 @@
 """What the admin API takes in a query: each parameter read by its name, or refused with what it should be."""
 
 import base64
-import binascii
 import difflib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
@@ -12,7 +10,7 @@ from aibridge import jsontext
 from aibridge.adminapi.problems import Problem
 from aibridge.errors import PayloadError
 from aibridge.lifecycle import Cause, Termination
-from aibridge.stores import browsing, ledger
+from aibridge.stores import browsing, ledger, summaries
 from aibridge.text import moment
 
 MAX_LIMIT = 500
@@ -23,18 +21,21 @@ _MAX_FIELDS = 32
 _MAX_TIME = 1e11
 """Seconds: the year 5138. What is beyond is no time of day, but milliseconds, or a slip."""
 
-FILTERS = ("since", "until", "actor", "provider", "model", "client", "termination", "cause", "session", "running")
-
 Arguments = Mapping[str, Any]
 """What a request said, by parameter, read; what it did not say is missing."""
 
+Reader = Callable[[str, float], Any]
+"""Reads the text of a parameter, at a time. Raises `ValueError` with what it should be."""
 
-def read(query: str, names: Sequence[str], now: float) -> Arguments:
+Readers = Mapping[str, Reader]
+
+
+def read(query: str, readers: Readers, now: float) -> Arguments:
     """Return the parameters of a query.
 
     Args:
         query: as it came, without its question mark.
-        names: those that the route takes.
+        readers: of those that the route takes.
         now: UTC seconds, from which spans are counted.
 
     Raises:
@@ -47,13 +48,13 @@ def read(query: str, names: Sequence[str], now: float) -> Arguments:
     found: dict[str, Any] = {}
     errors: list[tuple[str, str]] = []
     for name, text in pairs:
-        if name not in names:
-            errors.append((name[:MAX_TEXT], _unknown(name, names)))
+        if name not in readers:
+            errors.append((name[:MAX_TEXT], _unknown(name, list(readers))))
         elif name in found:
             errors.append((name, "comes twice"))
         else:
             try:
-                found[name] = _READERS[name](text, now)
+                found[name] = readers[name](text, now)
             except ValueError as error:
                 errors.append((name, str(error)))
                 found[name] = None
@@ -100,7 +101,7 @@ def _flag(text: str, _: float) -> bool:
     return {"true": True, "false": False}[_one_of("true", "false")(text, 0.0)]
 
 
-def _one_of(*words: str) -> Callable[[str, float], str]:
+def _one_of(*words: str) -> Reader:
     def read_word(text: str, _: float) -> str:
         if text not in words:
             raise ValueError(f"should be one of {', '.join(words)}")
@@ -109,7 +110,7 @@ def _one_of(*words: str) -> Callable[[str, float], str]:
     return read_word
 
 
-def _up_to(most: int) -> Callable[[str, float], int]:
+def _up_to(most: int) -> Reader:
     def read_number(text: str, _: float) -> int:
         if not (text.isascii() and text.isdigit() and len(text) <= len(str(most)) and 1 <= int(text) <= most):
             raise ValueError(f"should be a number from 1 to {most}")
@@ -125,46 +126,54 @@ def _groups(text: str, _: float) -> tuple[str, ...]:
     return names
 
 
-def _cursor(text: str, _: float) -> list[Any]:
-    try:
-        place = jsontext.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
-    except (PayloadError, binascii.Error, ValueError):
-        place = None
-    if (
-        not isinstance(place, list)
-        or not 2 <= len(place) <= 3  # noqa: PLR2004 - a time, and one or two names
-        or not isinstance(place[0], float | int)
-        or isinstance(place[0], bool)
-        or not math.isfinite(place[0])
-        or not all(isinstance(name, str) and _is_storable(name) for name in place[1:])
-    ):
-        raise ValueError("should be the `next` of the page before")
-    return place
+def _cursor(kind: type[Any]) -> Reader:
+    """Return what reads the end of a page: a time, and names."""
+    names = len(kind._fields) - 1
+
+    def read_place(text: str, _: float) -> Any:
+        try:
+            place = jsontext.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
+        except (PayloadError, ValueError):
+            place = None
+        if not (isinstance(place, list) and len(place) == names + 1 and _is_time(place[0])) or not all(
+            map(_is_storable, place[1:])
+        ):
+            raise ValueError("should be the `next` of the page before")
+        return kind(float(place[0]), *place[1:])
+
+    return read_place
 
 
-def _is_storable(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _is_time(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _MAX_TIME
 
 
-_READERS: dict[str, Callable[[str, float], Any]] = {
-    "cursor": _cursor,
-    "limit": _up_to(MAX_LIMIT),
-    "since": _time,
-    "until": _time,
+def _is_storable(name: object) -> bool:
+    """Whether a value is a text that SQLite takes: half a surrogate pair, which JSON has a way to say, it does not."""
+    return isinstance(name, str) and name == name.encode("utf-8", "ignore").decode()
+
+
+RANGE: Readers = {"since": _time, "until": _time}
+FILTERS: Readers = {
+    **RANGE,
     "actor": _text,
     "provider": _text,
     "model": _text,
     "client": _text,
-    "session": _text,
     "termination": _one_of(*(termination.value for termination in Termination)),
     "cause": _one_of(*(cause.value for cause in Cause)),
+    "session": _text,
     "running": _flag,
-    "bucket": _one_of(*browsing.BUCKETS),
-    "by": _groups,
-    "format": _one_of("jsonl", "csv"),
 }
-"""By name; each raises `ValueError` with what the value should be."""
+BUCKET: Readers = {"bucket": _one_of(*summaries.BUCKETS)}
+
+INTERCEPTIONS: Readers = {"cursor": _cursor(browsing.Place), "limit": _up_to(MAX_LIMIT), **FILTERS}
+SESSIONS: Readers = {
+    "cursor": _cursor(browsing.SessionPlace), "limit": _up_to(MAX_SESSIONS), "since": _time, "actor": _text
+}  # fmt: skip
+SESSION: Readers = {"actor": _text}
+FACETS: Readers = {"since": _time}
+OUTCOMES: Readers = {**FILTERS, **BUCKET}
+LATENCY: Readers = {**FILTERS, **BUCKET, "by": _one_of(*summaries.LATENCY_GROUPS)}
+USAGE: Readers = {**RANGE, "by": _groups}
+EXPORT: Readers = {"format": _one_of("jsonl", "csv"), **FILTERS}

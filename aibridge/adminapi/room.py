@@ -3,6 +3,8 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
@@ -10,9 +12,10 @@ from aibridge import jsontext
 from aibridge.adminapi import files, parameters, questions
 from aibridge.adminapi.answers import NOT_STORED, send, send_json, send_problem
 from aibridge.adminapi.asking import Opened, Store
+from aibridge.adminapi.exporting import Exports
 from aibridge.adminapi.figures import Snapshot, providers
 from aibridge.adminapi.live import Live
-from aibridge.adminapi.parameters import Arguments
+from aibridge.adminapi.parameters import Arguments, Readers
 from aibridge.adminapi.problems import Problem
 from aibridge.adminapi.signin import AdminKey, SignIn
 from aibridge.clientstream import ClientStream
@@ -20,6 +23,8 @@ from aibridge.errors import PayloadError, RequestRejected
 from aibridge.stores.ledger import Query
 
 API = "/api/"
+DOCUMENT = Path(__file__).parent / "openapi.json"
+"""Describes the API, as OpenAPI 3.1 has it."""
 _MAX_BODY = 4096
 _BODY_SECONDS = 10.0
 _LOCATION = ((b"location", files.PREFIX.encode()), *NOT_STORED)
@@ -46,14 +51,14 @@ class Request(NamedTuple):
 
 
 class Route(NamedTuple):
-    """Who answers a method on a path. Parts of the path in braces are arguments; `parameters` are of the query.
+    """Who answers a method on a path. Parts of the path in braces are arguments; `readers` are of the query's.
 
     `ask` is answered from the store, else `answer` answers.
     """
 
     method: str
     path: str
-    parameters: tuple[str, ...] = ()
+    readers: Readers = MappingProxyType({})
     ask: Callable[[Query, Arguments], Any] | None = None
     answer: Callable[["AdminAPI", Request], Coroutine[None, None, None] | None] | None = None
     needs_key: bool = True
@@ -74,7 +79,9 @@ class AdminAPI:
         self.store = Store(opened)
         self.snapshot = snapshot
         self.live = Live(self.store, snapshot)
+        self.exports = Exports(self.store)
         self._files = files.load() if keys else {}
+        self.document = DOCUMENT.read_bytes()
 
     def handle(self, client: ClientStream) -> Coroutine[None, None, None] | None:
         """Answer a request; what needs waiting is returned."""
@@ -107,7 +114,7 @@ class AdminAPI:
     def _serve_api(self, client: ClientStream) -> Coroutine[None, None, None] | None:
         route, values = _find(client.method, client.path)
         who = self._who(client, route)
-        said = parameters.read(client.query, route.parameters, time.time())
+        said = parameters.read(client.query, route.readers, time.time())
         request = Request(client, {**said, **values}, who)
         if route.ask is not None:
             return _guarded(client, self._ask(request, route.ask))
@@ -221,6 +228,14 @@ def _providers(api: AdminAPI, request: Request) -> None:
     send_json(request.client, jsontext.dumps(providers(api.snapshot)))
 
 
+def _export(api: AdminAPI, request: Request) -> Coroutine[None, None, None]:
+    return api.exports.answer(request.client, request.said)
+
+
+def _openapi(api: AdminAPI, request: Request) -> None:
+    send_json(request.client, api.document)
+
+
 def _live(api: AdminAPI, request: Request) -> Coroutine[None, None, None]:
     return api.live.answer(request.client)
 
@@ -229,14 +244,16 @@ ROUTES = (
     Route("POST", "/api/v1/login", answer=_log_in, needs_key=False),
     Route("POST", "/api/v1/logout", answer=_log_out),
     Route("GET", "/api/v1/session", answer=_session),
-    Route(
-        "GET",
-        "/api/v1/interceptions",
-        ("cursor", "limit", *parameters.FILTERS),
-        ask=questions.interceptions,
-    ),
+    Route("GET", "/api/v1/interceptions", parameters.INTERCEPTIONS, ask=questions.interceptions),
     Route("GET", "/api/v1/interceptions/{id}", ask=questions.interception),
-    Route("GET", "/api/v1/facets", ("since",), ask=questions.facets),
+    Route("GET", "/api/v1/sessions", parameters.SESSIONS, ask=questions.sessions),
+    Route("GET", "/api/v1/sessions/{session}", parameters.SESSION, ask=questions.session),
+    Route("GET", "/api/v1/outcomes", parameters.OUTCOMES, ask=questions.outcomes),
+    Route("GET", "/api/v1/latency", parameters.LATENCY, ask=questions.latency),
+    Route("GET", "/api/v1/usage", parameters.USAGE, ask=questions.usage),
+    Route("GET", "/api/v1/facets", parameters.FACETS, ask=questions.facets),
     Route("GET", "/api/v1/providers", answer=_providers),
     Route("GET", "/api/v1/live", answer=_live),
+    Route("GET", "/api/v1/export", parameters.EXPORT, answer=_export),
+    Route("GET", "/api/v1/openapi.json", answer=_openapi),
 )

@@ -11,11 +11,18 @@ from typing import Any, NamedTuple, Protocol
 from aibridge.errors import AibridgeError
 from aibridge.values import Evidence, Interception
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """Raised with every change of `TABLES`; the change itself is a line of `MIGRATIONS`."""
 
 _OPEN_INDEX = "CREATE INDEX interceptions_open ON interceptions (journal) WHERE ended_at IS NULL"
 """Small at any time: what a dead process left open is found at once."""
+
+_BROWSED_INDEX = (
+    "CREATE INDEX interceptions_browsed ON interceptions"
+    " (started_at, actor_id, provider, model, client, termination, cause)"
+)
+"""In the order of time, with all that is filtered by: what does not fit is passed over without a look at its row."""
+_ENDED_INDEX = "CREATE INDEX interceptions_ended ON interceptions (ended_at) WHERE ended_at IS NOT NULL"
 
 
 class StoreUnavailable(AibridgeError):
@@ -207,8 +214,8 @@ INTERCEPTIONS = Table(
     "interceptions",
     ("id",),
     (*OPENED_VALUES, _JOURNAL, *CLOSED_VALUES, *_LINEAGE),
-    indexes=("started_at", "session_id", "thread_root_id"),
-    more=(_OPEN_INDEX,),
+    indexes=("session_id", "thread_root_id"),
+    more=(_OPEN_INDEX, _BROWSED_INDEX, _ENDED_INDEX),
 )
 """One row each. `ended_at` is null while it runs, and its evidence then is what was noted last, or null. `error` is
 null for a completed one.
@@ -370,5 +377,6 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
         "ALTER TABLE token_usages ADD COLUMN cost_nanodollars BIGINT",
         *(f"ALTER TABLE token_usages ADD COLUMN {name} TEXT" for name in ("price_version", "unpriced")),
     ),
+    6: ("DROP INDEX interceptions_started_at", _BROWSED_INDEX, _ENDED_INDEX),
 }
 """The statements that bring a store from version n to n + 1. Written out: `TABLES` goes on, what they did does not."""

@@ -1,4 +1,4 @@
-"""What the admin API asks the records: pages of interceptions, one whole, and how many ended how and how quickly.
+"""What the admin API asks the records: pages of interceptions and of sessions, and one whole.
 
 Read only, as `ledger.py`, and each answer within a bound. Nothing that a request says becomes part of a statement: it
 chooses among conditions that stand here, and its values are parameters.
@@ -8,12 +8,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from aibridge import jsontext
+from aibridge.stores import ledger
 from aibridge.stores.base import ATTEMPTS, COUNTS_VALUES, MODEL_THOUGHTS, TOKEN_USAGES, TOOL_USAGES, USER_PROMPTS, Table
 from aibridge.stores.ledger import Fields, Query
 from aibridge.text import CUT
-
-BUCKETS = {"minute": 60, "hour": 3600, "day": 86_400}
-"""Seconds by which answers over time are cut."""
 
 MAX_PARTS = 200
 """Attempts, tools and thoughts of one interception that are told."""
@@ -21,6 +19,12 @@ MAX_PART_TEXT = 16_384
 """Characters of each."""
 MAX_PROMPT = 262_144
 MAX_FACETS = 200
+SESSION_SHOWN = 100
+"""Interceptions of each session in a list."""
+PROMPT_SHOWN = 500
+"""Characters of a prompt there."""
+MAX_SESSION = 2000
+"""Interceptions of a session that is looked at alone."""
 
 _ANSWERED_BY = "provider"
 
@@ -36,7 +40,7 @@ ROW = (
 
 _FROM_BOTH = {"answered_by": f"{_ANSWERED_BY} AS answered_by", "usage_source": "interceptions.usage_source"}
 _COLUMNS = ", ".join(_FROM_BOTH.get(name, name) for name in ROW)
-_WITH_USAGE = "interceptions LEFT JOIN token_usages ON token_usages.interception_id = id"
+WITH_USAGE = "interceptions LEFT JOIN token_usages ON token_usages.interception_id = id"
 _FLAGS = ("streaming", "terminal_event_seen")
 
 
@@ -74,16 +78,22 @@ _OF_A_SESSION = (
     "(session_id = ? OR (+session_id IS NULL AND thread_root_id = ?)"
     " OR (+session_id IS NULL AND +thread_root_id IS NULL AND id = ?))"
 )
-_ENDED = {True: "ended_at IS NULL", False: "ended_at IS NOT NULL"}
+"""As `ledger.SESSION` has it, spelt so that each part finds its index; a plus keeps a column's own index out of it."""
 
 
-def _where(filters: Filters) -> tuple[str, list[Any]]:
-    """Return the conditions, and the values of their parameters."""
-    conditions: list[str] = ["started_at >= ?"]
+def where(filters: Filters) -> tuple[str, list[Any], str]:
+    """Return the conditions, the values of their parameters, and the time to sort by.
+
+    The interceptions of a session, and those that run, are few, and found by indexes of their own; for all others the
+    index over time knows what is asked for.
+    """
+    few = filters.session is not None or filters.running is True
+    time = "+started_at" if few else "started_at"
+    conditions: list[str] = [f"{time} >= ?"]
     values: list[Any] = [filters.since]
     said = filters._asdict()
     if filters.until is not None:
-        conditions.append("started_at < ?")
+        conditions.append(f"{time} < ?")
         values.append(filters.until)
     for name, column in _EQUALS.items():
         if said[name] is not None:
@@ -93,8 +103,8 @@ def _where(filters: Filters) -> tuple[str, list[Any]]:
         conditions.append(_OF_A_SESSION)
         values += [filters.session] * 3
     if filters.running is not None:
-        conditions.append(_ENDED[filters.running])
-    return " AND ".join(conditions), values
+        conditions.append("ended_at IS NULL" if filters.running else "termination IS NOT NULL")
+    return " AND ".join(conditions), values, time
 
 
 def interceptions(query: Query, filters: Filters, after: Place | None, limit: int) -> tuple[list[Fields], Place | None]:
@@ -106,12 +116,11 @@ def interceptions(query: Query, filters: Filters, after: Place | None, limit: in
         after: where the page before ended.
         limit: rows at most.
     """
-    where, values = _where(filters)
+    conditions, values, time = where(filters)
     if after is not None:
-        where += " AND (started_at, id) < (?, ?)"
+        conditions += f" AND ({time}, id) < (?, ?)"
         values += after
-    order = "started_at DESC, id DESC"
-    text = f"SELECT {_COLUMNS} FROM {_WITH_USAGE} WHERE {where} ORDER BY {order} LIMIT ?"  # noqa: S608 - our own names
+    text = f"SELECT {_COLUMNS} FROM {WITH_USAGE} WHERE {conditions} ORDER BY {time} DESC, id DESC LIMIT ?"  # noqa: S608 - our own names
     rows = [_flagged(row) for row in query(text, [*values, limit + 1])]
     page = rows[:limit]
     return page, Place(page[-1]["started_at"], page[-1]["id"]) if len(rows) > limit else None
@@ -121,7 +130,7 @@ def interception(query: Query, interception_id: str) -> Fields | None:
     """Return one interception with all that is kept of it, long texts cut; None where there is none."""
     rows = query(
         f"SELECT interceptions.*, {_ANSWERED_BY} AS answered_by, {_COUNTS}, cost_nanodollars, unpriced"  # noqa: S608 - our own names
-        f" FROM {_WITH_USAGE} WHERE id = ?",
+        f" FROM {WITH_USAGE} WHERE id = ?",
         (interception_id,),
     )
     if not rows:
@@ -197,5 +206,52 @@ def ended_since(query: Query, horizon: float, most: int) -> list[tuple[int, floa
 def rows_at(query: Query, places: Sequence[int]) -> list[Fields]:
     """Return rows by their numbers, in the order of their ends."""
     marks = ", ".join("?" for _ in places)
-    text = f"SELECT {_COLUMNS} FROM {_WITH_USAGE} WHERE interceptions.rowid IN ({marks}) ORDER BY ended_at"  # noqa: S608 - our own names
+    text = f"SELECT {_COLUMNS} FROM {WITH_USAGE} WHERE interceptions.rowid IN ({marks}) ORDER BY ended_at"  # noqa: S608 - our own names
     return [_flagged(row) for row in query(text, places)]
+
+
+def exported(query: Query, filters: Filters, after: Place | None, limit: int, *, whole: bool) -> list[Fields]:
+    """Return a page of interceptions, the oldest first: rows as in a list, or with all that is kept of them."""
+    conditions, values, time = where(filters)
+    if after is not None:
+        conditions += f" AND ({time}, id) > (?, ?)"
+        values += after
+    columns, tables = ("*", "interceptions") if whole else (_COLUMNS, WITH_USAGE)
+    text = f"SELECT {columns} FROM {tables} WHERE {conditions} ORDER BY {time}, id LIMIT ?"  # noqa: S608 - our own names
+    rows = query(text, [*values, limit])
+    return ledger.whole(query, rows) if whole else [_flagged(row) for row in rows]
+
+
+class SessionPlace(NamedTuple):
+    """Where a page of sessions ends."""
+
+    latest: float
+    session: str
+    actor: str
+
+
+def sessions(
+    query: Query, since: float, actor: str | None, after: SessionPlace | None, limit: int
+) -> tuple[list[Fields], SessionPlace | None]:
+    """Return a page of sessions, those with the latest interceptions first, and where it ends, as `interceptions`.
+
+    Of each `SESSION_SHOWN` interceptions are told, the oldest; the sums are of all.
+    """
+    conditions = "started_at >= ?" + ("" if actor is None else " AND actor_id = ?")
+    having = "" if after is None else "HAVING (max(started_at), session, actor_id) < (?, ?, ?)"
+    text = f"""
+    SELECT actor_id, {ledger.SESSION} AS session, max(started_at) AS latest FROM interceptions WHERE {conditions}
+    GROUP BY 1, 2 {having} ORDER BY 3 DESC, 2 DESC, 1 DESC LIMIT ?
+    """  # noqa: S608 - our own names
+    found = query(text, [since, *([] if actor is None else [actor]), *(after or ()), limit + 1])
+    page = found[:limit]
+    items = [ledger.session(query, row["actor_id"], row["session"], since, SESSION_SHOWN, PROMPT_SHOWN) for row in page]
+    if len(found) == len(page):
+        return items, None
+    return items, SessionPlace(page[-1]["latest"], page[-1]["session"], page[-1]["actor_id"])
+
+
+def actors_of(query: Query, session: str) -> list[str]:
+    """Return whose sessions have this name."""
+    text = f"SELECT DISTINCT actor_id FROM interceptions WHERE {_OF_A_SESSION} ORDER BY 1 LIMIT 10"  # noqa: S608 - our own names
+    return [row["actor_id"] for row in query(text, [session] * 3)]

@@ -1,12 +1,15 @@
 """The admin API over real sockets: who is let in, and what is answered of real records."""
 
 import asyncio
+import csv
+import io
 import json
 from urllib.parse import quote
 
 import pytest
 
 KEY = "an-admin-key-of-tests"
+CODE = [("user-agent", "claude-cli/2.0.1 (external, cli)")]
 BEARER = [("authorization", f"Bearer {KEY}")]
 
 
@@ -129,3 +132,56 @@ async def test_the_dashboards_files_are_strict(admin, get):
     assert (again.status, again.body) == (304, b"")
     for path in ("/dashboard/../room.py", "/dashboard/%2e%2e/room.py", "/dashboard/no.js", "/dashboard//etc/passwd"):
         assert (await get(admin, path, headers=[])).status == 404
+
+
+async def test_sessions_sums_and_quantiles_are_those_of_the_records(admin, get, ask):
+    for session in ("one", "one", "two"):
+        await ask(admin, "anthropic", headers=[*CODE, ("x-claude-code-session-id", session)])
+    await ask(admin, "anthropic", "status:529", headers=[*CODE, ("x-claude-code-session-id", "two")])
+    await admin.outcomes.wait(ended=4)
+    assert await asyncio.to_thread(admin.app.recorder.flush)
+
+    async def told(path):
+        answer = await get(admin, path)
+        assert answer.status == 200, answer.body
+        return json.loads(answer.body)
+
+    page = await told("/api/v1/sessions?limit=1")
+    behind = await told(f"/api/v1/sessions?limit=1&cursor={page['next']}")
+    sessions = page["items"] + behind["items"]
+    assert [(one["session"], one["interceptions"]) for one in sessions] == [("two", 2), ("one", 2)]
+    assert behind["next"] is None
+    assert await told("/api/v1/sessions/one") == sessions[1]
+    assert (await get(admin, "/api/v1/sessions/three")).status == 404
+    ended = (await told("/api/v1/outcomes?bucket=day"))["items"]
+    counts = {}
+    for item in ended:
+        counts[item["cause"]] = counts.get(item["cause"], 0) + item["count"]
+    assert counts == {"clean": 3, "http_status": 1}
+    latency = await told("/api/v1/latency?by=provider")
+    (item,) = latency["items"]
+    assert (item["name"], item["count"], latency["sampled"]) == ("anthropic", 3, False)
+    assert 0 < item["time_to_first_event"]["p50"] <= item["duration"]["p99"]
+    durations = sorted(outcome.duration for _, outcome in admin.outcomes.ended if outcome.cause == "clean")
+    assert item["duration"] == {"p50": durations[1], "p90": durations[2], "p99": durations[2]}
+    usage = await told("/api/v1/usage?by=provider")
+    assert [(row["provider"], row["requests"], row["completed"]) for row in usage["items"]] == [("anthropic", 4, 3)]
+    assert [row["requests"] for row in (await told("/api/v1/interceptions?session=two")) and usage["items"]] == [4]
+    providers = await told("/api/v1/providers")
+    assert providers["providers"] == [
+        {"provider": "anthropic", "started": 4, "inflight": 0, "completed": 3, "failed": 1, "client_gone": 0}
+    ]
+
+
+async def test_an_export_is_what_the_filters_name(admin, get, ask):
+    for fault in ("", "status:529"):
+        await ask(admin, "anthropic", fault, model="=cmd()")
+    await admin.outcomes.wait(ended=2)
+    assert await asyncio.to_thread(admin.app.recorder.flush)
+    lines = (await get(admin, "/api/v1/export")).body.splitlines()
+    assert [json.loads(line)["id"] for line in lines] == admin.outcomes.opened_ids
+    assert len(json.loads(lines[0])["attempts"]) == 1
+    answer = await get(admin, "/api/v1/export?format=csv&cause=http_status")
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    (row,) = csv.DictReader(io.StringIO(answer.body.decode()))
+    assert (row["id"], row["streaming"], row["model"]) == (admin.outcomes.opened_ids[1], "true", "'=cmd()")
