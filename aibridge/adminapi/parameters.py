@@ -18,8 +18,8 @@ MAX_SESSIONS = 100
 MAX_TEXT = 512
 """Characters of a name to filter by."""
 _MAX_FIELDS = 32
-_MAX_TIME = 1e11
-"""Seconds: the year 5138. What is beyond is no time of day, but milliseconds, or a slip."""
+_MAX_TIME = 253_402_300_800.0
+"""The year 10000. What is beyond is milliseconds, or a slip."""
 
 Arguments = Mapping[str, Any]
 """What a request said, by parameter, read; what it did not say is missing."""
@@ -82,7 +82,7 @@ def _unknown(name: str, names: Sequence[str]) -> str:
 
 
 def _text(text: str, _: float) -> str:
-    if not 0 < len(text) <= MAX_TEXT or "\0" in text:
+    if not 0 < len(text) <= MAX_TEXT:
         raise ValueError(f"should be a name of 1 to {MAX_TEXT} characters")
     return text
 
@@ -91,10 +91,16 @@ def _time(text: str, now: float) -> float:
     try:
         found: float | None = float(text)
     except ValueError:
-        found = moment(text, now, ahead=False) if len(text) <= MAX_TEXT else None
+        found = _moment(text, now)
     if found is None or not 0 <= found <= _MAX_TIME:
         raise ValueError("should be UTC seconds since the epoch, a time as 2026-01-31T12:00, or a span as 24h")
     return found
+
+
+def _moment(text: str, now: float) -> float | None:
+    """Return the time that a span or a date comes to; one before 1970 is as good as its beginning."""
+    found = moment(text, now, ahead=False)
+    return None if found is None else max(found, 0.0)
 
 
 def _flag(text: str, _: float) -> bool:

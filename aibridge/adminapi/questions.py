@@ -1,5 +1,6 @@
 """The endpoints that the store answers: from what a request said to plain values. Each runs on a thread."""
 
+import math
 import time
 from typing import Any
 
@@ -85,7 +86,7 @@ def _since(said: Arguments, default: float) -> float:
 
 
 def _bucket(query: Query, asked: browsing.Filters, said: str | None) -> str:
-    until = time.time() if asked.until is None else asked.until
+    until = min(time.time(), asked.until or math.inf)
     try:
         return summaries.bucket_for(query, asked, until, said)
     except summaries.TooFine as error:

@@ -91,7 +91,7 @@ def sessions(query: Query, since: float, limit: int) -> list[Fields]:
     return [session(query, row["actor_id"], row["session"], since) for row in query(_LATEST_SESSIONS, (since, limit))]
 
 
-def session(query: Query, actor: str, name: str, since: float, most: int = _ALL, prompt_length: int = _LONGEST) -> Fields:
+def session(query: Query, actor: str, name: str, since: float, most: int = _ALL, prompt: int = _LONGEST) -> Fields:
     """Return one session with its threads and interceptions; without any where there is none.
 
     Args:
@@ -100,9 +100,9 @@ def session(query: Query, actor: str, name: str, since: float, most: int = _ALL,
         name: as the list of sessions has it.
         since: what began before is left out.
         most: interceptions that are shown, the oldest; the sums are of all.
-        prompt_length: characters of each prompt.
+        prompt: characters of each that are shown.
     """
-    rows = query(_OF_A_SESSION, (actor, since, name, prompt_length, most))
+    rows = query(_OF_A_SESSION, (actor, since, name, prompt, most))
     found = _session(name, rows, query)
     if len(rows) < most:
         return found

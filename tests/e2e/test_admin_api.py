@@ -4,9 +4,17 @@ import asyncio
 import csv
 import io
 import json
-from urllib.parse import quote
+import os
+import sys
 
 import pytest
+
+from aibridge.adminapi.room import DOCUMENT as DOCUMENT_FILE
+from aibridge.adminapi.room import ROUTES
+from aibridge.lifecycle import Cause, Termination
+from aibridge.stores.browsing import ROW
+from aibridge.stores.ledger import GROUPS
+from aibridge.stores.summaries import BUCKETS
 
 KEY = "an-admin-key-of-tests"
 CODE = [("user-agent", "claude-cli/2.0.1 (external, cli)")]
@@ -103,7 +111,7 @@ async def test_pages_lead_through_all_interceptions(admin, get, ask):
         ("running=1", "running"),
         ("provider=", "provider"),
         ("modell=x", "modell"),
-        ("actor=" + quote("a\0b"), "actor"),
+        ("actor=" + "a" * 513, "actor"),
     ],
 )
 async def test_what_is_wrong_with_a_query_is_said(admin, get, query, name):
@@ -185,3 +193,62 @@ async def test_an_export_is_what_the_filters_name(admin, get, ask):
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     (row,) = csv.DictReader(io.StringIO(answer.body.decode()))
     assert (row["id"], row["streaming"], row["model"]) == (admin.outcomes.opened_ids[1], "true", "'=cmd()")
+
+
+DOCUMENT = json.loads(DOCUMENT_FILE.read_bytes())
+
+
+def operations():
+    for path, item in DOCUMENT["paths"].items():
+        for method in item.keys() - {"parameters"}:
+            yield (method.upper(), path), item[method]
+
+
+def test_the_document_has_the_routes():
+    described = {
+        route: {one.get("name") or one["$ref"].rpartition("/")[2] for one in operation.get("parameters", ())}
+        for route, operation in operations()
+    }
+    assert described == {(route.method, route.path): set(route.readers) for route in ROUTES}
+    needs_no_key = {route for route, operation in operations() if operation.get("security") == []}
+    assert needs_no_key == {(route.method, route.path) for route in ROUTES if not route.needs_key}
+
+
+def test_the_document_has_the_words_and_the_columns():
+    parameters = DOCUMENT["components"]["parameters"]
+    assert parameters["termination"]["schema"]["enum"] == [one.value for one in Termination]
+    assert parameters["cause"]["schema"]["enum"] == [one.value for one in Cause]
+    assert parameters["bucket"]["schema"]["enum"] == list(BUCKETS)
+    assert list(DOCUMENT["components"]["schemas"]["Row"]["properties"]) == list(ROW)
+    by = {one["name"]: one for one in DOCUMENT["paths"]["/api/v1/usage"]["get"]["parameters"] if "name" in one}["by"]
+    assert by["schema"]["items"]["enum"] == list(GROUPS)
+
+
+async def test_answers_are_as_the_document_says(admin, get, ask, tmp_path):
+    """Schemathesis makes requests of the document, good ones and broken ones, and compares the answers with it."""
+    for api in ("anthropic", "bedrock", "chat", "responses"):
+        await ask(admin, api, headers=[*CODE, ("x-claude-code-session-id", "one")])
+        await ask(admin, api, "status:529")
+    await ask(admin, "anthropic", tools=[{"name": "look", "description": "x", "input_schema": {"type": "object"}}])
+    await admin.outcomes.wait(ended=9)
+    assert await asyncio.to_thread(admin.app.recorder.flush)
+    pages = {name: await get(admin, f"/api/v1/{name}?limit=1") for name in ("interceptions", "sessions")}
+    ends = {name: json.loads(page.body)["next"] for name, page in pages.items()}
+    hooks = tmp_path / "hooks.py"
+    hooks.write_text(
+        "import schemathesis\nfrom hypothesis import strategies as st\n"
+        f"schemathesis.openapi.format('cursor', st.just({ends['interceptions']!r}))\n"
+        f"schemathesis.openapi.format('session-cursor', st.just({ends['sessions']!r}))\n"
+    )
+    served = json.loads((await get(admin, "/api/v1/openapi.json")).body)
+    assert served == DOCUMENT
+    command = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "schemathesis.cli", "run", str(DOCUMENT_FILE),
+        "--url", f"http://127.0.0.1:{admin.app.admin_port}", "--header", f"Authorization: Bearer {KEY}",
+        "--exclude-path", "/api/v1/live", "--phases", "examples,coverage,fuzzing", "--max-examples", "8",
+        "--generation-deterministic", "--no-color",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=tmp_path,
+        env={**os.environ, "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(tmp_path), "NO_PROXY": "*"},
+    )  # fmt: skip
+    said, _ = await command.communicate()
+    assert command.returncode == 0, said.decode()
