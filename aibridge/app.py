@@ -54,7 +54,7 @@ from aibridge.telemetry.tally import Tally
 from aibridge.telemetry.tracing import Tracing
 from aibridge.turns import Injection
 from aibridge.upstream import Pool
-from aibridge.values import Interception, Listener, Outcome
+from aibridge.values import Evidence, Interception, Listener, Outcome
 from aibridge.wire import IMPLEMENTATION
 
 logger = logging.getLogger(__name__)
@@ -289,7 +289,7 @@ class App:
                 tee=None if self._dump is None else self._dump.tee,
                 new_dump=None if self._dump is None else functools.partial(self._dump.relayed, provider.name),
                 on_spent=self.metrics.spent,
-                on_progress=None if self.recorder is None else self.recorder.progressed,
+                on_progress=self._progressed,
                 relays=Relays(provider.name, self.metrics.spent),
                 read_on=self._config.providers[provider.name].read_on,
                 retrying=retrying(self._config, provider.name),
@@ -297,6 +297,11 @@ class App:
             )
             for provider in providers
         }
+
+    def _progressed(self, interception: Interception, evidence: Evidence) -> None:
+        self.metrics.progressed(interception, evidence)
+        if self.recorder is not None:
+            self.recorder.progressed(interception, evidence)
 
     def _breaks(self, provider: str) -> bool:
         return self._config.providers[provider].circuit_breaker.enabled

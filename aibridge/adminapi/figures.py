@@ -13,20 +13,22 @@ Snapshot = Callable[[Callable[[str], bool]], Iterable[Sample]]
 _STARTED = "aibridge_interceptions_started"
 _ENDED = "aibridge_interceptions"
 _INFLIGHT = "aibridge_interceptions_inflight"
+_EVENTS = "aibridge_events"
 _CIRCUITS = "aibridge_circuit_breaker_state"
 _TOOL_SERVERS = "aibridge_mcp_server_up"
 _KEY_POOLS = "aibridge_key_pool_"
 _CIRCUIT_STATES = {0.0: "closed", 0.5: "half_open", 1.0: "open"}
 
 _COUNTED = frozenset({_STARTED, _ENDED, _INFLIGHT})
+_IN_STATS = _COUNTED | {_EVENTS}
 _COUNTS = (f"{_STARTED}_total", f"{_ENDED}_total", _INFLIGHT)
 
 
 def stats(snapshot: Snapshot, at: float) -> Fields:
-    """Return the numbers of this moment: interceptions under way, begun and ended since the start."""
-    sums = dict.fromkeys(_COUNTS, 0.0)
+    """Return the numbers of this moment: interceptions under way; begun, ended, and events since the start."""
+    sums = dict.fromkeys((*_COUNTS, f"{_EVENTS}_total"), 0.0)
     ended: dict[str, int] = {}
-    for sample in snapshot(_COUNTED.__contains__):
+    for sample in snapshot(_IN_STATS.__contains__):
         if sample.name in sums:
             sums[sample.name] += sample.value
         if sample.name == f"{_ENDED}_total":
@@ -37,6 +39,7 @@ def stats(snapshot: Snapshot, at: float) -> Fields:
         "inflight": int(sums[_INFLIGHT]),
         "started": int(sums[f"{_STARTED}_total"]),
         "ended": int(sums[f"{_ENDED}_total"]),
+        "events": int(sums[f"{_EVENTS}_total"]),
         "terminations": ended,
     }
 

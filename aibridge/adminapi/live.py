@@ -29,6 +29,9 @@ LIFE_SECONDS = 3600.0
 _OVERLAP_SECONDS = 15.0
 """By which an end may be late in the store, and is told all the same."""
 _MAX_LOOKED_AT = 20_000
+_RATES = ("started", "ended", "events")
+_RATES_OVER = 10
+"""Seconds: events of an answer that goes on are counted now and then."""
 _MAX_QUEUED = 600
 """Events that wait for one who takes them slowly; older ones make place."""
 
@@ -94,12 +97,12 @@ class Live:
 
     async def _tell(self) -> None:
         try:
-            ends, before = Ends(time.time()), self._stats()
+            ends, before = Ends(time.time()), deque([self._stats()], maxlen=_RATES_OVER)
             while self._queues:
                 await asyncio.sleep(TICK_SECONDS)
                 now = self._stats()
-                pieces = [_event("stats", {**now, **_rates(before, now)}), *await self._look(ends)]
-                before = now
+                pieces = [_event("stats", {**now, **_rates(before[0], now)}), *await self._look(ends)]
+                before.append(now)
                 for queue in self._queues.values():
                     queue.extend(pieces)
         finally:
@@ -131,10 +134,7 @@ def _ended(ends: Ends, query: Query) -> list[bytes]:
 
 def _rates(before: Fields, now: Fields) -> Fields:
     seconds = max(now["at"] - before["at"], 0.001)
-    return {
-        "started_per_second": round((now["started"] - before["started"]) / seconds, 3),
-        "ended_per_second": round((now["ended"] - before["ended"]) / seconds, 3),
-    }
+    return {f"{name}_per_second": round((now[name] - before[name]) / seconds, 3) for name in _RATES}
 
 
 def _event(name: str, data: Any) -> bytes:
