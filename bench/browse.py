@@ -4,7 +4,7 @@
 
 The store is made once, in the shape of a month of agents' work, by what writes records in a gateway; the time of that
 is told too, since each index is paid for there. Then each question is asked `ROUNDS` times, of a file whose pages the
-system has in memory. A figure is the best of the rounds, by the clock on the wall.
+system has in memory. A figure is the best of the rounds: CPU time, and behind it the clock on the wall.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from typing import Any
 
 from aibridge.ids import uuid7
 from aibridge.lifecycle import TERMINATION_OF, Cause
-from aibridge.stores import browsing, ledger
+from aibridge.stores import browsing, ledger, summaries
 from aibridge.stores.base import CLOSED_COLUMNS, OPENED_COLUMNS, TOKEN_USAGES, TOOL_USAGES, WHOLE, Row, Rows
 from aibridge.stores.browsing import Filters
 from aibridge.stores.sqlite import SQLiteStore, querying
@@ -51,9 +51,9 @@ def main() -> None:
     figures = {name: measured(options.store, name, ask) for name, ask in questions(options.store).items()}
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2))
-    slow = [name for name, figure in figures.items() if name.startswith("page") and figure["ms"] > 100]
+    slow = [name for name, figure in figures.items() if name.startswith("page") and figure["cpu_ms"] > 100]
     if slow:
-        sys.exit(f"slower than 100 ms: {', '.join(slow)}")
+        sys.exit(f"more than 100 ms of CPU: {', '.join(slow)}")
 
 
 def fill(path: Path, rows: int) -> None:
@@ -158,10 +158,21 @@ def questions(path: Path) -> dict[str, Callable[[ledger.Query], object]]:
         f"page {name}": partial(_page, filters=filters) for name, filters in pages.items()
     }
     found["page in the middle"] = partial(_page, filters=Filters(), after=place)
+    found["page in the middle of a time"] = partial(_page, filters=Filters(until=_NOW), after=place)
     found["page in the middle of an actor"] = partial(_page, filters=Filters(actor="actor-3"), after=place)
     found["interception"] = partial(browsing.interception, interception_id=middle[0]["id"])
     found["facets of a day"] = partial(browsing.facets, since=_NOW - 86_400)
     found["facets of all"] = partial(browsing.facets, since=0.0)
+    for span, since in (("a day", _NOW - 86_400), ("a month", 0.0)):
+        filters = Filters(since=since)
+        found[f"outcomes of {span}"] = partial(summaries.outcomes, filters=filters, bucket="hour")
+        found[f"latency of {span}"] = partial(summaries.latency, filters=filters, by="model", bucket=None)
+        found[f"usage of {span}"] = partial(ledger.usage, since=since, by=("day", "actor", "model"))
+        found[f"sessions of {span}"] = partial(browsing.sessions, since=since, actor=None, after=None, limit=20)
+    found["usage of a day by tool"] = partial(ledger.usage, since=_NOW - 86_400, by=("tool",))
+    found["session"] = partial(ledger.session, actor=middle[0]["actor_id"], name=session, since=0.0)
+    found["ends of this second"] = partial(browsing.ended_since, horizon=_NOW - 15, most=20_000)
+    found["page of an export"] = partial(browsing.exported, filters=Filters(), after=place, limit=20, whole=True)
     return found
 
 
@@ -171,21 +182,24 @@ def _page(query: ledger.Query, filters: Filters, after: browsing.Place | None = 
 
 def measured(path: Path, name: str, ask: Callable[[ledger.Query], object]) -> dict[str, Any]:
     """Ask a question some times; print and return how long it takes, and the plans of its queries."""
-    times = []
-    for _ in range(ROUNDS):
-        started = time.perf_counter()
-        with querying(path) as query:
-            ask(query)
-        times.append(time.perf_counter() - started)
-        if times[-1] > 2:
-            break
+    rounds = [once(path, ask)]
+    while len(rounds) < ROUNDS and rounds[-1][0] < 2:
+        rounds.append(once(path, ask))
     with querying(path) as query:
         plans = list(dict.fromkeys(planned(query, ask)))
-    figure = {"ms": round(min(times) * 1000, 1), "plans": plans}
-    print(f"{figure['ms']:9.1f} ms  {name}")
+    cpu, wall = (round(min(times) * 1000, 1) for times in zip(*rounds, strict=True))
+    print(f"{cpu:9.1f} ms {wall:9.1f} ms  {name}")
     for plan in plans:
         print(f"{'':14}{plan}")
-    return figure
+    return {"cpu_ms": cpu, "ms": wall, "plans": plans}
+
+
+def once(path: Path, ask: Callable[[ledger.Query], object]) -> tuple[float, float]:
+    """Ask on a new connection, as the admin API does; return the seconds of CPU, and on the wall."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    with querying(path) as query:
+        ask(query)
+    return time.process_time() - cpu, time.perf_counter() - wall
 
 
 def planned(query: ledger.Query, ask: Callable[[ledger.Query], object]) -> Iterator[str]:

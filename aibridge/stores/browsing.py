@@ -116,6 +116,8 @@ def interceptions(query: Query, filters: Filters, after: Place | None, limit: in
         after: where the page before ended.
         limit: rows at most.
     """
+    if after is not None and filters.until is not None and after.started_at < filters.until:
+        filters = filters._replace(until=None)  # of two upper bounds SQLite walks from either
     conditions, values, time = where(filters)
     if after is not None:
         conditions += f" AND ({time}, id) < (?, ?)"
@@ -212,6 +214,8 @@ def rows_at(query: Query, places: Sequence[int]) -> list[Fields]:
 
 def exported(query: Query, filters: Filters, after: Place | None, limit: int, *, whole: bool) -> list[Fields]:
     """Return a page of interceptions, the oldest first: rows as in a list, or with all that is kept of them."""
+    if after is not None:
+        filters = filters._replace(since=max(filters.since, after.started_at))
     conditions, values, time = where(filters)
     if after is not None:
         conditions += f" AND ({time}, id) > (?, ?)"

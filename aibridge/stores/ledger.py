@@ -72,7 +72,10 @@ _COLUMN_OF = {
     "tool": "tool",
 }
 _CALLED = """
-JOIN (SELECT interception_id AS caller, tool, count(*) AS calls FROM tool_usages GROUP BY 1, 2) ON caller = id
+JOIN (
+    SELECT interception_id AS caller, tool, count(*) AS calls FROM tool_usages
+    WHERE interception_id IN (SELECT id FROM interceptions WHERE started_at >= ?1 AND started_at < ?2) GROUP BY 1, 2
+) ON caller = id
 """
 _ALL = sys.maxsize
 _LONGEST = 10**9
@@ -132,7 +135,7 @@ def usage(query: Query, since: float, by: Sequence[str], until: float | None = N
     sum(interceptions.usage_source = 'provider_partial') AS partial,
     sum(token_usages.interception_id IS NOT NULL AND cost_nanodollars IS NULL) AS unpriced, {", ".join(halves)}
     FROM interceptions LEFT JOIN token_usages ON token_usages.interception_id = id {called}
-    WHERE started_at >= ? AND started_at < ? GROUP BY {places} ORDER BY {places} LIMIT ?
+    WHERE started_at >= ?1 AND started_at < ?2 GROUP BY {places} ORDER BY {places} LIMIT ?3
     """  # noqa: S608 - our own names
     return [_summed(row) for row in query(text, (since, _FOR_EVER if until is None else until, most))]
 
