@@ -54,6 +54,8 @@ class Ends:
         self._told = dict(found)
         if found:
             self._horizon = found[-1][1]
+        if len(found) == _MAX_LOOKED_AT:  # what is late must not keep back what comes
+            self._from = self._horizon
         return browsing.rows_at(query, fresh[:MAX_TOLD]) if fresh else [], len(fresh[MAX_TOLD:])
 
 
