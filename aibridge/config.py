@@ -614,14 +614,16 @@ MIN_ADMIN_KEY = 16
 """Characters of an admin key: whoever reaches the port may guess as often as he likes."""
 
 
+def _check_length(secret: SecretStr) -> SecretStr:
+    if len(secret.get_secret_value()) < MIN_ADMIN_KEY:
+        raise _error(f"should have {MIN_ADMIN_KEY} characters or more")
+    return secret
+
+
 class AdminKey(_Key):
     """A key that opens the admin API and the dashboard; `name` is whose it is."""
 
-    @model_validator(mode="after")
-    def _is_long(self) -> Self:
-        if self.clear is not None and len(self.clear) < MIN_ADMIN_KEY:
-            raise _error(f"key should have {MIN_ADMIN_KEY} characters or more; `openssl rand -hex 32` makes a good one")
-        return self
+    key: Annotated[_Secret, AfterValidator(_check_hash), AfterValidator(_check_length)]
 
 
 class Admin(_Section):

@@ -146,6 +146,14 @@ def test_all_mistakes_are_told_at_once_each_with_its_key(mistakes):
         ("simulated: true", "simulated: unknown key"),
         ("listen: {port: x}", "listen.port: should be a valid integer, unable to parse string as an integer"),
         ("auth: {keys: [{name: a}]}", "auth.keys.0.key: is needed"),
+        (
+            "admin: {keys: [{name: a, key: short-of-sixteen}, {name: b, key: x}]}",
+            "admin.keys.1.key: should have 16 characters or more",
+        ),
+        (
+            "admin: {keys: [{name: a, key: sixteen-or-more-1}, {name: a, key: sixteen-or-more-2}]}",
+            "admin.keys: two keys have the same name",
+        ),
         ("auth: {keys: [{name: a, key: x}, {name: a, key: y}]}", "auth.keys: two keys have the same name"),
         ("auth: {keys: [{name: a, key: x}, {name: b, key: x}]}", "auth.keys: two names have the same key"),
         ("tls: {ca_file: /nowhere}", "tls.ca_file: Path does not point to a file"),
@@ -493,6 +501,7 @@ def test_every_variable(tmp_path):
             "AIBRIDGE_PORT": "1",
             "AIBRIDGE_ADMIN_HOST": "::1",
             "AIBRIDGE_ADMIN_PORT": "2",
+            "AIBRIDGE_ADMIN_KEYS": "ann:sixteen-or-more-1",
             "AIBRIDGE_RECORDS": "/tmp/r.db",
             "AIBRIDGE_AUTH_MODE": "keys",
             "AIBRIDGE_GATEWAY_KEYS": "alice:k:1, k2",
@@ -505,6 +514,7 @@ def test_every_variable(tmp_path):
     )
     assert (built.listen.host, built.listen.port) == ("0.0.0.0", 1)
     assert (built.admin.host, built.admin.port) == ("::1", 2)
+    assert [(key.name, key.clear) for key in built.admin.keys] == [("ann", "sixteen-or-more-1")]
     assert built.records.path == Path("/tmp/r.db")
     keys = {key.name: key.key.get_secret_value() for key in built.auth.keys}
     assert keys == {"alice": "k:1", "key-2": "k2"}

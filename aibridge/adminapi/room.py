@@ -19,6 +19,7 @@ from aibridge.adminapi.parameters import Arguments, Readers
 from aibridge.adminapi.problems import Problem
 from aibridge.adminapi.signin import AdminKey, SignIn
 from aibridge.clientstream import ClientStream
+from aibridge.credentials import bearer_of
 from aibridge.errors import PayloadError, RequestRejected
 from aibridge.stores.ledger import Query
 
@@ -122,10 +123,14 @@ class AdminAPI:
         return None if answer is None else _guarded(client, answer)
 
     def _who(self, client: ClientStream, route: Route) -> str:
-        """Return who asks; nobody's name where the route lets everybody in."""
-        who = self.sign_in.by_bearer(client.header(b"authorization"))
-        if who is not None or not route.needs_key:
-            return who or ""
+        """Return who asks; nobody where the route lets everybody in. A wrong key is refused beside a session too."""
+        if not route.needs_key:
+            return ""
+        if key := bearer_of(client.header(b"authorization")):
+            who = self.sign_in.by_key(key)
+            if who is None:
+                raise _NO_KEY
+            return who
         who = self.sign_in.by_cookie(client.headers, time.time())
         if who is None:
             raise _NO_KEY

@@ -10,7 +10,6 @@ import secrets
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from aibridge.credentials import bearer_of
 from aibridge.values import Headers
 
 COOKIE = "aibridge_admin"
@@ -43,11 +42,6 @@ class SignIn:
         digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
         names = [one.name for one in self._keys if hmac.compare_digest(one.digest, digest)]
         return names[0] if names else None
-
-    def by_bearer(self, authorization: bytes | None) -> str | None:
-        """Return whose key an `Authorization` header brings; None where it brings none that is good."""
-        key = bearer_of(authorization)
-        return self.by_key(key) if key else None
 
     def by_cookie(self, headers: Headers, now: float) -> str | None:
         """Return whose session the cookies of a request name; None where they name none that is good."""

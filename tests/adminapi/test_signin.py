@@ -23,9 +23,6 @@ def cookie(sign_in, name="ann", now=NOW):
 
 def test_keys_are_told_apart(sign_in):
     assert [sign_in.by_key(key) for key in ("ann" * 9, "bob" * 9, "bob", "")] == ["ann", "bob", None, None]
-    assert sign_in.by_bearer(b"Bearer " + b"ann" * 9) == "ann"
-    assert sign_in.by_bearer(b"Basic " + b"ann" * 9) is None
-    assert sign_in.by_bearer(None) is None
 
 
 def test_a_session_ends(sign_in):

@@ -5,10 +5,13 @@ import csv
 import io
 import json
 import os
+import re
 import sys
+from pathlib import Path
 
 import pytest
 
+from aibridge.adminapi import exporting
 from aibridge.adminapi.room import DOCUMENT as DOCUMENT_FILE
 from aibridge.adminapi.room import ROUTES
 from aibridge.lifecycle import Cause, Termination
@@ -50,6 +53,8 @@ async def test_a_session_begins_with_a_key_and_ends_with_a_logout(admin, get):
     assert {"HttpOnly", "SameSite=Strict", "Max-Age=43200"} <= set(terms.split("; "))
     session = [("cookie", f"other=1; {cookie}")]
     assert json.loads((await get(admin, "/api/v1/session", headers=session)).body) == {"name": "ann"}
+    beside = [*session, ("authorization", "Bearer another-key-of-tests")]
+    assert (await get(admin, "/api/v1/session", headers=beside)).status == 401
     forged = [("cookie", cookie.replace("ann|", "bob|"))]
     assert (await get(admin, "/api/v1/session", headers=forged)).status == 401
     without = await get(admin, "/api/v1/logout", method="POST", headers=session)
@@ -252,3 +257,80 @@ async def test_answers_are_as_the_document_says(admin, get, ask, tmp_path):
     )  # fmt: skip
     said, _ = await command.communicate()
     assert command.returncode == 0, said.decode()
+
+
+async def test_where_records_are_off_it_says_so_and_tells_what_it_knows(build_house, get, new_client, ask):
+    off = {"enabled": False}
+    async with build_house(admin={"keys": [{"name": "ann", "key": KEY}]}, records=off) as house:
+        for route in ROUTES:
+            if route.ask is not None or route.path == "/api/v1/export":
+                answer = await get(house, route.path)
+                assert (answer.status, json.loads(answer.body)["type"]) == (503, "urn:aibridge:problem:records_off")
+        await ask(house, "anthropic")
+        (provider,) = json.loads((await get(house, "/api/v1/providers")).body)["providers"]
+        assert (provider["provider"], provider["completed"]) == ("anthropic", 1)
+        async with new_client(house.app.admin_port) as client:
+            await client.ask("/api/v1/live", b"", method="GET", headers=BEARER)
+            await client.read_until(b'"ended":1')
+            await client.read_until(b'event: problem\ndata: {"code":"records_off"')
+
+
+async def test_what_a_path_does_not_take_is_said(admin, get):
+    answer = await get(admin, "/api/v1/interceptions", method="DELETE")
+    assert (answer.status, answer.headers["allow"]) == (405, "GET")
+    assert (await get(admin, "/dashboard/", method="POST")).headers["allow"] == "GET, HEAD"
+    assert (await get(admin, "/api/v1/nothing")).status == 404
+    assert (await get(admin, "/api/v2/session")).status == 404
+    for body in (b"", b"{", b"[]", b'{"key":1}'):
+        assert (await get(admin, "/api/v1/login", method="POST", headers=[], body=body)).status == 400
+    assert (await get(admin, "/api/v1/login", method="POST", headers=[], body=b"x" * 5000)).status == 413
+
+
+async def test_an_export_goes_no_faster_than_its_client_and_ends_with_it(admin, new_client, ask, monkeypatch):
+    monkeypatch.setitem(exporting._ROWS, "jsonl", 1)
+    for _ in range(2):
+        await ask(admin, "anthropic")
+    await admin.outcomes.wait(ended=2)
+    assert await asyncio.to_thread(admin.app.recorder.flush)
+    exports, asked = admin.app._admin_api.exports, 0
+
+    def endless(query, asked_for, after, limit, *, whole):  # noqa: ARG001 - as it is called
+        nonlocal asked
+        asked += 1
+        return [{"id": "1", "started_at": 1.0, "text": "x" * 100_000}]
+
+    monkeypatch.setattr(exporting.browsing, "exported", endless)
+    async with new_client(admin.app.admin_port, receive_buffer=4096) as client:
+        await client.ask("/api/v1/export", b"", method="GET", headers=BEARER)
+        await client.read_until(b"xxxx")
+        before = -1
+        while before != asked:  # until the buffers between are full, and it waits
+            before = asked
+            await asyncio.sleep(0.3)
+        assert asked < 200
+        assert exports._under_way == 1
+    async with asyncio.timeout(20):
+        while exports._under_way:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
+
+
+async def test_the_lines_of_the_page_work(admin, ask, tmp_path):
+    await ask(admin, "anthropic")
+    await admin.outcomes.wait(ended=1)
+    assert await asyncio.to_thread(admin.app.recorder.flush)
+    page = (Path(__file__).parents[2] / "docs" / "admin.md").read_text()
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) for line in block.splitlines()]
+    assert len(lines) > 5
+    environment = {**os.environ, "ADMIN": f"http://127.0.0.1:{admin.app.admin_port}", "KEY": KEY, "NO_PROXY": "*"}
+    for line in lines:
+        command = await asyncio.create_subprocess_shell(
+            line, cwd=tmp_path, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        said, complaints = await command.communicate()
+        assert command.returncode == 0, (line, complaints)
+        if "/interceptions?" in line:
+            assert json.loads(said) == {"items": [], "next": None}  # none has failed
+        if "/outcomes?" in line:
+            assert json.loads(said)["items"][0]["count"] == 1
+    (row,) = csv.DictReader((tmp_path / "interceptions.csv").read_text().splitlines())
+    assert row["termination"] == "completed"
