@@ -42,13 +42,11 @@ class Flow:
             return False
         return not self._client.lost
 
-    async def sleep(self, seconds: float) -> None:
-        """Wait for a time, or until the client leaves."""
-        give_up_at = asyncio.get_running_loop().time() + seconds
-        try:
-            async with asyncio.timeout_at(give_up_at):
-                while not self._client.lost:
-                    self._changed.clear()
-                    await self._changed.wait()
-        except TimeoutError:
-            return
+    def wake(self) -> None:
+        """Say that there is more to send."""
+        self._changed.set()
+
+    async def woken(self) -> None:
+        """Wait until there is more to send, or the client leaves. What was said before does not count."""
+        self._changed.clear()
+        await self._changed.wait()

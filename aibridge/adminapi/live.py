@@ -70,43 +70,47 @@ class Live:
     def __init__(self, store: Store, snapshot: Snapshot) -> None:
         self._store = store
         self._snapshot = snapshot
-        self._queues: dict[int, deque[bytes]] = {}
+        self._listeners: dict[Flow, deque[bytes]] = {}
         self._task: asyncio.Task[None] | None = None
 
     async def answer(self, client: ClientStream) -> None:
         """Tell one client until it leaves. Raises `Problem` where too many listen."""
-        if len(self._queues) >= MAX_LISTENERS:
+        if len(self._listeners) >= MAX_LISTENERS:
             raise Problem(503, "too_many_listeners", f"{MAX_LISTENERS} listen already")
-        flow, queue = Flow(client), deque[bytes](maxlen=_MAX_QUEUED)
+        flow, now = Flow(client), self._stats()
         client.start(200, (*EVENT_STREAM, *NOT_STORED, *STRICT))
-        client.write(b"retry: 2000\n\n" + _event("stats", self._stats()))
-        self._queues[id(queue)] = queue
+        client.write(b"retry: 2000\n\n" + _event("stats", {**now, **_rates(now, now)}))
+        self._listeners[flow] = deque(maxlen=_MAX_QUEUED)
         if self._task is None:
             self._task = asyncio.create_task(self._tell())
         try:
-            await self._relay(client, flow, queue)
+            await self._relay(client, flow)
         finally:
-            del self._queues[id(queue)]
+            del self._listeners[flow]
 
-    async def _relay(self, client: ClientStream, flow: Flow, queue: "deque[bytes]") -> None:
-        end_at = time.monotonic() + LIFE_SECONDS
+    async def _relay(self, client: ClientStream, flow: Flow) -> None:
+        queue, end_at = self._listeners[flow], time.monotonic() + LIFE_SECONDS
         while await flow.ready() and time.monotonic() < end_at:
             if queue:
                 client.write(b"".join(queue))
                 queue.clear()
-            await flow.sleep(TICK_SECONDS)
-        client.abort() if client.paused or client.lost else client.end()
+            await flow.woken()
+        if client.paused or client.lost:
+            client.abort()
+        else:
+            client.end()
 
     async def _tell(self) -> None:
         try:
             ends, before = Ends(time.time()), deque([self._stats()], maxlen=_RATES_OVER)
-            while self._queues:
+            while self._listeners:
                 await asyncio.sleep(TICK_SECONDS)
                 now = self._stats()
                 pieces = [_event("stats", {**now, **_rates(before[0], now)}), *await self._look(ends)]
                 before.append(now)
-                for queue in self._queues.values():
+                for flow, queue in self._listeners.items():
                     queue.extend(pieces)
+                    flow.wake()
         finally:
             self._task = None
 

@@ -11,6 +11,8 @@ from aibridge.stores.ledger import Query
 
 _PAGE = 50
 _SESSIONS = 20
+_PROMPT = 2000
+"""Characters of each of one session; in a list of sessions they are fewer, and one interception has more."""
 _MAX_USAGE = 5000
 _DAY = 86_400.0
 _GROUPS = ("day", "actor", "provider", "model")
@@ -46,7 +48,7 @@ def session(query: Query, said: Arguments) -> Any:
         detail = f"is needed: sessions of this name have {', '.join(actors)}"
         raise Problem(400, "bad_parameter", f"actor {detail}", errors=[("actor", detail)])
     for actor in actors:
-        found = ledger.session(query, actor, name, 0.0, browsing.MAX_SESSION, browsing.MAX_PART_TEXT)
+        found = ledger.session(query, actor, name, 0.0, browsing.MAX_SESSION, _PROMPT)
         if found["interceptions"]:
             return found
     raise Problem(404, "not_found", "no such session is recorded")
