@@ -45,13 +45,13 @@ class Ends:
 
     def __init__(self, now: float) -> None:
         self._horizon = self._from = now
-        self._told: dict[int, float] = {}
+        self._told: set[int] = set()
 
     def new(self, query: Query) -> tuple[list[Fields], int]:
         """Return rows that have ended, `MAX_TOLD` at most, and how many more there were. Called on a thread."""
         found = browsing.ended_since(query, max(self._horizon - _OVERLAP_SECONDS, self._from), _MAX_LOOKED_AT)
         fresh = [place for place, _ in found if place not in self._told]
-        self._told = dict(found)
+        self._told = {place for place, _ in found}
         if found:
             self._horizon = found[-1][1]
         if len(found) == _MAX_LOOKED_AT:  # what is late must not keep back what comes
