@@ -23,12 +23,6 @@ Opened = Callable[[Callable[[], bool]], AbstractContextManager[Query]]
 
 _Answer = TypeVar("_Answer")
 
-OFF = Problem(
-    503,
-    "records_off",
-    "records are off (`records.enabled`), and this is answered from them; what the metrics know is at /metrics",
-)
-
 
 def _never() -> bool:
     return False
@@ -58,7 +52,8 @@ class Store:
             Problem: there is no store, it cannot be read, it is busy, or the answer takes too long.
         """
         if self._opened is None:
-            raise OFF
+            detail = "records are off (records.enabled), and this is answered from them; /metrics is there all the same"
+            raise Problem(503, "records_off", detail)
         if self._waiting >= MAX_WAITING or self._closed:
             raise Problem(503, "busy", "too many questions are under way", headers=RETRY_SOON)
         self._waiting += 1

@@ -29,18 +29,7 @@ DOCUMENT = Path(__file__).parent / "openapi.json"
 _MAX_BODY = 4096
 _BODY_SECONDS = 10.0
 _LOCATION = ((b"location", files.PREFIX.encode()), *NOT_STORED)
-_UNKNOWN = Problem(404, "not_found", "there is no such page; GET /api/v1/openapi.json lists those that are")
-_OFF = Problem(
-    404,
-    "off",
-    "admin API and dashboard are off: they need a key in admin.keys (without a file AIBRIDGE_ADMIN_KEYS=name:key)",
-)
-_NO_KEY = Problem(
-    401,
-    "no_key",
-    "an admin key is needed, as Authorization: Bearer, or a session of POST /api/v1/login",
-    headers=((b"www-authenticate", b'Bearer realm="aibridge"'),),
-)
+_ASKS_FOR_KEY = ((b"www-authenticate", b'Bearer realm="aibridge"'),)
 
 
 class Request(NamedTuple):
@@ -88,7 +77,7 @@ class AdminAPI:
         """Answer a request; what needs waiting is returned."""
         try:
             if not self._on:
-                raise _OFF
+                raise _off()
             return self._handle(client)
         except Problem as problem:
             _refuse(client, problem)
@@ -109,7 +98,7 @@ class AdminAPI:
         elif client.path in {"/", files.PREFIX[:-1]}:
             send(client, 302, _LOCATION, b"")
         else:
-            raise _UNKNOWN
+            raise _unknown()
         return None
 
     def _serve_api(self, client: ClientStream) -> Coroutine[None, None, None] | None:
@@ -129,11 +118,11 @@ class AdminAPI:
         if key := bearer_of(client.header(b"authorization")):
             who = self.sign_in.by_key(key)
             if who is None:
-                raise _NO_KEY
+                raise _no_key()
             return who
         who = self.sign_in.by_cookie(client.headers, time.time())
         if who is None:
-            raise _NO_KEY
+            raise _no_key()
         if client.method != "GET" and client.header(b"x-aibridge-csrf") != b"1":
             raise Problem(403, "no_csrf_header", "with a session this needs the header x-aibridge-csrf: 1")
         return who
@@ -158,6 +147,26 @@ def _refuse(client: ClientStream, problem: Problem) -> None:
         client.abort()
 
 
+# Each is made anew: one that is raised again and again keeps the frames of each time.
+
+
+def _off() -> Problem:
+    return Problem(
+        404,
+        "off",
+        "admin API and dashboard are off: they need a key in admin.keys (without a file AIBRIDGE_ADMIN_KEYS=name:key)",
+    )
+
+
+def _unknown() -> Problem:
+    return Problem(404, "not_found", "there is no such page; GET /api/v1/openapi.json lists those that are")
+
+
+def _no_key() -> Problem:
+    detail = "an admin key is needed, as Authorization: Bearer, or a session of POST /api/v1/login"
+    return Problem(401, "no_key", detail, headers=_ASKS_FOR_KEY)
+
+
 def _not_allowed(methods: str) -> Problem:
     return Problem(405, "method_not_allowed", f"this takes {methods} alone", headers=((b"allow", methods.encode()),))
 
@@ -174,7 +183,7 @@ def _find(method: str, path: str) -> tuple[Route, Mapping[str, str]]:
             allowed.append(route.method)
     if allowed:
         raise _not_allowed(", ".join(allowed))
-    raise _UNKNOWN
+    raise _unknown()
 
 
 def _matched(pattern: Sequence[str], parts: Sequence[str]) -> Mapping[str, str] | None:
@@ -207,17 +216,18 @@ async def _log_in(api: AdminAPI, request: Request) -> None:
     except RequestRejected as error:
         raise Problem(error.status, error.reason, error.message) from None
     except PayloadError:
-        raise _BAD_LOGIN from None
+        raise _bad_login() from None
     key = body.get("key") if isinstance(body, dict) else None
     if not isinstance(key, str):
-        raise _BAD_LOGIN
+        raise _bad_login()
     name = api.sign_in.by_key(key)
     if name is None:
-        raise Problem(401, "wrong_key", "this is no admin key", headers=_NO_KEY.headers)
+        raise Problem(401, "wrong_key", "this is no admin key", headers=_ASKS_FOR_KEY)
     send_json(client, jsontext.dumps({"name": name}), api.sign_in.start(name, time.time()))
 
 
-_BAD_LOGIN = Problem(400, "bad_body", 'the body should be {"key": "…"}')
+def _bad_login() -> Problem:
+    return Problem(400, "bad_body", 'the body should be {"key": "…"}')
 
 
 def _log_out(api: AdminAPI, request: Request) -> None:

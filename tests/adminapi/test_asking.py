@@ -2,10 +2,13 @@
 
 import asyncio
 import functools
+import importlib
+import pkgutil
 import threading
 
 import pytest
 
+from aibridge import adminapi
 from aibridge.adminapi import asking
 from aibridge.adminapi.asking import Store
 from aibridge.adminapi.problems import Problem
@@ -100,3 +103,12 @@ async def test_a_store_that_is_not_there_is_away_for_now(tmp_path):
 async def test_nothing_can_be_written(store):
     with pytest.raises(Problem):
         await store.ask(lambda query: query("DELETE FROM interceptions", ()))
+
+
+def test_no_problem_is_made_once_to_be_raised_often():
+    """It would keep the frames of each time, with the clients in them."""
+    modules = [
+        importlib.import_module(f"aibridge.adminapi.{one.name}") for one in pkgutil.iter_modules(adminapi.__path__)
+    ]
+    assert len(modules) > 10
+    assert [value for module in modules for value in vars(module).values() if isinstance(value, Problem)] == []
