@@ -1,4 +1,4 @@
-"""What the admin port answers: health, and metrics. Of one process, or of all workers of a supervisor."""
+"""What the admin port answers without a key: health, and metrics. Of one process, or of all workers of a supervisor."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,18 +13,19 @@ Render = Callable[[], tuple[bytes, str]]
 """Returns the page of a scrape, and its content type."""
 
 
+PATHS = HEALTH_PATHS | {"/metrics"}
+
+
 def answer(client: ClientStream, health: Callable[[], Mapping[str, Any]], render: Render) -> None:
-    """Answer a request on the admin port."""
+    """Answer a request for one of `PATHS`."""
     if client.method not in {"GET", "HEAD"}:
         client.reusable = False
         client.respond(405, (*JSON, (b"allow", b"GET, HEAD")), b"{}")
     elif client.path in HEALTH_PATHS:
         tell(client, health())
-    elif client.path == "/metrics":
+    else:
         body, content_type = render()
         client.respond(200, ((b"content-type", content_type.encode()),), body)
-    else:
-        client.respond(404, JSON, b'{"error":"not found"}')
 
 
 def tell(client: ClientStream, health: Mapping[str, Any]) -> None:

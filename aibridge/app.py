@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aibridge import __version__, admin, pricefile
+from aibridge.assembly import build_admin_api
 from aibridge.carrier import Carrier
 from aibridge.clientstream import ClientStream
 from aibridge.compiled import MODULES
@@ -105,6 +106,7 @@ class App:
             stall=config.timeouts.client_stall,
         )
         self._admin = Server(self._serve_admin)
+        self._admin_api = build_admin_api(config, self.metrics.snapshot)
         self._listening: dict[int, list[asyncio.Server]] = {}  # of a worker, by slot
         self.port = 0
         self.admin_port = 0
@@ -230,6 +232,7 @@ class App:
         await self.drain(self.config.drain_deadline)
         self.log.flush()
         await self._data.close()
+        self._admin_api.close()
         await self._admin.close()
         self._lag.stop()
         for farewell in self._farewells:
@@ -318,8 +321,11 @@ class App:
             return self.gateway.refuse(RequestRejected("failed", status, "the gateway failed"))
         return self.gateway.refuse(RequestRejected("malformed", status, "the request is not HTTP that can be read"))
 
-    def _serve_admin(self, client: ClientStream) -> None:
+    def _serve_admin(self, client: ClientStream) -> Coroutine[None, None, None] | None:
+        if client.path not in admin.PATHS:
+            return self._admin_api.handle(client)
         admin.answer(client, self._health, self.metrics.render)
+        return None
 
     def _health(self) -> dict[str, Any]:
         return {

@@ -1,9 +1,13 @@
 """Providers, tool servers, and what bounds them, made as the configuration says."""
 
+import functools
 import re
 from collections.abc import Mapping
 from urllib.parse import urlencode
 
+from aibridge.adminapi.figures import Snapshot
+from aibridge.adminapi.room import AdminAPI
+from aibridge.adminapi.signin import AdminKey
 from aibridge.breaker import Limits
 from aibridge.config import ActorHeaders, Config, FrontProxy, RouterTarget, Secret
 from aibridge.config import AnthropicProvider as AnthropicSettings
@@ -36,9 +40,17 @@ from aibridge.providers.renewal import CredentialSource
 from aibridge.providers.router import Router, Target
 from aibridge.providers.sigv4 import Keys
 from aibridge.retries import RetryBudget, RetryPolicy
+from aibridge.stores.sqlite import querying
 from aibridge.surroundings import Deadlines, Retrying, Surroundings
 from aibridge.telemetry.metrics import Metrics
 from aibridge.upstream import Origin, PoolSettings
+
+
+def build_admin_api(config: Config, snapshot: Snapshot) -> AdminAPI:
+    """Return the admin API over the records that the configuration names, and over the metrics."""
+    keys = [AdminKey(key.name, key.digest) for key in config.admin.keys]
+    opened = functools.partial(querying, config.records.path) if config.records.enabled else None
+    return AdminAPI(keys, opened, snapshot)
 
 
 def build_provider(name: str, config: Config, metrics: Metrics) -> Provider:

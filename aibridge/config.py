@@ -15,6 +15,7 @@ Variables that are read where there is no file:
 | the AWS chain's signs (`AWS_SIGNS`), and `AWS_REGION` or `AWS_DEFAULT_REGION` | provider `bedrock` |
 | `AIBRIDGE_ANTHROPIC_BASE_URL`, `AIBRIDGE_BEDROCK_BASE_URL`, `AIBRIDGE_OPENAI_BASE_URL` | their `base_url` |
 | `AIBRIDGE_HOST`, `AIBRIDGE_PORT`, `AIBRIDGE_ADMIN_HOST`, `AIBRIDGE_ADMIN_PORT` | `listen`, `admin` |
+| `AIBRIDGE_ADMIN_KEYS` | `admin.keys`: `name:key` or `key`, separated by commas |
 | `AIBRIDGE_RECORDS` | `records.path`, or `off` |
 | `AIBRIDGE_AUTH_MODE` | `auth.mode` |
 | `AIBRIDGE_GATEWAY_KEYS` | `auth.keys`: `name:key` or `key`, separated by commas |
@@ -37,7 +38,7 @@ from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from types import MappingProxyType, NoneType
-from typing import Annotated, Any, Literal, Self, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, TypeVar, cast, get_args, get_origin
 from urllib.parse import urlsplit
 
 import yaml
@@ -268,13 +269,6 @@ class Listen(_Section):
 
     host: _Text = "0.0.0.0"  # noqa: S104 - what a container needs
     port: _Port = 8080
-
-
-class Admin(_Section):
-    """The second listener: metrics, health, dashboard. Loopback, since nothing on it asks for a key."""
-
-    host: _Text = "127.0.0.1"
-    port: _Port = 8081
 
 
 class Timeouts(_Section):
@@ -669,12 +663,11 @@ def _check_hash(secret: SecretStr) -> SecretStr:
     return secret
 
 
-class GatewayKey(_Section):
-    """A key that opens the gateway; `name` is who it stands for. `key` is the key, or `sha256:` and its hash."""
+class _Key(_Section):
+    """A key with a name. `key` is the key itself, or `sha256:` and its hash."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$")]
     key: Annotated[_Secret, AfterValidator(_check_hash)]
-    content: ContentOverrides = ContentOverrides()
 
     @property
     def clear(self) -> str | None:
@@ -689,6 +682,50 @@ class GatewayKey(_Section):
         if text.startswith(HASHED):
             return bytes.fromhex(text.removeprefix(HASHED))
         return hashlib.sha256(text.encode()).digest()
+
+
+_AnyKey = TypeVar("_AnyKey", bound=_Key)
+
+
+def _check_keys(keys: tuple[_AnyKey, ...]) -> tuple[_AnyKey, ...]:
+    if len({key.name for key in keys}) < len(keys):
+        raise _error("two keys have the same name")
+    if len({key.digest for key in keys}) < len(keys):
+        raise _error("two names have the same key")
+    return keys
+
+
+class GatewayKey(_Key):
+    """A key that opens the gateway; `name` is who it stands for."""
+
+    content: ContentOverrides = ContentOverrides()
+
+
+MIN_ADMIN_KEY = 16
+"""Characters of an admin key: whoever reaches the port may guess as often as he likes."""
+
+
+def _check_length(secret: SecretStr) -> SecretStr:
+    if len(secret.get_secret_value()) < MIN_ADMIN_KEY:
+        raise _error(f"should have {MIN_ADMIN_KEY} characters or more")
+    return secret
+
+
+class AdminKey(_Key):
+    """A key that opens the admin API and the dashboard; `name` is whose it is."""
+
+    key: Annotated[_Secret, AfterValidator(_check_hash), AfterValidator(_check_length)]
+
+
+class Admin(_Section):
+    """The second listener: metrics and health, which ask for no key; admin API and dashboard, which do.
+
+    Without keys these two are off.
+    """
+
+    host: _Text = "127.0.0.1"
+    port: _Port = 8081
+    keys: Annotated[tuple[AdminKey, ...], AfterValidator(_check_keys)] = ()
 
 
 class FrontProxy(_Section):
@@ -753,7 +790,7 @@ class Auth(_Section):
     """Who may ask. Where no `mode` is said, keys ask for keys, and without any the gateway is open."""
 
     mode: Annotated[AuthMode, BeforeValidator(_lower)] | None = None
-    keys: tuple[GatewayKey, ...] = ()
+    keys: Annotated[tuple[GatewayKey, ...], AfterValidator(_check_keys)] = ()
     key_headers: Annotated[tuple[Literal["x-api-key", "authorization"], ...], Field(min_length=1)] = (
         "x-api-key",
         "authorization",
@@ -772,14 +809,6 @@ class Auth(_Section):
     def effective_mode(self) -> AuthMode:
         """The mode that was said, or else that follows."""
         return self.mode or (AuthMode.KEYS if self.asks_for_keys else AuthMode.OPEN)
-
-    @model_validator(mode="after")
-    def _are_distinct(self) -> Self:
-        if len({key.name for key in self.keys}) < len(self.keys):
-            raise _error("two keys have the same name")
-        if len({key.digest for key in self.keys}) < len(self.keys):
-            raise _error("two names have the same key")
-        return self
 
     @model_validator(mode="after")
     def _fits_its_mode(self) -> Self:
@@ -1319,6 +1348,7 @@ _ENVIRONMENT_KEYS = {
     "AIBRIDGE_PORT": "listen.port",
     "AIBRIDGE_ADMIN_HOST": "admin.host",
     "AIBRIDGE_ADMIN_PORT": "admin.port",
+    "AIBRIDGE_ADMIN_KEYS": "admin.keys",
     "AIBRIDGE_RECORDS": "records.path",
     "AIBRIDGE_AUTH_MODE": "auth.mode",
     "AIBRIDGE_GATEWAY_KEYS": "auth.keys",
@@ -1379,13 +1409,13 @@ def _put(raw: dict[str, Any], key: str, value: object) -> None:
 
 
 def _environment_value(variable: str, value: str) -> object:
-    if variable != "AIBRIDGE_GATEWAY_KEYS":
+    if variable not in {"AIBRIDGE_GATEWAY_KEYS", "AIBRIDGE_ADMIN_KEYS"}:
         return value
     keys = [item.strip() for item in value.split(",") if item.strip()]
-    return [_gateway_key(number, key) for number, key in enumerate(keys, 1)]
+    return [_named_key(number, key) for number, key in enumerate(keys, 1)]
 
 
-def _gateway_key(number: int, text: str) -> dict[str, str]:
+def _named_key(number: int, text: str) -> dict[str, str]:
     name, colon, key = text.partition(":")
     if not colon or text.startswith(HASHED):
         return {"name": f"key-{number}", "key": text}

@@ -47,7 +47,7 @@ from aibridge.telemetry.tracing import Tracing
 from aibridge.toolloop import new_loops
 from aibridge.turns import Injection
 from aibridge.upstream import Pool
-from aibridge.values import Listener
+from aibridge.values import Evidence, Interception, Listener
 
 _TOOLS_WITHIN_S = 5.0
 """How long tool servers are waited for: the first requests have tools then. One that is slower comes later."""
@@ -127,6 +127,11 @@ class Generation:
                 metrics.tool_server_gone(name)
         if self.tool_servers is not None:
             self.tool_servers.tell(metrics.tool_server_is)
+
+    def _progressed(self, interception: Interception, evidence: Evidence) -> None:
+        self._lasting.metrics.progressed(interception, evidence)
+        if self._lasting.recorder is not None:
+            self._lasting.recorder.progressed(interception, evidence)
 
     def _show_key_pools(self) -> None:
         pools = {provider.name: provider.key_pool for provider in self._providers if provider.key_pool is not None}
@@ -221,7 +226,7 @@ class Generation:
                 tee=None if dump is None else dump.tee,
                 new_dump=None if dump is None else functools.partial(dump.relayed, name),
                 on_spent=spent,
-                on_progress=None if lasting.recorder is None else lasting.recorder.progressed,
+                on_progress=self._progressed,
                 relays=Relays(name, spent),
                 read_on=settings.read_on,
                 retrying=self.parts.take(("retrying", name), retries, functools.partial(retrying, config, name)),

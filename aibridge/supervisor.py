@@ -16,6 +16,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 from aibridge import __version__, admin
+from aibridge.assembly import build_admin_api
 from aibridge.clientstream import ClientStream
 from aibridge.compiled import MODULES
 from aibridge.config import Config
@@ -65,6 +66,7 @@ class Supervisor:
         self._family = os.urandom(4).hex()
         self._totals = Totals()
         self._server = Server(self._serve_admin)
+        self._admin_api = build_admin_api(config, self._totals.snapshot)
         self._slots: list[list[socket.socket]] = []
         self._members: set[Member] = set()
         self._of_slot: dict[int, Member] = {}
@@ -94,6 +96,7 @@ class Supervisor:
                 await self._stopping.wait()
             await self._end()
         finally:
+            self._admin_api.close()
             await self._server.close()
             for slot in self._slots:
                 for one in slot:
@@ -321,8 +324,11 @@ class Supervisor:
 
     # --- the admin port ---------------------------------------------------------------------------------------------
 
-    def _serve_admin(self, client: ClientStream) -> None:
+    def _serve_admin(self, client: ClientStream) -> Coroutine[None, None, None] | None:
+        if client.path not in admin.PATHS:
+            return self._admin_api.handle(client)
         admin.answer(client, self._health, self._render)
+        return None
 
     def _health(self) -> dict[str, Any]:
         ready = self._count(Stage.READY)

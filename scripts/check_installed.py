@@ -74,17 +74,18 @@ class Listening(threading.Thread):
 def main() -> int:
     """Run the check; the exit status is 0 where all is well."""
     program = str(Path(shutil.which(sys.argv[1]) or sys.argv[1]).absolute())  # not resolved: a link leads elsewhere
-    port = free_port()
+    port, admin_port = free_port(), free_port()
     with tempfile.TemporaryDirectory() as home:
         # Nothing of the caller's environment but the path: no credentials, so the simulator answers.
-        environ = {"PATH": os.environ["PATH"], "HOME": home, "AIBRIDGE_PORT": str(port), "AIBRIDGE_ADMIN_PORT": "0"}
+        environ = {"PATH": os.environ["PATH"], "HOME": home, "AIBRIDGE_PORT": str(port)}
+        environ |= {"AIBRIDGE_ADMIN_PORT": str(admin_port), "AIBRIDGE_ADMIN_KEYS": "a-key-of-this-check"}
         command = [program, "serve", "--demo"]
         with subprocess.Popen(command, env=environ, cwd=home, stdout=subprocess.PIPE, text=True) as child:
             listening = Listening(child)
             listening.start()
             try:
                 wait_for_health(child, port)
-                ready = status_of(port, "/readyz")
+                ready, dashboard = status_of(port, "/readyz"), status_of(admin_port, "/dashboard/")
                 listening.heard.wait(PATIENCE)
                 child.send_signal(signal.SIGTERM)
                 child.wait(PATIENCE)
@@ -92,8 +93,9 @@ def main() -> int:
                 child.kill()
             said = listening.all()
     print(said)
-    if ready != http.HTTPStatus.OK or child.returncode != 0 or "completed" not in said:
-        sys.exit(f"check_installed: ready {ready}, exit status {child.returncode}; its words are above")
+    if {ready, dashboard} != {http.HTTPStatus.OK} or child.returncode != 0 or "completed" not in said:
+        status = f"ready {ready}, dashboard {dashboard}, exit status {child.returncode}"
+        sys.exit(f"check_installed: {status}; its words are above")
     print(f"check_installed: {program} came up, streamed, and stopped")
     return 0
 

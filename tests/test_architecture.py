@@ -45,7 +45,7 @@ FLOORS = [
         "prices",
         "member",
     ],
-    ["body", "auth", "dumpfiles", "writer", "pricefile", "reload", "orphans"],
+    ["body", "auth", "dumpfiles", "writer", "pricefile", "reload", "orphans", "adminapi/"],
     ["dialects/", "recorder", "keywatch", "tokens"],
     ["toolloop/"],
     ["relay", "mcp/", "providers/"],
@@ -64,6 +64,12 @@ FLOORS = [
 """The rooms of aibridge/, lowest floor first; a name with a slash is a folder. Imports lead only downwards."""
 
 INNER_FLOORS = {
+    "adminapi/": [
+        ["__init__", "problems", "signin", "figures", "flow"],
+        ["answers", "asking", "parameters"],
+        ["exporting", "files", "live", "questions"],
+        ["room"],
+    ],
     "commands/": [
         ["__init__", "parser", "terminal"],
         ["reporting"],
@@ -119,8 +125,8 @@ INNER_FLOORS = {
     "stores/": [
         ["__init__", "base"],
         ["entries", "ledger"],
-        ["carrying", "following", "keys", "sqlite"],
-        ["rerating"],
+        ["browsing", "carrying", "following", "keys", "sqlite"],
+        ["rerating", "summaries"],
     ],
     "telemetry/": [
         ["__init__", "conventions", "exporters", "lag", "log", "series"],

@@ -146,8 +146,16 @@ def test_all_mistakes_are_told_at_once_each_with_its_key(mistakes):
         ("simulated: true", "simulated: unknown key"),
         ("listen: {port: x}", "listen.port: should be a valid integer, unable to parse string as an integer"),
         ("auth: {keys: [{name: a}]}", "auth.keys.0.key: is needed"),
-        ("auth: {keys: [{name: a, key: x}, {name: a, key: y}]}", "auth: two keys have the same name"),
-        ("auth: {keys: [{name: a, key: x}, {name: b, key: x}]}", "auth: two names have the same key"),
+        (
+            "admin: {keys: [{name: a, key: short-of-sixteen}, {name: b, key: x}]}",
+            "admin.keys.1.key: should have 16 characters or more",
+        ),
+        (
+            "admin: {keys: [{name: a, key: sixteen-or-more-1}, {name: a, key: sixteen-or-more-2}]}",
+            "admin.keys: two keys have the same name",
+        ),
+        ("auth: {keys: [{name: a, key: x}, {name: a, key: y}]}", "auth.keys: two keys have the same name"),
+        ("auth: {keys: [{name: a, key: x}, {name: b, key: x}]}", "auth.keys: two names have the same key"),
         ("tls: {ca_file: /nowhere}", "tls.ca_file: Path does not point to a file"),
         ("listen: {port: 81}\nadmin: {port: 81}", "listen.port and admin.port should differ"),
         ("dump: {path: d, max_total_bytes: 1MiB}", "dump: max_total_bytes should not be below max_body_bytes"),
@@ -553,6 +561,7 @@ def test_every_variable(tmp_path):
             "AIBRIDGE_PORT": "1",
             "AIBRIDGE_ADMIN_HOST": "::1",
             "AIBRIDGE_ADMIN_PORT": "2",
+            "AIBRIDGE_ADMIN_KEYS": "ann:sixteen-or-more-1",
             "AIBRIDGE_RECORDS": "/tmp/r.db",
             "AIBRIDGE_AUTH_MODE": "keys",
             "AIBRIDGE_GATEWAY_KEYS": "alice:k:1, k2",
@@ -565,6 +574,7 @@ def test_every_variable(tmp_path):
     )
     assert (built.listen.host, built.listen.port) == ("0.0.0.0", 1)
     assert (built.admin.host, built.admin.port) == ("::1", 2)
+    assert [(key.name, key.clear) for key in built.admin.keys] == [("ann", "sixteen-or-more-1")]
     assert built.records.path == Path("/tmp/r.db")
     keys = {key.name: key.key.get_secret_value() for key in built.auth.keys}
     assert keys == {"alice": "k:1", "key-2": "k2"}
@@ -701,7 +711,10 @@ def test_a_front_proxy(load):
         ("mode: header", "auth: header is needed in mode header"),
         (f"header: {{{PROXY}}}", "auth: header is only for `mode: header`"),
         ("keys: [{name: a, key: 'sha256:12'}]", "auth.keys.0.key: should have 64 hexadecimal digits behind sha256:"),
-        (f"keys: [{{name: a, key: '{HASH}'}}, {{name: b, key: open-sesame}}]", "auth: two names have the same key"),
+        (
+            f"keys: [{{name: a, key: '{HASH}'}}, {{name: b, key: open-sesame}}]",
+            "auth.keys: two names have the same key",
+        ),
         ("keys: [{name: a, key: b}], key_headers: []", "auth.key_headers: "),
         ("keys: [{name: a, key: b}], key_headers: [cookie]", "auth.key_headers.0: should be 'x-api-key' or 'auth"),
         ("mode: header, header: {networks: [10.0.0.0/8]}", "auth.header.id: is needed"),

@@ -152,6 +152,7 @@ def test_configuration_examples_are_valid(name, tmp_path, monkeypatch):
 
 
 _SECTIONS = {
+    "admin.keys": (config.AdminKey, "admin.keys[]."),
     "auth.keys": (config.GatewayKey, "auth.keys[]."),
     "auth.key_store": (config.KeyStore, "auth.key_store."),
     "auth.jwt": (config.JWT, "auth.jwt."),

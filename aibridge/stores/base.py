@@ -11,11 +11,18 @@ from typing import Any, NamedTuple, Protocol
 from aibridge.errors import AibridgeError
 from aibridge.values import Evidence, Interception
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 """Raised with every change of `TABLES`; the change itself is a line of `MIGRATIONS`."""
 
 _OPEN_INDEX = "CREATE INDEX interceptions_open ON interceptions (journal) WHERE ended_at IS NULL"
 """Small at any time: what a dead process left open is found at once."""
+
+_BROWSED_INDEX = (
+    "CREATE INDEX interceptions_browsed ON interceptions"
+    " (started_at, actor_id, provider, model, client, termination, cause)"
+)
+"""In the order of time, with all that is filtered by: what does not fit is passed over without a look at its row."""
+_ENDED_INDEX = "CREATE INDEX interceptions_ended ON interceptions (ended_at) WHERE ended_at IS NOT NULL"
 
 
 class StoreUnavailable(AibridgeError):
@@ -222,8 +229,8 @@ INTERCEPTIONS = Table(
     "interceptions",
     ("id",),
     (*OPENED_VALUES, _JOURNAL, *CLOSED_VALUES, *ANSWERED_VALUES, *_LINEAGE),
-    indexes=("started_at", "session_id", "thread_root_id"),
-    more=(_OPEN_INDEX,),
+    indexes=("session_id", "thread_root_id"),
+    more=(_OPEN_INDEX, _BROWSED_INDEX, _ENDED_INDEX),
 )
 """One row each. `ended_at` is null while it runs, and its evidence then is what was noted last, or null. `error` is
 null for a completed one. `answered_by` and what follows it is who was asked last, with its own name for the model;
@@ -396,5 +403,6 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
         *(f"ALTER TABLE interceptions ADD COLUMN answered_{name} TEXT" for name in ("by", "kind", "model")),
         *(f"ALTER TABLE attempts ADD COLUMN {name} TEXT" for name in _ADDED_TO_ATTEMPTS_IN_7),
     ),
+    7: ("DROP INDEX interceptions_started_at", _BROWSED_INDEX, _ENDED_INDEX),
 }
 """The statements that bring a store from version n to n + 1. Written out: `TABLES` goes on, what they did does not."""

@@ -3,6 +3,8 @@
 Answers are plain values: dictionaries and lists, ready for JSON.
 """
 
+import math
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,8 +23,8 @@ Fields = dict[str, Any]
 Query = Callable[[str, Sequence[Any]], list[Fields]]
 """Runs a query on the store with parameters, and gives its rows by column; see `aibridge.stores.sqlite.querying`."""
 
-GROUPS = ("day", "actor", "provider", "model", "client")
-"""What usage can be summed by."""
+GROUPS = ("day", "actor", "provider", "model", "client", "tool")
+"""What usage can be summed by. By tool an interception counts under each that its model called, and not without one."""
 
 _PAGE = 20
 """Interceptions read at once for an export, with all that is kept of them: some may have megabytes."""
@@ -30,26 +32,37 @@ _PAGE = 20
 _COUNTS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 _SUMMED = (*_COUNTS, "cost_nanodollars")
 
-# A client's own session; else its thread; else it stands for itself. Sessions of two actors are never one.
-_SESSION = "coalesce(session_id, thread_root_id, id)"
+SESSION = "coalesce(session_id, thread_root_id, id)"
+"""A client's own session; else its thread; else it stands for itself. Sessions of two actors are never one."""
 
 _LATEST_SESSIONS = f"""
-SELECT actor_id, {_SESSION} AS session FROM interceptions WHERE started_at >= ?
+SELECT actor_id, {SESSION} AS session FROM interceptions WHERE started_at >= ?
 GROUP BY actor_id, session ORDER BY max(started_at) DESC LIMIT ?
 """  # noqa: S608 - our own names
 
-_OF_A_SESSION = f"""
-SELECT interceptions.*, {", ".join(_SUMMED)}, unpriced, prompt,
-token_usages.interception_id IS NOT NULL AS counted FROM interceptions
-LEFT JOIN token_usages ON token_usages.interception_id = id
-LEFT JOIN user_prompts ON user_prompts.interception_id = id
-WHERE actor_id IS ?1 AND started_at >= ?2 AND (
+_OF_IT = """
+actor_id IS ?1 AND started_at >= ?2 AND (
     session_id = ?3
     OR (+session_id IS NULL AND thread_root_id = ?3)
     OR (+session_id IS NULL AND +thread_root_id IS NULL AND id = ?3)
-) ORDER BY id
-"""  # noqa: S608 - our own names
+)
+"""
 # The same as above, spelt so that each line finds its index; a plus keeps a column's own index out of it.
+
+_OF_A_SESSION = f"""
+SELECT interceptions.*, {", ".join(_SUMMED)}, unpriced, substr(prompt, 1, ?4) AS prompt,
+token_usages.interception_id IS NOT NULL AS counted FROM interceptions
+LEFT JOIN token_usages ON token_usages.interception_id = id
+LEFT JOIN user_prompts ON user_prompts.interception_id = id
+WHERE {_OF_IT} ORDER BY id LIMIT ?5
+"""  # noqa: S608 - our own names
+
+_TOTALS = ", ".join(f"total({name}) AS {name}" for name in _SUMMED)
+_SUMS_OF_A_SESSION = f"""
+SELECT count(*) AS interceptions, max(ended_at) AS ended_at, {_TOTALS},
+count(token_usages.interception_id) AS counted, count(cost_nanodollars) AS priced
+FROM interceptions LEFT JOIN token_usages ON token_usages.interception_id = id WHERE {_OF_IT}
+"""  # noqa: S608 - our own names
 
 _COLUMN_OF = {
     "day": "date(started_at, 'unixepoch')",
@@ -57,7 +70,18 @@ _COLUMN_OF = {
     "provider": "coalesce(answered_by, provider)",
     "model": "model",
     "client": "client",
+    "tool": "tool",
 }
+_CALLED = """
+JOIN (
+    SELECT interception_id AS caller, tool, count(*) AS calls FROM tool_usages
+    WHERE interception_id IN (SELECT id FROM interceptions WHERE started_at >= ?1 AND started_at < ?2) GROUP BY 1, 2
+) ON caller = id
+"""
+_ALL = sys.maxsize
+_LONGEST = 10**9
+"""Characters that a text of SQLite's can have."""
+_FOR_EVER = math.inf
 
 
 def sessions(query: Query, since: float, limit: int) -> list[Fields]:
@@ -68,13 +92,28 @@ def sessions(query: Query, since: float, limit: int) -> list[Fields]:
         since: what began before is left out.
         limit: sessions at most.
     """
-    return [
-        _session(row["session"], query(_OF_A_SESSION, (row["actor_id"], since, row["session"])), query)
-        for row in query(_LATEST_SESSIONS, (since, limit))
-    ]
+    return [session(query, row["actor_id"], row["session"], since) for row in query(_LATEST_SESSIONS, (since, limit))]
 
 
-def usage(query: Query, since: float, by: Sequence[str]) -> list[Fields]:
+def session(query: Query, actor: str, name: str, since: float, most: int = _ALL, prompt: int = _LONGEST) -> Fields:
+    """Return one session with its threads and interceptions; without any where there is none.
+
+    Args:
+        query: asks the store.
+        actor: whose it is.
+        name: as the list of sessions has it.
+        since: what began before is left out.
+        most: interceptions that are shown, the oldest; the sums are of all.
+        prompt: characters of each that are shown.
+    """
+    rows = query(_OF_A_SESSION, (actor, since, name, prompt, most))
+    found = _session(name, rows, query)
+    if len(rows) < most:
+        return found
+    return {**found, **_sums(query(_SUMS_OF_A_SESSION, (actor, since, name))[0])}
+
+
+def usage(query: Query, since: float, by: Sequence[str], until: float | None = None, most: int = _ALL) -> list[Fields]:
     """Return requests, tokens and costs, summed.
 
     `partial` counts answers that broke off, and whose tokens and costs are too small; `unpriced` those whose tokens
@@ -84,19 +123,22 @@ def usage(query: Query, since: float, by: Sequence[str]) -> list[Fields]:
         query: asks the store.
         since: what began before is left out.
         by: names of `GROUPS`.
+        until: what began then, or later, is left out.
+        most: rows at most.
     """
     # A sum of 64-bit numbers may not fit 64 bits: their halves are summed apart.
     halves = (f"sum({count} >> 32) AS {count}_high, sum({count} & 4294967295) AS {count}_low" for count in _SUMMED)
     columns = ", ".join(f"{_COLUMN_OF[name]} AS {name}" for name in by)
+    calls, called = ("sum(calls) AS calls,", _CALLED) if "tool" in by else ("", "")
     places = ", ".join(str(place) for place in range(1, len(by) + 1))
     text = f"""
-    SELECT {columns}, count(*) AS requests, sum(termination = 'completed') AS completed,
+    SELECT {columns}, {calls} count(*) AS requests, sum(termination = 'completed') AS completed,
     sum(interceptions.usage_source = 'provider_partial') AS partial,
     sum(token_usages.interception_id IS NOT NULL AND cost_nanodollars IS NULL) AS unpriced, {", ".join(halves)}
-    FROM interceptions LEFT JOIN token_usages ON token_usages.interception_id = id
-    WHERE started_at >= ? GROUP BY {places} ORDER BY {places}
+    FROM interceptions LEFT JOIN token_usages ON token_usages.interception_id = id {called}
+    WHERE started_at >= ?1 AND started_at < ?2 GROUP BY {places} ORDER BY {places} LIMIT ?3
     """  # noqa: S608 - our own names
-    return [_summed(row) for row in query(text, (since,))]
+    return [_summed(row) for row in query(text, (since, _FOR_EVER if until is None else until, most))]
 
 
 def count(query: Query, since: float) -> int:
@@ -113,7 +155,7 @@ def export(query: Query, since: float) -> Iterator[Fields]:
             " ORDER BY started_at, id LIMIT ?",
             (since, at, last, _PAGE),
         )
-        yield from _whole(query, page)
+        yield from whole(query, page)
         if len(page) < _PAGE:
             return
         at, last = page[-1]["started_at"], page[-1]["id"]
@@ -125,11 +167,11 @@ _WHO = tuple(column.name for column in ADDRESS_VALUES)
 
 def one(query: Query, interception_id: str) -> Fields | None:
     """Return an interception as an export has it; None where there is none."""
-    return next(_whole(query, query("SELECT * FROM interceptions WHERE id = ?", (interception_id,))), None)
+    return next(iter(whole(query, query("SELECT * FROM interceptions WHERE id = ?", (interception_id,)))), None)
 
 
-def _whole(query: Query, rows: Sequence[Fields]) -> Iterator[Fields]:
-    """Yield interceptions with all that belongs to them."""
+def whole(query: Query, rows: Sequence[Fields]) -> list[Fields]:
+    """Return rows of `interceptions` with all that belongs to them."""
     ids = [row["id"] for row in rows]
     parts = {
         "attempts": _by_id(query, ATTEMPTS, ids),
@@ -138,23 +180,27 @@ def _whole(query: Query, rows: Sequence[Fields]) -> Iterator[Fields]:
         "tools": _by_id(query, TOOL_USAGES, ids),
         "thoughts": _by_id(query, MODEL_THOUGHTS, ids),
     }
+    found = []
     for row in rows:
         for attempt in parts["attempts"].get(row["id"], []):
             if attempt["provider"] is None:
                 attempt.update({name: row[name] for name in _WHO})
         usages = parts["usage"].get(row["id"], [])
-        yield {
-            **row,
-            **{name: found.get(row["id"], []) for name, found in parts.items()},
-            "usage": _with_extras(usages[0]) if usages else None,
-        }
+        found.append(
+            {
+                **row,
+                **{name: of_all.get(row["id"], []) for name, of_all in parts.items()},
+                "usage": _with_extras(usages[0]) if usages else None,
+            }
+        )
+    return found
 
 
-def _by_id(query: Query, table: Table, ids: Sequence[str]) -> dict[str, list[Fields]]:
-    """Return the rows of a table that belong to some interceptions."""
+def _by_id(query: Query, table: Table, ids: Sequence[str], columns: str = "*") -> dict[str, list[Fields]]:
+    """Return the rows of a table that belong to some interceptions; `columns` begin with `interception_id`."""
     found: dict[str, list[Fields]] = {}
     marks = ", ".join("?" for _ in ids)
-    text = f"SELECT * FROM {table.name} WHERE interception_id IN ({marks}) ORDER BY {', '.join(table.key)}"  # noqa: S608
+    text = f"SELECT {columns} FROM {table.name} WHERE interception_id IN ({marks}) ORDER BY {', '.join(table.key)}"  # noqa: S608
     for row in query(text, ids):
         found.setdefault(row.pop("interception_id"), []).append(row)
     return found
@@ -165,7 +211,7 @@ def _with_extras(row: Fields) -> Fields:
 
 
 def _session(name: str, rows: list[Fields], query: Query) -> Fields:
-    tools = _by_id(query, TOOL_USAGES, [row["id"] for row in rows]) if rows else {}
+    tools = _by_id(query, TOOL_USAGES, [row["id"] for row in rows], "interception_id, tool") if rows else {}
     threads: dict[str, list[Fields]] = {}
     for row in rows:
         threads.setdefault(row["thread_root_id"] or row["id"], []).append(row)
@@ -181,6 +227,18 @@ def _session(name: str, rows: list[Fields], query: Query) -> Fields:
         **{count: sum(row[count] or 0 for row in rows) for count in _COUNTS},
         **_costs(rows),
         "threads": [_thread(root, members, tools) for root, members in threads.items()],
+    }
+
+
+def _sums(row: Fields) -> Fields:
+    """Return the sums of a session of which not all is shown."""
+    unpriced = row["counted"] - row["priced"]
+    return {
+        "ended_at": row["ended_at"],
+        "interceptions": row["interceptions"],
+        **{count: int(row[count]) for count in _COUNTS},
+        "cost_nanodollars": None if unpriced and not row["priced"] else int(row["cost_nanodollars"]),
+        "unpriced": unpriced,
     }
 
 

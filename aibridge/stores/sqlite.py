@@ -49,6 +49,9 @@ _BUSY_TIMEOUT_MS = 1000
 PRUNED_AT_ONCE = 200
 """Interceptions deleted in one transaction: some 10 ms of work."""
 
+_STEPS_BETWEEN_LOOKS = 20_000
+"""Of SQLite's machine, before a query asks whether it is to go on: about a millisecond."""
+
 _CHECKPOINT_PAGES = 4000
 """Of the write-ahead log, 16 MB, before SQLite copies them into the file: most pages change many times until then."""
 
@@ -295,9 +298,18 @@ def changing(path: str | Path) -> Iterator[sqlite3.Connection]:
 
 
 @contextmanager
-def querying(path: str | Path) -> Iterator[Callable[[str, Sequence[Any]], list[dict[str, Any]]]]:
-    """Open a store for reading only, as `reading` does, and give a function that runs a query: rows by column."""
+def querying(
+    path: str | Path, stop: Callable[[], bool] | None = None
+) -> Iterator[Callable[[str, Sequence[Any]], list[dict[str, Any]]]]:
+    """Open a store for reading only, as `reading` does, and give a function that runs a query: rows by column.
+
+    Args:
+        path: the file.
+        stop: asked now and then while a query runs; where it says yes the query ends as `StoreUnavailable`.
+    """
     with reading(path) as db:
+        if stop is not None:
+            db.set_progress_handler(stop, _STEPS_BETWEEN_LOOKS)
         yield lambda text, values: [dict(row) for row in db.execute(text, values)]
 
 

@@ -40,9 +40,21 @@ from aibridge.telemetry.series import (
     Names,
     NanoFamily,
     Number,
+    Sample,
+    samples,
 )
 from aibridge.telemetry.tally import SharedFamily, Tally
-from aibridge.values import Attempt, Interception, Learned, Outcome, ToolRun, ToolUse, UserPrompt, address_of
+from aibridge.values import (
+    Attempt,
+    Evidence,
+    Interception,
+    Learned,
+    Outcome,
+    ToolRun,
+    ToolUse,
+    UserPrompt,
+    address_of,
+)
 
 _VALUE_OF = {BreakerState.CLOSED: 0.0, BreakerState.HALF_OPEN: 0.5, BreakerState.OPEN: 1.0}
 
@@ -90,13 +102,14 @@ _LAG_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 class _Open:
     """The children of one (provider, model, route), looked up once."""
 
-    __slots__ = ("callers", "duration", "first_event", "inflight", "model", "started")
+    __slots__ = ("callers", "duration", "events", "first_event", "inflight", "model", "started")
 
     def __init__(self, metrics: "Metrics", provider: str, model: str, route: str) -> None:
         self.model = model
         self.callers: dict[tuple[str, ...], _Caller] = {}
         self.started = metrics.started.child(provider, model, route)
         self.inflight = metrics.inflight.child(provider, model, route)
+        self.events = metrics.events.child(provider)
         self.duration = metrics.duration.child(provider, model)
         self.first_event = metrics.first_event.child(provider, model)
 
@@ -147,6 +160,7 @@ class Metrics:
         self._actors = Names(MAX_ACTORS) if actor_label else None
         self._open: dict[tuple[str, str, str], _Open] = {}
         self._kept = 0
+        self._noted: dict[str, int] = {}
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
@@ -181,6 +195,10 @@ class Metrics:
             "aibridge_interceptions_inflight",
             "Interceptions accepted and not ended.",
             ("provider", "model", "route"),
+        )
+        # P providers: 3.
+        self.events = CounterFamily(
+            "aibridge_events", "Events of answers; those of an answer that goes on as last noted.", ("provider",)
         )
         # P x M x (14 buckets + 3) = 3 x 211 x 17 = 10,761; in use 510.
         self.duration = HistogramFamily(
@@ -476,6 +494,15 @@ class Metrics:
         # The provider's clock tells whole milliseconds: a little below nothing is nothing.
         self.beyond_provider.child(interception.provider, until).observe(max(0.0, seconds))
 
+    def progressed(self, interception: Interception, evidence: Evidence) -> None:
+        """Count the events of an answer that goes on; told now and then."""
+        with self._lock:
+            self._count_events(self._children(interception), interception.id, evidence)
+            self._noted[interception.id] = evidence.events
+
+    def _count_events(self, children: _Open, interception_id: str, evidence: Evidence) -> None:
+        children.events.value += max(0, evidence.events - self._noted.pop(interception_id, 0))
+
     def closed(self, interception: Interception, outcome: Outcome) -> None:
         """Count an interception's end."""
         first_event = outcome.evidence.time_to_first_event
@@ -492,6 +519,7 @@ class Metrics:
                 if interception.method in _METHODS:
                     caller.totals[key] = total
             total.value += 1
+            self._count_events(children, interception.id, outcome.evidence)
             children.duration.observe(outcome.duration)
             if first_event is not None:
                 children.first_event.observe(
@@ -638,6 +666,11 @@ class Metrics:
         with self._lock:
             families = list(self.registry.collect())
         return generate_latest(_Taken(families)), CONTENT_TYPE_LATEST
+
+    def snapshot(self, wanted: Callable[[str], bool]) -> list[Sample]:
+        """Return the samples of the families whose names are wanted, taken at one moment. For any thread."""
+        with self._lock:
+            return samples([family for family in vars(self).values() if isinstance(family, Family)], wanted)
 
     def _who(self, interception: Interception) -> tuple[str, ...]:
         if self._actors is None:

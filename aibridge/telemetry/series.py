@@ -8,7 +8,7 @@ scrape, and writes the text.
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -53,6 +53,14 @@ def _is_text(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+class Sample(NamedTuple):
+    """A number as it is told, by its name and its labels."""
+
+    name: str
+    labels: dict[str, str]
+    value: float
 
 
 class Number:
@@ -205,3 +213,14 @@ class HistogramFamily(Family[Distribution]):
 
     def _new(self) -> Distribution:
         return Distribution(self.bounds)
+
+
+def samples(families: Iterable[Family[Any]], wanted: Callable[[str], bool]) -> list[Sample]:
+    """Return what the families tell whose names are wanted."""
+    return [
+        Sample(sample.name, sample.labels, sample.value)
+        for family in families
+        if wanted(family.name)
+        for metric in family.collect()
+        for sample in metric.samples
+    ]

@@ -22,7 +22,17 @@ from prometheus_client import (
 
 from aibridge.callers import UNKNOWN
 from aibridge.lifecycle import STATUS_OF, TERMINATION_OF, Cause
-from aibridge.telemetry.series import OTHER, CounterFamily, Family, GaugeFamily, HistogramFamily, NanoFamily, Number
+from aibridge.telemetry.series import (
+    OTHER,
+    CounterFamily,
+    Family,
+    GaugeFamily,
+    HistogramFamily,
+    NanoFamily,
+    Number,
+    Sample,
+    samples,
+)
 from aibridge.telemetry.tally import Children, Described, Tally
 
 STARTED = "aibridge_interceptions_started"
@@ -86,6 +96,10 @@ class Totals:
             registry.register(family)
         registry.register(_Processes(["self", *map(str, self._tallies)]))
         return generate_latest(registry), CONTENT_TYPE_LATEST
+
+    def snapshot(self, wanted: Callable[[str], bool]) -> list[Sample]:
+        """Return the samples of the families whose names are wanted."""
+        return samples(_families(self._sum()), wanted)
 
     def _sum(self) -> Numbers:
         total: Numbers = {}

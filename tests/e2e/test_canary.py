@@ -38,6 +38,7 @@ def secret(name, beginning="sk-"):
 
 
 GATEWAY_CLEAR, GATEWAY_HASHED = secret("gateway-clear"), secret("gateway-hashed")
+ADMIN_KEY = secret("admin-key")
 HASH = hashlib.sha256(GATEWAY_HASHED.encode()).hexdigest()
 API_KEY, AWS_SECRET, AWS_SESSION = secret("anthropic", "sk-ant-"), secret("aws-secret"), secret("aws-session")
 BEARER = secret("bedrock-bearer")
@@ -406,7 +407,7 @@ async def get(port, path, new_client):
 def write_config(folder, url, auth, **more):
     raw = {
         "listen": {"host": "127.0.0.1", "port": 0},
-        "admin": {"host": "127.0.0.1", "port": 0},
+        "admin": {"host": "127.0.0.1", "port": 0, "keys": [{"name": "ann", "key": ADMIN_KEY}]},
         "providers": providers_at(url),
         "records": {"path": str(folder / "records" / "aibridge.db")},
         "log": {"level": "debug"},
@@ -465,6 +466,32 @@ async def running(*arguments, cwd, **environ):
 ADMIN = ("/metrics", "/healthz", "/readyz", f"/metrics?token={WRONG}", f"/{WRONG}")
 
 
+async def ask_the_api(port, new_client):
+    """Ask with an admin key, a session, a wrong key, and secrets where none belong; return what is said."""
+    told, session = b"", ""
+    for method, path, key, body in (
+        ("POST", "/api/v1/login", "", {"key": WRONG}),
+        ("POST", "/api/v1/login", "", {"key": ADMIN_KEY}),
+        ("GET", "/api/v1/session", WRONG, {}),
+        ("GET", f"/api/v1/session?token={WRONG}", ADMIN_KEY, {}),
+        ("GET", f"/api/v1/interceptions?limit={WRONG}&cursor={WRONG}&since={WRONG}", ADMIN_KEY, {}),
+        ("GET", "/api/v1/interceptions?limit=500", ADMIN_KEY, {}),
+        ("GET", "/api/v1/export", ADMIN_KEY, {}),
+        ("GET", "/api/v1/session", "", {}),
+        ("POST", "/api/v1/logout", "", {}),
+    ):
+        headers = [("x-aibridge-csrf", "1"), ("cookie", session)]
+        headers += [("authorization", f"Bearer {key}")] if key else []
+        async with new_client(port) as client:
+            await client.ask(path, body, method=method, headers=headers)
+            answer = await client.answer()
+        session = answer.headers.get("set-cookie", session).partition(";")[0]
+        told += repr(answer.headers).encode() + answer.body
+    assert told.count(b'{"name":"ann"}') == 2
+    assert b'"items":[{"id":"' in told
+    return told
+
+
 def contents(folder):
     return b"\n".join(path.read_bytes() for path in sorted(Path(folder).rglob("*")) if path.is_file())
 
@@ -479,6 +506,7 @@ async def test_a_process_tells_no_secret(tmp_path, new_client, request_body, mod
             traffic = Traffic(port, new_client, request_body)
             await traffic.everything(LET_IN[mode])
             told = b"".join([await get(admin, path, new_client) for path in ADMIN])
+            told += await ask_the_api(admin, new_client)
             await hang_and_drain(upstream, traffic, next(iter(LET_IN[mode].values())), gateway)
         check_controls(upstream, gateway, told)
         kept = contents(tmp_path / "records")
@@ -600,6 +628,9 @@ def broken_files():
     yield {**good, "auth": {"keys": [{"name": f"a {WRONG}", "key": GATEWAY_CLEAR}]}}
     yield {**good, "auth": {"mode": "open", "keys": [{"name": "a", "key": GATEWAY_CLEAR}]}}
     yield {**good, "auth": {"mode": GATEWAY_CLEAR}}
+    yield {**good, "admin": {"keys": [{"name": "a", "key": ADMIN_KEY}, {"name": "b", "key": ADMIN_KEY}]}}
+    yield {**good, "admin": {"keys": [{"name": "a", "key": ADMIN_KEY[:15]}]}}
+    yield {**good, "admin": {"keys": {"ann": ADMIN_KEY}}}
     yield {**good, "auth": {"mode": "header", "header": {"id": f"a {WRONG}", "networks": [WRONG]}}}
     yield {**good, "actor_headers": {"id": f"{WRONG}\x01"}}
     yield {**good, "proxy": {"url": f"https://u:{PROXY_PASSWORD}@h"}}
@@ -614,10 +645,12 @@ def broken_files():
 
 async def test_what_is_said_of_a_configuration_tells_no_secret(tmp_path, capfd):
     good = tmp_path / "good.yaml"
-    good.write_text(json.dumps({"providers": providers_at("http://h"), "auth": AUTH["keys"]}))
+    keys = {"keys": [{"name": "ann", "key": ADMIN_KEY}]}
+    good.write_text(json.dumps({"providers": providers_at("http://h"), "auth": AUTH["keys"], "admin": keys}))
     async with running("check", str(good), cwd=tmp_path) as checked:
         assert await checked.ended() == 0
     assert b'"name":"alice","key":"**********"' in checked.printed
+    assert b'"name":"ann","key":"**********"' in checked.printed
     bad = tmp_path / "bad.yaml"
     for raw in broken_files():
         bad.write_text(json.dumps(raw))

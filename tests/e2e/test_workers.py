@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import urllib.request
 from contextlib import asynccontextmanager, suppress
 
 import pytest
@@ -289,3 +290,30 @@ async def test_a_taken_port_is_said_in_one_line_whoever_has_it(gateway, tmp_path
             assert status == 1
             assert str(house.port) in err.splitlines()[-1]
             assert "Traceback" not in err
+
+
+async def test_the_admin_api_answers_for_all_workers(gateway, new_client, request_body):
+    key = "an-admin-key-of-workers"
+    admin = {"host": "127.0.0.1", "port": 0, "keys": [{"name": "ann", "key": key}]}
+
+    def told(running, path):
+        asked = urllib.request.Request(running.admin + path, headers={"authorization": f"Bearer {key}"})
+        with urllib.request.urlopen(asked, timeout=PATIENCE) as answer:
+            return json.loads(answer.read())
+
+    async with gateway(admin=admin) as running:
+        await running.all_ready()
+        async with Asking(running.port, new_client, request_body()) as clients:
+            await clients.more(40)
+        seen = len(clients.seen)
+        rows = await until(
+            lambda: (
+                len(page := told(running, "/api/v1/interceptions?limit=500&running=false")["items"]) >= seen and page
+            )
+        )
+        assert {row["termination"] for row in rows} == {"completed"}
+        (provider,) = (await asyncio.to_thread(told, running, "/api/v1/providers"))["providers"]
+        assert provider["started"] == provider["completed"] == len(rows)
+        async with new_client(int(running.admin.rpartition(":")[2])) as client:
+            await client.ask("/api/v1/live", b"", method="GET", headers=[("authorization", f"Bearer {key}")])
+            await client.read_until(b'"ended":%d' % len(rows))

@@ -470,3 +470,27 @@ def test_calls_of_injected_tools_are_counted_with_bounded_labels(metrics, make_i
     assert found == [("bmcp_wiki_search", "ok"), ("bmcp_wiki_search", "timeout"), ("other", "unknown_tool")]
     assert 'aibridge_injected_tool_duration_seconds_count{server="wiki"} 2.0' in text
     assert 'aibridge_injected_tool_duration_seconds_count{server="other"} 1.0' in text
+
+
+def test_events_are_counted_as_they_are_noted_and_never_twice(metrics, value, make_interception, make_outcome):
+    interception = make_interception()
+    metrics.opened(interception)
+    counted = []
+    for events in (3, 10, 4):  # a further turn of a tool loop may begin its count anew
+        metrics.progressed(interception, Evidence(events=events))
+        counted.append(value("aibridge_events_total", provider="anthropic"))
+    assert counted == [3, 10, 10]
+    metrics.closed(interception, make_outcome(Cause.CLEAN)._replace(evidence=Evidence(events=9)))
+    assert value("aibridge_events_total", provider="anthropic") == 15
+    assert metrics._noted == {}
+
+
+def test_a_snapshot_has_what_is_wanted(metrics, make_interception, make_outcome):
+    for cause in (Cause.CLEAN, Cause.DISCONNECTED):
+        metrics.opened(make_interception())
+        metrics.closed(make_interception(), make_outcome(cause))
+    found = metrics.snapshot({"aibridge_interceptions"}.__contains__)
+    assert {(one.name, one.labels["cause"], one.value) for one in found} == {
+        ("aibridge_interceptions_total", "clean", 1),
+        ("aibridge_interceptions_total", "disconnected", 1),
+    }

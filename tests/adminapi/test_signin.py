@@ -1,0 +1,74 @@
+"""Sessions: good for whom they were given, for as long as was said, and no longer than a logout."""
+
+import hashlib
+
+import pytest
+
+from aibridge.adminapi import signin
+from aibridge.adminapi.signin import SESSION_SECONDS, AdminKey, SignIn
+
+NOW = 1_800_000_000.0
+
+
+@pytest.fixture
+def sign_in():
+    return SignIn([AdminKey(name, hashlib.sha256(name.encode() * 9).digest()) for name in ("ann", "bob")])
+
+
+def cookie(sign_in, name="ann", now=NOW):
+    [(header, value)] = sign_in.start(name, now)
+    assert header == b"set-cookie"
+    return value.partition(b";")[0]
+
+
+def test_keys_are_told_apart(sign_in):
+    assert [sign_in.by_key(key) for key in ("ann" * 9, "bob" * 9, "bob", "")] == ["ann", "bob", None, None]
+
+
+def test_a_session_ends(sign_in):
+    headers = ((b"cookie", b"a=b; " + cookie(sign_in)),)
+    assert sign_in.by_cookie(headers, NOW + SESSION_SECONDS - 1) == "ann"
+    assert sign_in.by_cookie(headers, NOW + SESSION_SECONDS) is None
+
+
+def test_a_logout_ends_one_session_and_no_other(sign_in):
+    one, two = (((b"cookie", cookie(sign_in)),) for _ in range(2))
+    [(_, gone)] = sign_in.end(one, NOW)
+    assert b"Max-Age=0" in gone
+    assert (sign_in.by_cookie(one, NOW), sign_in.by_cookie(two, NOW)) == (None, "ann")
+    sign_in.end(((b"cookie", b"aibridge_admin=x"),), NOW)
+
+
+def test_what_is_kept_of_logouts_is_bounded(sign_in, monkeypatch):
+    monkeypatch.setattr(signin, "_MAX_ENDED", 3)
+    for _ in range(5):
+        sign_in.end(((b"cookie", cookie(sign_in)),), NOW)
+    assert len(sign_in._ended) == 3
+    sign_in.end(((b"cookie", cookie(sign_in, now=NOW + 1 + SESSION_SECONDS)),), NOW + 1 + SESSION_SECONDS)
+    assert len(sign_in._ended) == 1
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda text: text.replace(b"ann", b"bob"),
+        lambda text: text.replace(b"|18", b"|19"),
+        lambda text: text[:-1] + (b"0" if text[-1:] != b"0" else b"1"),
+        lambda text: text.rpartition(b"|")[0],
+        lambda text: text.replace(b"ann", "änn".encode()),
+        lambda text: text.replace(b"|18", b"|1e"),
+        lambda _: b"aibridge_admin=",
+        lambda _: b"aibridge_admin=|||",
+        lambda _: b"",
+    ],
+)
+def test_what_was_changed_is_no_session(sign_in, broken):
+    assert sign_in.by_cookie(((b"cookie", broken(cookie(sign_in))),), NOW) is None
+
+
+def test_another_process_knows_no_session_of_this_one(sign_in):
+    assert SignIn([]).by_cookie(((b"cookie", cookie(sign_in)),), NOW) is None
+
+
+def test_a_secret_is_in_no_repr(sign_in):
+    assert "ann" * 9 not in repr(vars(sign_in))
