@@ -250,7 +250,7 @@ async def test_answers_are_as_the_document_says(admin, get, ask, tmp_path):
     command = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "schemathesis.cli", "run", str(DOCUMENT_FILE),
         "--url", f"http://127.0.0.1:{admin.app.admin_port}", "--header", f"Authorization: Bearer {KEY}",
-        "--exclude-path", "/api/v1/live", "--phases", "examples,coverage,fuzzing", "--max-examples", "8",
+        "--exclude-path", "/api/v1/live", "--phases", "examples,coverage,fuzzing", "--max-examples", "5",
         "--generation-deterministic", "--no-color",
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=tmp_path,
         env={**os.environ, "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(tmp_path), "NO_PROXY": "*"},
