@@ -124,7 +124,7 @@ INNER_FLOORS = {
     ],
     "stores/": [
         ["__init__", "base"],
-        ["entries", "ledger"],
+        ["entries", "ledger", "migrations"],
         ["browsing", "carrying", "following", "keys", "sqlite"],
         ["rerating", "summaries"],
     ],

@@ -12,17 +12,17 @@ from aibridge.errors import AibridgeError
 from aibridge.values import Evidence, Interception
 
 SCHEMA_VERSION = 8
-"""Raised with every change of `TABLES`; the change itself is a line of `MIGRATIONS`."""
+"""Raised with every change of `TABLES`; the change itself is a line of `MIGRATIONS` in `migrations.py`."""
 
-_OPEN_INDEX = "CREATE INDEX interceptions_open ON interceptions (journal) WHERE ended_at IS NULL"
+OPEN_INDEX = "CREATE INDEX interceptions_open ON interceptions (journal) WHERE ended_at IS NULL"
 """Small at any time: what a dead process left open is found at once."""
 
-_BROWSED_INDEX = (
+BROWSED_INDEX = (
     "CREATE INDEX interceptions_browsed ON interceptions"
     " (started_at, actor_id, provider, model, client, termination, cause)"
 )
 """In the order of time, with all that is filtered by: what does not fit is passed over without a look at its row."""
-_ENDED_INDEX = "CREATE INDEX interceptions_ended ON interceptions (ended_at) WHERE ended_at IS NOT NULL"
+ENDED_INDEX = "CREATE INDEX interceptions_ended ON interceptions (ended_at) WHERE ended_at IS NOT NULL"
 
 
 class StoreUnavailable(AibridgeError):
@@ -230,7 +230,7 @@ INTERCEPTIONS = Table(
     ("id",),
     (*OPENED_VALUES, _JOURNAL, *CLOSED_VALUES, *ANSWERED_VALUES, *_LINEAGE),
     indexes=("session_id", "thread_root_id"),
-    more=(_OPEN_INDEX, _BROWSED_INDEX, _ENDED_INDEX),
+    more=(OPEN_INDEX, BROWSED_INDEX, ENDED_INDEX),
 )
 """One row each. `ended_at` is null while it runs, and its evidence then is what was noted last, or null. `error` is
 null for a completed one. `answered_by` and what follows it is who was asked last, with its own name for the model;
@@ -360,49 +360,3 @@ def create_statements(table: Table) -> list[str]:
     names = {columns: f"{table.name}_{columns.replace(', ', '_')}" for columns in table.indexes}
     indexes = [f"CREATE INDEX {name} ON {table.name} ({columns})" for columns, name in names.items()]
     return [create, *indexes, *table.more]
-
-
-_ADDED_IN_3 = ("session_id", "correlating_tool_call_id", "thread_parent_id", "thread_root_id")
-_ID_3, _TIME_3 = "interception_id TEXT", "DOUBLE PRECISION"
-_HEAD_3 = f"{_ID_3}, number BIGINT, created_at {_TIME_3}, message_id TEXT"
-_KEY_3 = "PRIMARY KEY (interception_id, number)"
-
-_COUNTS_4 = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
-_ADDED_TO_TOOLS_IN_5 = (
-    "server TEXT", f"latency {_TIME_3}", "error TEXT", "arguments_bytes BIGINT", "result_bytes BIGINT",
-)  # fmt: skip
-_ADDED_TO_ATTEMPTS_IN_7 = ("provider", "provider_kind", "upstream_model", "credential_kind", "credential_hint")
-
-MIGRATIONS: dict[int, tuple[str, ...]] = {
-    1: (
-        "ALTER TABLE interceptions ADD COLUMN journal TEXT",
-        _OPEN_INDEX,
-        "CREATE TABLE journals (name TEXT, position BIGINT, PRIMARY KEY (name))",
-    ),
-    2: (
-        *(f"ALTER TABLE interceptions ADD COLUMN {name} TEXT" for name in _ADDED_IN_3),
-        "CREATE INDEX interceptions_session_id ON interceptions (session_id)",
-        "CREATE INDEX interceptions_thread_root_id ON interceptions (thread_root_id)",
-        f"CREATE TABLE user_prompts ({_ID_3}, created_at {_TIME_3}, prompt TEXT, PRIMARY KEY (interception_id))",
-        f"CREATE TABLE tool_usages ({_HEAD_3}, tool_call_id TEXT, tool TEXT, arguments TEXT, {_KEY_3})",
-        "CREATE INDEX tool_usages_tool_call_id_created_at ON tool_usages (tool_call_id, created_at)",
-        f"CREATE TABLE model_thoughts ({_HEAD_3}, source TEXT, thought TEXT, {_KEY_3})",
-    ),
-    3: tuple(f"ALTER TABLE {name} ADD COLUMN note TEXT" for name in ("interceptions", "attempts")),
-    4: (
-        *(f"ALTER TABLE attempts ADD COLUMN {name} TEXT" for name in ("message_id", "usage_source")),
-        *(f"ALTER TABLE attempts ADD COLUMN {name} BIGINT" for name in _COUNTS_4),
-        *(f"ALTER TABLE tool_usages ADD COLUMN {name}" for name in _ADDED_TO_TOOLS_IN_5),
-    ),
-    5: (
-        *(f"ALTER TABLE token_usages ADD COLUMN {name} TEXT" for name in ("service_tier", "region", "turns")),
-        "ALTER TABLE token_usages ADD COLUMN cost_nanodollars BIGINT",
-        *(f"ALTER TABLE token_usages ADD COLUMN {name} TEXT" for name in ("price_version", "unpriced")),
-    ),
-    6: (
-        *(f"ALTER TABLE interceptions ADD COLUMN answered_{name} TEXT" for name in ("by", "kind", "model")),
-        *(f"ALTER TABLE attempts ADD COLUMN {name} TEXT" for name in _ADDED_TO_ATTEMPTS_IN_7),
-    ),
-    7: ("DROP INDEX interceptions_started_at", _BROWSED_INDEX, _ENDED_INDEX),
-}
-"""The statements that bring a store from version n to n + 1. Written out: `TABLES` goes on, what they did does not."""

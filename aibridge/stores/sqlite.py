@@ -20,7 +20,6 @@ from aibridge.stores.base import (
     INTERCEPTIONS,
     JOURNALS,
     LINEAGE,
-    MIGRATIONS,
     MODEL_THOUGHTS,
     OF_INTERCEPTIONS,
     OPENED_COLUMNS,
@@ -39,6 +38,7 @@ from aibridge.stores.base import (
     create_statements,
 )
 from aibridge.stores.entries import left_open
+from aibridge.stores.migrations import MIGRATIONS
 
 Connection = sqlite3.Connection
 """A store as `reading` gives it."""

@@ -9,7 +9,7 @@ import pytest
 
 from aibridge.errors import AibridgeError
 from aibridge.lifecycle import TERMINATION_OF, Cause, Health
-from aibridge.stores import base
+from aibridge.stores import base, migrations
 from aibridge.stores.base import StoreRefused, StoreUnavailable
 from aibridge.stores.entries import (
     attempted_parts,
@@ -530,7 +530,7 @@ def older(path, request):
     with closing(sqlite3.connect(path)) as db:
         db.executescript(VERSION_1)
         for version in range(1, request.param):
-            for statement in base.MIGRATIONS[version]:
+            for statement in migrations.MIGRATIONS[version]:
                 db.execute(statement)
         db.execute(f"PRAGMA user_version = {request.param}")
     return path
