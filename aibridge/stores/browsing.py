@@ -131,16 +131,21 @@ def interceptions(query: Query, filters: Filters, after: Place | None, limit: in
 def interception(query: Query, interception_id: str) -> Fields | None:
     """Return one interception with all that is kept of it, long texts cut; None where there is none."""
     rows = query(
-        f"SELECT interceptions.*, {_ANSWERED_BY} AS answered_by, {_COUNTS}, cost_nanodollars, unpriced"  # noqa: S608 - our own names
+        f"SELECT interceptions.*, {_COUNTS}, cost_nanodollars, unpriced"  # noqa: S608 - our own names
         f" FROM {WITH_USAGE} WHERE id = ?",
         (interception_id,),
     )
     if not rows:
         return None
+    row = _flagged(rows[0])
+    attempts = _parts(query, ATTEMPTS, interception_id)
+    for attempt in attempts:
+        ledger.name_who_was_asked(attempt, row)
     usage = _parts(query, TOKEN_USAGES, interception_id)
     return {
-        **_flagged(rows[0]),
-        "attempts": _parts(query, ATTEMPTS, interception_id),
+        **row,
+        "answered_by": row["answered_by"] or row["provider"],
+        "attempts": attempts,
         "tools": _parts(query, TOOL_USAGES, interception_id, arguments=MAX_PART_TEXT),
         "prompts": _parts(query, USER_PROMPTS, interception_id, prompt=MAX_PROMPT),
         "thoughts": _parts(query, MODEL_THOUGHTS, interception_id, thought=MAX_PART_TEXT),

@@ -162,7 +162,12 @@ def export(query: Query, since: float) -> Iterator[Fields]:
 
 
 _WHO = tuple(column.name for column in ADDRESS_VALUES)
-"""Of an attempt, as of the interception where it says nothing else."""
+
+
+def name_who_was_asked(attempt: Fields, row: Fields) -> None:
+    """Complete a row of `attempts`, which says nothing where its interception's names who was asked."""
+    if attempt["provider"] is None:
+        attempt.update({name: row[name] for name in _WHO})
 
 
 def one(query: Query, interception_id: str) -> Fields | None:
@@ -183,8 +188,7 @@ def whole(query: Query, rows: Sequence[Fields]) -> list[Fields]:
     found = []
     for row in rows:
         for attempt in parts["attempts"].get(row["id"], []):
-            if attempt["provider"] is None:
-                attempt.update({name: row[name] for name in _WHO})
+            name_who_was_asked(attempt, row)
         usages = parts["usage"].get(row["id"], [])
         found.append(
             {
