@@ -5,6 +5,7 @@ of it; the supervisor says what to `do`. The line's end is the supervisor's end:
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
@@ -50,20 +51,21 @@ class Worker:
         self._keep(self._obey(reader, writer))
 
     async def _obey(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while line := await reader.readline():
-            said = loads(line)
-            if said["do"] == "adopt":
-                await self._app.adopt(said["slot"])
-            elif said["do"] == "release":
-                self._app.release(said["slot"])
-            elif said["do"] == "reload" and self._read is not None:
-                self._keep(self._reload(writer, self._read))
-            elif said["do"] == "retire":
-                self._keep(self._retire())
-            elif said["do"] == "stop":
-                self._stop()
-            elif said["do"] == "hurry":
-                self._keep(self._app.drain(0))
+        with contextlib.suppress(ConnectionError):  # one that was killed leaves answers unread: that is no plain end
+            while line := await reader.readline():
+                said = loads(line)
+                if said["do"] == "adopt":
+                    await self._app.adopt(said["slot"])
+                elif said["do"] == "release":
+                    self._app.release(said["slot"])
+                elif said["do"] == "reload" and self._read is not None:
+                    self._keep(self._reload(writer, self._read))
+                elif said["do"] == "retire":
+                    self._keep(self._retire())
+                elif said["do"] == "stop":
+                    self._stop()
+                elif said["do"] == "hurry":
+                    self._keep(self._app.drain(0))
         logger.warning("the supervisor is gone: this worker stops")
         writer.close()
         self._app.stop_listening()  # or a new supervisor would find the port taken

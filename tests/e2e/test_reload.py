@@ -351,6 +351,34 @@ async def test_a_worker_that_cannot_take_it_keeps_what_it_has(serving, simulator
         assert SECRET not in str(house.lines)
 
 
+async def test_workers_end_with_a_supervisor_that_has_not_heard_their_answers(serving, simulator, tmp_path, ask_at):
+    """What is unread where a socket is closed makes its other end break, and not just end."""
+    asked, go_on, program = tmp_path / "asked", tmp_path / "go", tmp_path / "secret.py"
+    program.write_text(f"""if True:
+        import pathlib, time
+        asked, go_on = pathlib.Path({str(asked)!r}), pathlib.Path({str(go_on)!r})
+        with asked.open("a") as file:
+            file.write("x")
+        while len(asked.read_text()) > 4 and not go_on.exists():
+            time.sleep(0.01)
+        print({SECRET!r})
+    """)
+    provider = at(simulator, api_key={"command": [sys.executable, str(program)]})
+    async with serving(simulator, workers=2, providers={"anthropic": provider}) as house:
+        await house.all_ready()
+        workers = house.workers
+        house.write(providers={"anthropic": provider}, auth={"keys": [{"name": "a", "key": OTHER_SECRET}]})
+        house.process.send_signal(signal.SIGHUP)
+        await until(lambda: len(asked.read_text()) == 6)
+        house.process.send_signal(signal.SIGSTOP)
+        go_on.touch()
+        async with asyncio.timeout(PATIENCE):
+            while {(await ask_at(house.port)).status for _ in range(30)} != {401}:
+                pass
+        house.process.kill()
+        await until(lambda: not any(map(is_there, workers)))
+
+
 async def test_sighup_to_the_whole_group_is_the_supervisors(serving, simulator, ask_at):
     async with serving(simulator, workers=2) as house:
         workers = house.workers
