@@ -98,6 +98,9 @@ _QUERIES = {
     " AND number = (SELECT max(number) FROM attempts WHERE interception_id = id)"
     " WHERE interceptions.termination IN ('completed', 'upstream_error')"
     " AND interceptions.cause NOT IN ('circuit_open', 'keys_exhausted') AND interceptions.cause IS NOT attempts.cause",
+    "answered by another than its last attempt asked": "SELECT id FROM interceptions JOIN attempts"
+    " ON interception_id = id AND number = (SELECT max(number) FROM attempts WHERE interception_id = id)"
+    " WHERE interceptions.termination IN ('completed', 'upstream_error') AND answered_by IS NOT attempts.provider",
     "tokens were told, and are lost": "SELECT id FROM interceptions WHERE usage_source != 'none'"
     " AND id NOT IN (SELECT interception_id FROM token_usages)",
     "tokens without their interception": "SELECT interception_id FROM token_usages"

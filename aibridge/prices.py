@@ -151,7 +151,7 @@ class Catalogue:
         """Return an outcome with what the interception cost; where no tokens were told there is nothing to say."""
         if outcome.usage_source is UsageSource.NONE:
             return outcome
-        asked = address_of(interception, outcome)
+        asked = interception if outcome.address is None else address_of(interception, outcome)
         cost = self.cost(
             provider=asked.provider,
             provider_kind=asked.provider_kind,

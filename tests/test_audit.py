@@ -112,6 +112,14 @@ def test_an_empty_store_adds_up(path):
         ("DELETE FROM attempts WHERE number = 2", "ended otherwise than its last attempt: 1: 1"),
         ("DELETE FROM attempts WHERE interception_id = '2'", "ended otherwise than its last attempt: 1: 2"),
         (attempt("2", 2, "clean"), "ended otherwise than its last attempt: 1: 2"),
+        (
+            "UPDATE interceptions SET answered_by = 'bedrock' WHERE id = '1'",
+            "answered by another than its last attempt asked: 1: 1",
+        ),
+        (
+            "UPDATE attempts SET provider = 'bedrock' WHERE interception_id = '2'",
+            "answered by another than its last attempt asked: 1: 2",
+        ),
         ("DELETE FROM token_usages", "tokens were told, and are lost: 1: 1"),
         *(
             (

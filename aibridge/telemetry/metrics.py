@@ -311,7 +311,7 @@ class Metrics:
         # As above.
         self.circuit_rejects = CounterFamily(
             "aibridge_circuit_breaker_rejects",
-            "Interceptions ended because the circuit was open, or half-open with its probes under way.",
+            "Requests that were not sent because the circuit was open, or half-open with its probes under way.",
             labels,
         )
 
@@ -451,7 +451,8 @@ class Metrics:
     def attempted(self, interception: Interception, attempt: Attempt) -> None:
         """Count an ended request to an upstream, and what it took beyond the provider's own time."""
         with self._lock:
-            interception = address_of(interception, attempt)
+            if attempt.address is not None:
+                interception = address_of(interception, attempt)
             self.attempts.child(interception.provider, attempt.termination, attempt.cause).value += 1
             evidence = attempt.evidence
             if evidence.invocation_latency is None:
