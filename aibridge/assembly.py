@@ -137,10 +137,9 @@ def deadlines(config: Config, provider: str) -> Deadlines:
 
 
 def retrying(config: Config, provider: str) -> Retrying | None:
-    """Return how a provider's requests are tried again; None where they are not, and not for another model either."""
-    settings = config.providers[provider]
-    retries = settings.retries
-    if not retries.max and all(fallback.provider != provider for fallback in settings.fallbacks):
+    """Return how a provider's requests are tried again; None where they are not, and it is nobody's fallback either."""
+    retries = config.providers[provider].retries
+    if not retries.max and all(provider != one.provider for of in config.providers.values() for one in of.fallbacks):
         return None
     policy = RetryPolicy(
         retries=retries.max,

@@ -478,16 +478,17 @@ class Exchange(Attempts):
         The cases, in their order: nothing is tried behind this fact; the key was turned away, and another is there;
         the client has nothing yet, and there is recourse; the key was turned away, and so were all others.
         """
-        request, recourse = self._request, self._recourse
+        recourse = self._recourse
+        answered = self._request is None and signal not in _UNASKED
         rotation = self._rotation if cause is Cause.HTTP_STATUS else None
-        if signal in _LAST or (request is None and signal not in _UNASKED):
+        if answered or signal in _LAST:
             self._conclude()
-        elif rotation is not None and rotation.goes_on and request is not None:
+        elif rotation is not None and rotation.goes_on:
             self._begin_anew()
-            self.send(request)
+            self.send(self._sent_request())
         elif recourse is not None and (following := self._following(recourse, cause)) is not None:
             self._begin_anew(following)
-            self._await_request(self._next_request(recourse, following, request))
+            self._await_request(self._next_request(recourse, following))
         elif rotation is not None and rotation.turned_away:
             self._begin_anew()
             self.refuse_keyless(rotation.pool.exhausted(time.monotonic()))
@@ -501,13 +502,11 @@ class Exchange(Attempts):
         self._settle()
         self._await_further_attempt(following=following)
 
-    async def _next_request(self, recourse: Recourse, following: Next, sent: UpstreamRequest | None) -> UpstreamRequest:
-        """Wait as long as it is to be waited, and return the request of a further attempt. `sent` is the last one."""
+    async def _next_request(self, recourse: Recourse, following: Next) -> UpstreamRequest:
+        """Wait as long as it is to be waited, and return the request of a further attempt."""
         if following.to is None:
             await asyncio.sleep(following.pause)
-            if sent is None:
-                raise RuntimeError("nothing was sent that can be sent again")
-            return sent
+            return self._sent_request()
         self._mended, self._retry_after = False, RETRY_SOON
         request, turns = await recourse.prepare(following.to.draft)
         self._turns = None

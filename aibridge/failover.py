@@ -141,8 +141,8 @@ class Recourse:
     """
 
     __slots__ = (
-        "_access", "_around", "_chain", "_draft", "_failover", "_left", "_policy", "_provider", "_retries", "prepare",
-        "shortest",
+        "_access", "_around", "_been_at", "_chain", "_draft", "_failover", "_left", "_policy", "_provider", "_retries",
+        "prepare", "shortest",
     )  # fmt: skip
 
     def __init__(
@@ -161,6 +161,7 @@ class Recourse:
         self._left = list(reversed(chain.fallbacks))
         self._draft: Draft | None = draft if chain.fallbacks else None
         self._provider = draft.provider.name
+        self._been_at: set[str] = set()
         self._around = around
         self._access = access
         self._policy = policy
@@ -193,8 +194,10 @@ class Recourse:
         draft = self._draft
         if draft is None or not falls_over(self._chain, cause, head):
             return None
+        if cause is not Cause.CIRCUIT_OPEN:
+            self._been_at.add(self._provider)
         while self._left:
-            to = self._turn_to(draft, self._left.pop(), cause)
+            to = self._turn_to(draft, self._left.pop())
             if to is not None:
                 name = to.draft.provider.name
                 self._failover.counters.failed_over(self._provider, name, cause.value)
@@ -202,11 +205,11 @@ class Recourse:
                 return Next(to, 0.0, Why.FALLBACK)
         return None
 
-    def _turn_to(self, draft: Draft, fallback: Fallback, cause: Cause) -> Asked | None:
+    def _turn_to(self, draft: Draft, fallback: Fallback) -> Asked | None:
         """Return a fallback as it is asked; None where it must not be, cannot be, or its circuit is open.
 
         A client's own credential goes to nobody but whom the client sent it to, and another's would pay for it
-        elsewhere: so it stays. What is asked of the same provider again takes from the budget of its retries.
+        elsewhere: so it stays. A provider that is asked once more takes it from the budget of its retries.
         """
         own, name = draft.interception, fallback.provider.name
         if name != own.provider and own.credential.kind is CredentialKind.BYOK:
@@ -220,7 +223,7 @@ class Recourse:
             return None
         if reading.exhausted is not None:
             return None
-        if name == self._provider and cause is not Cause.CIRCUIT_OPEN and not self._take(around):
+        if name in self._been_at and (around.retrying is None or not around.retrying.budget.take()):
             return None
         asked = own._replace(
             provider=name,
@@ -233,9 +236,6 @@ class Recourse:
             return None
         policy = stricter(self._policy, around.content.of(self._access.content))
         return Asked(Draft(fallback.provider, request, reading, asked), dialect, around, policy)
-
-    def _take(self, around: Surroundings) -> bool:
-        return around.retrying is not None and around.retrying.budget.take()
 
 
 def _request_for(draft: Draft, fallback: Fallback) -> ClientRequest:

@@ -71,8 +71,9 @@ class Surroundings:
     spans are sent. `refused_for` is asked whether an interception may contact the
     upstream: None, or the seconds to wait. It is None itself where there is no circuit breaker, and `tee` and
     `new_dump` are where nothing is dumped. `read_on` are the seconds for which an answer is read on once its client has
-    left, so that its tokens are known: 0 where it is not. `retrying` is there where requests are tried again, or for
-    another model, `key_pool` where the provider has several keys; `on_rotated` counts requests that go on with another.
+    left, so that its tokens are known: 0 where it is not. `retrying` is there where requests are tried again, and where
+    the provider is a fallback; `key_pool` where it has several keys, and `on_rotated` counts requests that go on with
+    another one.
     """
 
     loop: asyncio.AbstractEventLoop

@@ -158,7 +158,7 @@ def _session(name: str, rows: list[Fields], query: Query) -> Fields:
         "session": name,
         "actor": _first(rows, "actor_id"),
         "client": _first(rows, "client"),
-        "providers": list(dict.fromkeys(row["answered_by"] or row["provider"] for row in rows)),
+        "providers": _distinct([{"by": row["answered_by"] or row["provider"]} for row in rows], "by"),
         "models": _distinct(rows, "model"),
         "started_at": _first(rows, "started_at"),
         "ended_at": max((row["ended_at"] for row in rows if row["ended_at"] is not None), default=None),

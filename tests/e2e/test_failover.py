@@ -263,6 +263,19 @@ async def test_the_same_provider_is_asked_again_within_its_budget(build, ask):
         assert 30 + 10 <= len(causes(house)) <= 30 + 13
 
 
+async def test_so_it_is_where_another_was_asked_between(build, ask):
+    chain = [{"provider": "bedrock"}, {"provider": "anthropic", "model": "claude-haiku-4-5"}]
+    async with build(own={"anthropic": {"fallbacks": chain}}) as house:
+        house.simulator.play("status:529", None)
+        for number in range(1, 31):
+            await ask(house, "anthropic", stream=False)
+            await house.outcomes.wait(ended=number)
+        assert asked(house)[:3] == [None, "bedrock", "anthropic"]
+        again = asked(house).count("anthropic")
+        assert 10 <= again <= 13
+        assert len(causes(house)) == 60 + again
+
+
 async def test_another_provider_has_what_it_can_bear(build, ask):
     """An outage goes over as a whole: the other is asked once for each request, and the failing one no more for it."""
     async with build() as house:
