@@ -165,9 +165,6 @@ def keys_of(model, prefix=""):
         elif name == "api_keys":
             yield key, shown(field.default)
             yield from keys_of(config.APIKey, f"{key}[].")
-        elif key == "providers.anthropic.fallbacks":
-            yield key, shown(field.default)
-            yield from keys_of(config.Fallback, f"{key}[].")
         elif key in _SECTIONS:
             yield key, shown(field.default)
             yield from keys_of(*_SECTIONS[key])
