@@ -143,6 +143,7 @@ _SECTIONS = {
     "auth.key_store": (config.KeyStore, "auth.key_store."),
     "auth.jwt": (config.JWT, "auth.jwt."),
     "auth.header": (config.FrontProxy, "auth.header."),
+    "providers.anthropic.fallbacks": (config.Fallback, "providers.anthropic.fallbacks[]."),
 }
 """What stands below keys that are not there by default."""
 
