@@ -295,9 +295,7 @@ class Attempts(ABC):
         return self._addressed(outcome)
 
     def _addressed(self, outcome: Outcome) -> Outcome:
-        if self._asked is self._interception:
-            return outcome  # with another key, it may be: the attempts tell it
-        return outcome._replace(address=self._address)
+        return outcome if self._address is None else outcome._replace(address=self._address)
 
 
 def _address(asked: Interception, credential: Credential) -> Address:

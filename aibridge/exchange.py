@@ -478,13 +478,14 @@ class Exchange(Attempts):
         The cases, in their order: nothing is tried behind this fact; the key was turned away, and another is there;
         the client has nothing yet, and there is recourse; the key was turned away, and so were all others.
         """
-        request, recourse = self._request, self._recourse
+        recourse = self._recourse
+        answered = self._request is None and signal not in _UNASKED
         rotation = self._rotation if cause is Cause.HTTP_STATUS else None
-        if signal in _LAST or (request is None and signal not in _UNASKED):
+        if answered or signal in _LAST:
             self._conclude()
-        elif rotation is not None and rotation.goes_on and request is not None:
+        elif rotation is not None and rotation.goes_on:
             self._begin_anew()
-            self.send(request)
+            self.send(self._sent_request())
         elif recourse is not None and (following := self._following(recourse, cause)) is not None:
             self._begin_anew(following)
             self._await_request(self._next_request(recourse, following))

@@ -157,6 +157,8 @@ _SECTIONS = {
     "auth.key_store": (config.KeyStore, "auth.key_store."),
     "auth.jwt": (config.JWT, "auth.jwt."),
     "auth.header": (config.FrontProxy, "auth.header."),
+    "providers.anthropic.api_keys": (config.APIKey, "providers.anthropic.api_keys[]."),
+    "providers.openai.api_keys": (config.APIKey, "providers.openai.api_keys[]."),
     "providers.anthropic.fallbacks": (config.Fallback, "providers.anthropic.fallbacks[]."),
 }
 """What stands below keys that are not there by default."""
@@ -177,9 +179,6 @@ def keys_of(model, prefix=""):
         elif key == "mcp.servers":
             yield key, shown(field.default)
             yield from keys_of(config.ToolServer, "mcp.servers.wiki.")
-        elif name == "api_keys":
-            yield key, shown(field.default)
-            yield from keys_of(config.APIKey, f"{key}[].")
         elif key in _SECTIONS:
             yield key, shown(field.default)
             yield from keys_of(*_SECTIONS[key])

@@ -82,6 +82,15 @@ def test_no_key_is_left(rotation):
     assert rotation.following(request(A), T) == Exhausted(20)
 
 
+def test_a_retry_that_waited_as_long_as_was_told_is_sent_with_the_same_key(rotated):
+    """Its timer may be some milliseconds early."""
+    rotation = Rotation(KeyPool([A]), A, "", rotated.append)
+    rotation.hear(head(429, 1), T)
+    assert rotation.following(request(A), T + 0.9) == Exhausted(1)
+    assert rotation.following(request(A), T + 0.998) == request(A)
+    assert rotated == []
+
+
 def test_a_key_that_others_have_used_up_is_not_asked_again(pool, rotation, rotated):
     pool.heard(A, head(429), T)
     assert rotation.following(request(A), T) == request(B)

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+from pathlib import Path
 
 import pytest
 from api_kit import APIS, OWN_TOKEN, each
 from mcp_kit import serving, tools_server, until
 
+from aibridge.audit import audit
 from aibridge.stores import ledger
 from aibridge.stores.sqlite import querying
 
@@ -99,7 +101,7 @@ async def test_each_attempt_is_recorded_with_its_own_credential(build_pooled, as
         house.simulator.play("status:401", None, key=KEYS["bbbb"])
         await ask(house, "anthropic")
         books = await house.books()
-        assert books.outcome.address is None  # the provider is whom the client asked
+        assert books.outcome.address.credential.hint == "sk-p...cccc"
         with querying(house.records) as query:
             (row,) = ledger.export(query, 0.0)
         told = [(one["provider"], one["credential_hint"], one["cause"]) for one in row["attempts"]]
@@ -108,6 +110,9 @@ async def test_each_attempt_is_recorded_with_its_own_credential(build_pooled, as
             ("anthropic", "sk-p...bbbb", "http_status"),
             ("anthropic", "sk-p...cccc", "clean"),
         ]
+        assert (row["provider"], row["answered_by"]) == ("anthropic", "anthropic")
+        assert row["credential_hint"] == "sk-p...aaaa"
+        assert not audit(Path(house.records)).differences
 
 
 @each(*POOLED)
