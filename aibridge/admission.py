@@ -57,7 +57,10 @@ class Admission:
             await supply.stop()
 
     def _build_sources(self, auth: Auth, metrics: Metrics, pool: PoolSettings) -> list[KeySource]:
-        keys = [Key(key.digest, Identity(Actor(key.name), Access(content=_choice(key.content)))) for key in auth.keys]
+        keys = [
+            Key(key.digest, Identity(Actor(key.name), Access(content=_choice(key.content)), key.name))
+            for key in auth.keys
+        ]
         sources: list[KeySource] = [KeyRing(time.time, keys)]
         if auth.jwt is not None:
             rules = TokenRules(

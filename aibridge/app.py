@@ -33,6 +33,7 @@ from aibridge.errors import ConfigError, CredentialsError, RequestRejected
 from aibridge.gateway import Bounds, Gateway
 from aibridge.headers import JSON
 from aibridge.journal import Fsync, Journal, is_of, journal_folder
+from aibridge.limiting import build_limiter
 from aibridge.listeners import Listeners
 from aibridge.mcp.servers import ToolServers
 from aibridge.overhead import Relays, TimedBooks
@@ -102,7 +103,10 @@ class App:
         self.circuits = Circuits(limits_of, self.metrics) if limits_of else None
         self._dump = None if self.dump_files is None else Dump(self.dump_files)
         self.log = Log(asyncio.get_running_loop())
-        others: list[Listener | None] = [self.metrics, self.log, tracing, genai, self.circuits, self._dump, *extra]
+        self.limiter = build_limiter(config, catalogue, self.metrics)
+        others: list[Listener | None] = [
+            self.metrics, self.log, tracing, genai, self.circuits, self.limiter, self._dump, *extra,
+        ]  # fmt: skip
         books = [book for book in others if book is not None]
         self.recorder = self._build_recorder(books)
         every_book = books if self.recorder is None else [self.recorder, *books]
@@ -133,9 +137,12 @@ class App:
             CredentialsError: a provider's credentials cannot be found.
             StoreUnavailable: the gateway keys cannot be read.
             StoreRefused: what should hold them holds something else.
+        LimitStoreUnavailable: limits cannot be counted, and nothing is to pass uncounted.
             OSError: an address cannot be had.
         """
         await self._admission.start()
+        if self.limiter is not None:
+            await self.limiter.start()
         await _find_credentials(self._signing)
         if self.tool_servers is not None:
             await _connect_tools(self.tool_servers)
@@ -182,6 +189,8 @@ class App:
             await self.tool_servers.close()
         self._lag.stop()
         await self._admission.stop()
+        if self.limiter is not None:
+            await self.limiter.stop()
         for pool in self._pools.values():
             pool.close()
         if self._retention is not None:
@@ -204,6 +213,7 @@ class App:
             self.metrics,
             Bounds(max_request_bytes=config.limits.max_request_bytes, request_body=config.timeouts.request_body),
             self._build_injection(),
+            self.limiter,
         )
 
     def _build_injection(self) -> Injection | None:

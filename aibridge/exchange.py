@@ -124,6 +124,10 @@ class Exchange(Attempts):
         """End: the drain deadline is reached."""
         self._end(Signal.DRAINED, "the drain deadline was reached")
 
+    def stop_spending(self) -> None:
+        """End: a budget that it belongs to is spent."""
+        self._end(Signal.BUDGET_SPENT, "")
+
     def fail(self, error: BaseException) -> None:
         """End: an exception of ours. The client learns nothing of it but the id to ask for."""
         logger.error("interception %s failed", self._interception.id, exc_info=error)
@@ -605,7 +609,9 @@ def _say_nothing() -> None:
     """The client is not there."""
 
 
-_LAST = frozenset({Signal.CLIENT_LOST, Signal.CLIENT_STALLED, Signal.CIRCUIT_OPEN, Signal.DRAINED, Signal.BUG})
+_LAST = frozenset({
+    Signal.CLIENT_LOST, Signal.CLIENT_STALLED, Signal.CIRCUIT_OPEN, Signal.BUDGET_SPENT, Signal.DRAINED, Signal.BUG,
+})  # fmt: skip
 """Facts behind which nothing is tried again, whatever the upstream said."""
 _ANSWERED = frozenset({State.STREAMING, State.COLLECTING})
 _GATHERING = frozenset({State.COLLECTING, State.REFUSED})

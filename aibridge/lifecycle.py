@@ -70,6 +70,7 @@ class Cause(StrEnum):
     INTERNAL = "internal"
     RECORDING_FAILED = "recording_failed"
     TOOL_LOOP_LIMIT = "tool_loop_limit"
+    BUDGET_SPENT = "budget_spent"
     CRASHED = "crashed"
 
 
@@ -98,6 +99,7 @@ TERMINATION_OF: dict[Cause, Termination] = {
     Cause.INTERNAL: Termination.GATEWAY_ERROR,
     Cause.RECORDING_FAILED: Termination.GATEWAY_ERROR,
     Cause.TOOL_LOOP_LIMIT: Termination.GATEWAY_ERROR,
+    Cause.BUDGET_SPENT: Termination.GATEWAY_ERROR,
     Cause.CRASHED: Termination.GATEWAY_ERROR,
 }
 
@@ -191,6 +193,7 @@ class Signal(Enum):
     CIRCUIT_OPEN = auto()
     TOOL_LOOP_LIMIT = auto()
     UNRECORDED = auto()
+    BUDGET_SPENT = auto()
     DRAINED = auto()
     BUG = auto()
 
@@ -241,6 +244,7 @@ _ROWS: dict[Signal, tuple[Step, Step, Step, Step, Step]] = {
     Signal.CIRCUIT_OPEN:      (_end(Cause.CIRCUIT_OPEN),        _IMPOSSIBLE,                   _IMPOSSIBLE,                   _IMPOSSIBLE, _IMPOSSIBLE),
     Signal.UNRECORDED:        (_end(Cause.RECORDING_FAILED),    _IMPOSSIBLE,                   _IMPOSSIBLE,                   _IMPOSSIBLE, _IMPOSSIBLE),
     Signal.TOOL_LOOP_LIMIT:   (_IMPOSSIBLE,                     _IMPOSSIBLE,                   _IMPOSSIBLE,                   _IMPOSSIBLE, _IMPOSSIBLE),
+    Signal.BUDGET_SPENT:      (_end(Cause.BUDGET_SPENT),        _end(Cause.BUDGET_SPENT),      _end(Cause.BUDGET_SPENT),      _REFUSED,    _STAY[State.FINISHED]),
     Signal.DRAINED:           (_end(Cause.DRAINING),            _end(Cause.DRAINING),          _end(Cause.DRAINING),          _REFUSED,    _end(Cause.DRAINING)),
     Signal.BUG:               (_end(Cause.INTERNAL),            _end(Cause.INTERNAL),          _end(Cause.INTERNAL),          _REFUSED,    _end(Cause.INTERNAL)),
 }  # fmt: skip
@@ -252,6 +256,7 @@ _BETWEEN = {
     Signal.CLIENT_LOST: _end(Cause.DISCONNECTED),
     Signal.CLIENT_STALLED: _end(Cause.STALLED),
     Signal.TOOL_LOOP_LIMIT: _end(Cause.TOOL_LOOP_LIMIT),
+    Signal.BUDGET_SPENT: _end(Cause.BUDGET_SPENT),
     Signal.DRAINED: _end(Cause.DRAINING),
     Signal.BUG: _end(Cause.INTERNAL),
 }

@@ -3,7 +3,7 @@
 Series are summed up with these bounds: P providers (as configured, say 3), M models (those that the configuration
 names, `max_models` others, and `other`: say 211; 10 in use), R routes that are intercepted at a provider (at most 3:
 of OpenAI's APIs two and `compact`, of Copilot's three), H methods (1: POST), C clients (15: `callers.CLIENT_NAMES`;
-say 5 in use), X causes (25; say 6 in use). A cause has one termination, and a termination one status, so that those two
+say 5 in use), X causes (26; say 6 in use). A cause has one termination, and a termination one status, so that those two
 labels multiply nothing. Worst cases are what hostile clients could reach, in use is what to expect;
 `metrics.max_models` is the bound to lower.
 
@@ -166,7 +166,7 @@ class Metrics:
         self.started = CounterFamily(
             "aibridge_interceptions_started", "Interceptions accepted.", ("provider", "model", "route")
         )
-        # _MANY + P x M x R x H x X = 10,000 + 3 x 211 x 3 x 1 x 25 = 57,475, by a client that tries everything; in use
+        # _MANY + P x M x R x H x X = 10,000 + 3 x 211 x 3 x 1 x 26 = 59,374, by a client that tries everything; in use
         # 3 x 10 x 1 x 1 x 5 x 6 = 900, fewer since a client keeps to its provider.
         self.total = CounterFamily(
             "aibridge_interceptions",
@@ -194,7 +194,7 @@ class Metrics:
             ("provider", "model"),
             _FIRST_EVENT_BUCKETS,
         )
-        # P x X = 3 x 25 = 75.
+        # P x X = 3 x 26 = 78.
         self.attempts = CounterFamily(
             "aibridge_upstream_attempts",
             "Requests to upstreams, by how they ended.",
@@ -203,6 +203,7 @@ class Metrics:
         self._define_content(who, many)
         self._define_own_work()
         self._define_keys()
+        self._define_limits()
         self._define_others()
 
     def _define_content(self, who: tuple[str, ...], many: Bound) -> None:
@@ -324,6 +325,24 @@ class Metrics:
             "aibridge_issuer_keys_age_seconds", "Since the keys of the tokens' issuer were fetched; 0 without one."
         )
 
+    def _define_limits(self) -> None:
+        # 5 scopes x 5 measures = 25.
+        self.limit_refusals = CounterFamily(
+            "aibridge_limit_refusals", "Requests that met a limit or a budget without room.", ("scope", "measure")
+        )
+        # 5 scopes x 2 measures x 2 marks = 20.
+        self.budgets_reached = CounterFamily(
+            "aibridge_budgets_reached",
+            "Budgets that have spent so many per cent of themselves, or at 100 had no room for a request.",
+            ("scope", "measure", "percent"),
+        )
+        # 4 operations.
+        self.limit_store_failures = CounterFamily(
+            "aibridge_limit_store_failures",
+            "Questions to the store of limits that were not answered, or not asked while it was away.",
+            ("operation",),
+        )
+
     def _define_others(self) -> None:
         # P x (fields 200 + other) = 3 x 201 = 603, by an upstream that names fields without end; in use 3 x 10 = 30.
         self.stripped_fields = CounterFamily(
@@ -335,7 +354,7 @@ class Metrics:
         self.dumps_lost = CounterFamily(
             "aibridge_dumps_lost", "Files of the API dump that could not be written, or not whole.", ()
         )
-        # The reasons of `RequestRejected`, a closed set: 28.
+        # The reasons of `RequestRejected`, a closed set: 31.
         self.rejections = CounterFamily(
             "aibridge_rejections", "Requests refused before they became an interception.", ("reason",)
         )
@@ -515,6 +534,18 @@ class Metrics:
     def rejected(self, reason: str) -> None:
         """Count a request refused before it became an interception."""
         self.rejections.child(reason).value += 1
+
+    def limit_refused(self, scope: str, measure: str) -> None:
+        """Count a request for which a limit had no room."""
+        self.limit_refusals.child(scope, measure).value += 1
+
+    def budget_reached(self, scope: str, measure: str, percent: int) -> None:
+        """Count a budget that has reached a mark."""
+        self.budgets_reached.child(scope, measure, str(percent)).value += 1
+
+    def limit_store_failed(self, operation: str) -> None:
+        """Count a question to the store of limits that was not answered."""
+        self.limit_store_failures.child(operation).value += 1
 
     def passed_through(self, provider: str, route: str, method: str) -> None:
         """Count a request relayed only; `route` is the pattern, never the concrete path."""
