@@ -5,9 +5,9 @@ import json
 import logging
 import math
 import time
-from types import SimpleNamespace
 
 import pytest
+from record_kit import OUTCOME, numbered
 
 from aibridge.access import Identity
 from aibridge.body import read_body
@@ -61,7 +61,7 @@ class Bench:
     def ask(self, identity=ALICE, model="claude", dialect="messages"):
         """Ask for room; returns the interception, and what has to be waited for."""
         self._made += 1
-        interception = SimpleNamespace(id=str(self._made), model=model, dialect=dialect)
+        interception = numbered(self._made)._replace(model=model, dialect=dialect)
         return interception, self.limiter.reserve(interception, identity, BODY)
 
     async def begin(self, **more):
@@ -71,8 +71,8 @@ class Bench:
         return interception
 
     def end(self, interception, tokens=0, dollars=0.0):
-        usage = Usage(input_tokens=tokens)
-        self.limiter.closed(interception, SimpleNamespace(usage=usage, cost=Cost(int(dollars * DOLLAR))))
+        outcome = OUTCOME._replace(usage=Usage(input_tokens=tokens), cost=Cost(int(dollars * DOLLAR)))
+        self.limiter.closed(interception, outcome)
 
     def count(self, counter):
         return sum(amount for amount, _ in self.store._counters[counter].entries.values())
@@ -93,7 +93,7 @@ async def refused(bench, **more):
 
 
 async def test_where_nothing_is_met_nothing_is_asked():
-    bench = Bench(Rule(Scope.ACTOR, "bob", Measure.REQUESTS, 1), store=SimpleNamespace())
+    bench = Bench(Rule(Scope.ACTOR, "bob", Measure.REQUESTS, 1), store=object())
     for _ in range(3):
         await bench.begin()
 
