@@ -35,6 +35,8 @@ _T = TypeVar("_T")
 
 _PROLONGED = 3
 """Times in the life of a lease: one that was missed ends none."""
+_AT_ONCE = 500
+"""Leases that are prolonged in one step: others wait for it."""
 _AWAY_S = 1.0
 """For which a store that failed is not asked again."""
 _AGAIN_S = 1
@@ -345,10 +347,10 @@ class Limiter:
                 spent.update({bound.counter: bound for bound in grant.plan.bounds if bound.rule.stops})
         whose = list(spent.values())
         looks = [spending(bound, 0, now) for bound in whose]
-        if not (held or looks):
-            return
         try:
-            amounts = await self._settled(now, held, looks)
+            for first in range(0, len(held), _AT_ONCE):
+                await self._settled(now, held[first : first + _AT_ONCE], [])
+            amounts = await self._settled(now, [], looks) if looks else []
         except LimitStoreUnavailable as error:
             self._failed("renew", error)
             return
