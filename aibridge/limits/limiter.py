@@ -161,9 +161,10 @@ class Limiter:
 
     async def stop(self) -> None:
         """Settle what has ended, and close the store."""
-        if self._prolonging is not None:
-            self._prolonging.cancel()
-            await asyncio.wait([self._prolonging])
+        prolonging = self._prolonging
+        if prolonging is not None:
+            prolonging.cancel()
+            await asyncio.wait([prolonging])
         if self._settling:
             await asyncio.wait(self._settling)
         await self._store.close()
@@ -325,8 +326,9 @@ class Limiter:
 
     def _stop_all(self, counter: str) -> None:
         for grant in list(self._grants.values()):
-            if grant.stop is not None and any(b.counter == counter and b.rule.stops for b in grant.plan.bounds):
-                stop, grant.stop = grant.stop, None
+            stop = grant.stop
+            if stop is not None and any(bound.counter == counter and bound.rule.stops for bound in grant.plan.bounds):
+                grant.stop = None
                 asyncio.get_running_loop().call_soon(stop)  # we may be inside the telling of another's end
 
     # the leases
