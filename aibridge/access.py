@@ -34,8 +34,21 @@ class Access(NamedTuple):
 EVERYTHING = Access()
 
 
+class Allowance(NamedTuple):
+    """How much a gateway key may be used for; None: as the configuration has it."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrent: int | None = None
+    nanodollars_per_day: int | None = None
+    nanodollars_per_month: int | None = None
+
+
 class Identity(NamedTuple):
-    """Who asks, and what is open to him."""
+    """Who asks, with which gateway key, what is open to him, and how much of it."""
 
     actor: Actor
     access: Access = EVERYTHING
+    key_id: str = ""
+    """Of a key of the store its id, of one in the configuration its name; empty for tokens, and without keys."""
+    allowance: Allowance | None = None

@@ -58,7 +58,10 @@ class Admission:
             metrics.watch_keys(watch.ring.states, lambda: watch.age)
 
     def _build_sources(self, auth: Auth) -> list[KeySource]:
-        keys = [Key(key.digest, Identity(Actor(key.name), Access(content=_choice(key.content)))) for key in auth.keys]
+        keys = [
+            Key(key.digest, Identity(Actor(key.name), Access(content=_choice(key.content)), key.name))
+            for key in auth.keys
+        ]
         sources: list[KeySource] = [KeyRing(time.time, keys)]
         if self._issuer is not None:
             sources.append(self._issuer.tokens)

@@ -34,6 +34,7 @@ import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from datetime import date
+from decimal import Decimal
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
@@ -975,6 +976,100 @@ class Prices(_Section):
     """A file of prices that win over those, as docs/prices.md describes it."""
 
 
+_LimitOwner = Literal["key", "actor", "team", "model", "all"]
+_NANO = 10**9
+_Dollars = Annotated[Decimal, Field(gt=0, le=10**9, decimal_places=9)]
+
+
+class RateLimit(_Section):
+    """How fast the gateway may be used, by each of those whom it is for."""
+
+    for_: Annotated[_LimitOwner, Field(alias="for")]
+    """What the limit is of each of; `all` is all requests together."""
+    match: _Text = "*"
+    """A glob over their names: of keys the ids, of models as clients write them."""
+    requests_per_minute: _Count | None = None
+    tokens_per_minute: _Count | None = None
+    concurrent: _Count | None = None
+    """Under way at once."""
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> Self:
+        if self.requests_per_minute is self.tokens_per_minute is self.concurrent is None:
+            raise _error("one of requests_per_minute, tokens_per_minute and concurrent is needed")
+        _check_has_names(self.for_, self.match)
+        return self
+
+
+class Budget(_Section):
+    """How many dollars may be spent in a day or a month of UTC, by each of those whom it is for."""
+
+    per: _LimitOwner
+    match: _Text = "*"
+    dollars: _Dollars
+    period: Literal["day", "month"]
+    mode: Literal["hard", "soft"] = "hard"
+    """Whether more is refused, or told only."""
+    stop_streams: bool = False
+    """End what is under way when it is spent."""
+
+    @property
+    def nanodollars(self) -> int:
+        """The same as a whole number."""
+        return int(self.dollars * _NANO)
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.stop_streams and self.mode == "soft":
+            raise _error("stop_streams is of no use with mode soft")
+        _check_has_names(self.per, self.match)
+        return self
+
+
+def _check_has_names(owner: str, match: str) -> None:
+    if owner == "all" and match != "*":
+        raise _error("match is of no use with all")
+
+
+def _clean_store_url(secret: SecretStr) -> SecretStr:
+    try:
+        url = urlsplit(secret.get_secret_value())
+        _ = url.port
+    except ValueError:
+        raise _error("should be a URL") from None
+    kinds = {"redis": "redis", "valkey": "redis", "rediss": "rediss", "valkeys": "rediss"}
+    if url.scheme not in kinds or not url.hostname:
+        raise _error("should be a valkey:// or redis:// URL with a host, or valkeys:// or rediss:// for TLS")
+    return SecretStr(url._replace(scheme=kinds[url.scheme]).geturl())
+
+
+class LimitStore(_Section):
+    """Who counts for limits and budgets: this process, a file for the processes of one host, or a server for many."""
+
+    kind: Literal["memory", "sqlite", "valkey"] | None = None
+    """None: memory with one worker; with several a file beside the gateway keys, else it has to be said."""
+    path: Path | None = None
+    """Of kind sqlite."""
+    url: Annotated[SecretStr, AfterValidator(_clean_store_url)] | None = None
+    """Of kind valkey; a secret, since it may hold a password."""
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = "aibridge"
+    """Of kind valkey: begins all keys. Gateways that share limits share it."""
+    when_away: Literal["allow", "deny"] = "allow"
+    """What becomes of requests that have limits while it cannot be asked."""
+    timeout: _Seconds = 1.0
+    """After which it cannot."""
+    lease: Annotated[float, Field(ge=1, le=3600)] = 60.0
+    """How long what is under way counts when its process was killed."""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if (self.kind == "sqlite") != (self.path is not None):
+            raise _error("path and kind: sqlite belong together")
+        if (self.kind == "valkey") != (self.url is not None):
+            raise _error("url and kind: valkey belong together")
+        return self
+
+
 class Settings(_Section):
     """What the file may say."""
 
@@ -985,6 +1080,9 @@ class Settings(_Section):
     auth: Auth = Auth()
     actor_headers: ActorHeaders = ActorHeaders()
     limits: Limits = Limits()
+    rate_limits: tuple[RateLimit, ...] = ()
+    budgets: tuple[Budget, ...] = ()
+    limit_store: LimitStore = LimitStore()
     timeouts: Timeouts = Timeouts()
     workers: _Workers = 1
     """Processes that serve the data port."""
@@ -1007,6 +1105,12 @@ class Settings(_Section):
         hashed = any("hashed" in (place.prompts, place.arguments, place.thoughts) for place in places)
         if hashed and self.records.content.hash_key is None:
             raise _error("records.content.hash_key is needed where something is hashed")
+        return self
+
+    @model_validator(mode="after")
+    def _can_count(self) -> Self:
+        if self.workers > 1 and self.limit_store.kind is None and (self.rate_limits or self.budgets):
+            raise _error(_NOBODY_COUNTS)
         return self
 
     @model_validator(mode="after")
@@ -1078,6 +1182,12 @@ class Settings(_Section):
         return self
 
 
+_NOBODY_COUNTS = (
+    "limit_store.kind is needed where several workers share limits: sqlite for those of one host, valkey for many, "
+    "or memory, where each worker counts for itself"
+)
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
@@ -1117,6 +1227,8 @@ class Config(Settings):
         """Return the same configuration with so many workers. Raises `ConfigError`."""
         if not 1 <= workers <= _MAX_WORKERS:
             raise ConfigError(f"--workers {workers}: should be from 1 to {_MAX_WORKERS}")
+        if workers > 1 and self.limit_store.kind is None and (self.rate_limits or self.budgets):
+            raise ConfigError(_NOBODY_COUNTS)
         return self.model_copy(update={"workers": workers})
 
     def known_models(self) -> frozenset[str]:
@@ -1497,6 +1609,10 @@ def _config(
     is_open = settings.auth.effective_mode is AuthMode.OPEN
     if is_open and not simulated and not _is_loopback(settings.listen.host):
         notes.append(f"the gateway is open: whoever reaches {settings.listen.host} may use the credentials here")
+    if settings.budgets and settings.limit_store.kind in {None, "memory"}:
+        notes.append("budgets are counted in memory: a restart forgets what was spent")
+    if settings.workers > 1 and settings.limit_store.kind == "memory":
+        notes.append("limits are counted in memory: each worker counts for itself")
     if settings.dump.path is not None:
         notes.append(f"requests and answers are written down in {settings.dump.path}, prompts too")
     return Config.model_construct(**dict(settings), simulated=simulated, notes=tuple(notes), digests=digests)
@@ -1581,4 +1697,4 @@ def _keys_beside(location: list[str | int]) -> list[str]:
             here = get_args(here)[0]
         if get_origin(here) is Annotated:
             here = get_args(here)[0]
-    return list(here.model_fields)
+    return [field.alias or name for name, field in here.model_fields.items()]

@@ -6,6 +6,7 @@ AibridgeError
 ├── RequestRejected        refused before it became an interception (outcomes.md, G8)
 ├── ToolServerError        a tool server cannot be reached, or does not answer as it should
 │   └── ToolSessionGone    it does not know the session any more
+├── LimitStoreUnavailable  who counts for limits and budgets cannot be asked now
 ├── RecordingFailed        it cannot be recorded, and without a record nothing is to happen (outcomes.md, G7)
 ├── UpstreamFailure        the upstream could not be reached or spoke badly, before an answer came
 ├── PayloadError           text that is not the JSON promised
@@ -38,10 +39,12 @@ class RequestRejected(AibridgeError):
         reason: label of `aibridge_rejections_total`, one of a closed set of words.
         status: HTTP status of the answer.
         message: text for the client; holds no secret.
+        retry_after: seconds until the same request may pass; None where that is not known.
     """
 
-    def __init__(self, reason: str, status: int, message: str) -> None:
+    def __init__(self, reason: str, status: int, message: str, retry_after: int | None = None) -> None:
         super().__init__(message)
+        self.retry_after = retry_after
         self.reason = reason
         self.status = status
         self.message = message
@@ -66,6 +69,10 @@ class ToolSessionGone(ToolServerError):
 
 class RecordingFailed(AibridgeError):
     """The beginning of an interception cannot be recorded, and the operator wants none without a record."""
+
+
+class LimitStoreUnavailable(AibridgeError):
+    """Who counts for limits and budgets cannot be asked now; the text holds no secret."""
 
 
 class UpstreamFailure(AibridgeError):

@@ -138,6 +138,10 @@ class Exchange(Attempts):
         """End: the drain deadline is reached."""
         self._end(Signal.DRAINED, "the drain deadline was reached")
 
+    def stop_spending(self) -> None:
+        """End: a budget that it belongs to is spent."""
+        self._end(Signal.BUDGET_SPENT, "")
+
     def fail(self, error: BaseException) -> None:
         """End: an exception of ours. The client learns nothing of it but the id to ask for."""
         logger.error("interception %s failed", self._interception.id, exc_info=error)
@@ -651,7 +655,9 @@ def _say_nothing() -> None:
     """The client is not there."""
 
 
-_LAST = frozenset({Signal.CLIENT_LOST, Signal.CLIENT_STALLED, Signal.DRAINED, Signal.BUG})
+_LAST = frozenset({
+    Signal.CLIENT_LOST, Signal.CLIENT_STALLED, Signal.BUDGET_SPENT, Signal.DRAINED, Signal.BUG,
+})  # fmt: skip
 """Facts behind which nothing is tried again, whatever the upstream said."""
 _UNASKED = frozenset({Signal.CIRCUIT_OPEN, Signal.KEYS_EXHAUSTED})
 """Facts that may come before anything was asked of the upstream."""

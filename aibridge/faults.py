@@ -19,6 +19,7 @@ class ErrorKind(Enum):
     MODEL_NOT_FOUND = auto()
     TOO_LARGE = auto()
     RATE_LIMIT = auto()
+    BUDGET = auto()
     API = auto()
     OVERLOADED = auto()
     TIMEOUT = auto()
@@ -54,6 +55,7 @@ FAULT_OF: dict[Cause, Fault] = {
     Cause.DRAINING: Fault(503, ErrorKind.OVERLOADED, "the gateway is shutting down; try again"),
     Cause.RECORDING_FAILED: Fault(503, ErrorKind.OVERLOADED, "the gateway cannot record this request; try again"),
     Cause.TOOL_LOOP_LIMIT: Fault(500, ErrorKind.API, "the model called tools in more turns than the gateway allows"),
+    Cause.BUDGET_SPENT: Fault(403, ErrorKind.BUDGET, "a budget for this request is spent"),
     Cause.INTERNAL: Fault(500, ErrorKind.API, "the gateway failed; its operators can find this request by its id"),
 }
 """For the causes whose end we tell in our own words: not where the client left, nor where the upstream's own words

@@ -12,41 +12,28 @@ import dataclasses
 import time
 from collections.abc import Awaitable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from aibridge.access import Identity
 from aibridge.auth import Authenticator
 from aibridge.clientstream import ClientStream
-from aibridge.content import Keep
+from aibridge.content import ContentPolicy, Keep
 from aibridge.dialects import Dialect, Telling
 from aibridge.draft import Draft
 from aibridge.errors import RecordingFailed, RequestRejected
 from aibridge.exchange import Exchange
-from aibridge.failover import Failover
-from aibridge.faults import ErrorKind, kind_of_status
-from aibridge.headers import JSON, RETRY_SOON
+from aibridge.failover import Failover, Recourse
+from aibridge.headers import JSON
 from aibridge.ids import uuid7
+from aibridge.limits.limiter import Limiter
 from aibridge.overhead import Stopwatch
 from aibridge.passthrough import Passthrough
 from aibridge.providers.base import Answer, Reading
+from aibridge.refusals import headers_of, is_final, kind_of
 from aibridge.routing import Action, OpenRoute, Route, RouteTable
 from aibridge.surroundings import Surroundings
 from aibridge.turns import Injection, Turns
-from aibridge.values import Actor, ClientRequest, Headers, Interception, UpstreamRequest
-
-_FINAL_STATUSES = frozenset({401, 403, 501})
-"""Refusals that trying again cannot mend: the SDKs are told so, or they would try for minutes. A HEAD is not told them:
-agents ask so, without their key, whether somebody is there."""
-
-
-_KINDS = {"unknown_model": ErrorKind.MODEL_NOT_FOUND}
-"""Of the reasons that some API has a word for of its own; of the others the status tells."""
-
-_NO_UPGRADE: Headers = ((b"connection", b"upgrade"), (b"upgrade", b"HTTP/1.1"))
-"""With a 426 a server says what it speaks instead (RFC 9110, section 15.5.22)."""
-_UPGRADE_REQUIRED = 426
-_UNAVAILABLE = 503
-
+from aibridge.values import Actor, ClientRequest, Headers, Interception, UpstreamRequest, UserPrompt
 
 _FAREWELL = 1.0
 """Seconds for the last words of what a drain has ended."""
@@ -84,6 +71,7 @@ class Gateway:
         bounds: of a client's request.
         injection: tools of ours, or None.
         failover: says what is left to do where an attempt has failed, or None: nothing is, anywhere.
+        limiter: asked for room before an interception begins; None where nothing is limited.
     """
 
     def __init__(
@@ -95,6 +83,7 @@ class Gateway:
         bounds: Bounds,
         injection: Injection | None = None,
         failover: Failover | None = None,
+        limiter: Limiter | None = None,
     ) -> None:
         self._routes = routes
         self._authenticator = authenticator
@@ -103,6 +92,7 @@ class Gateway:
         self._bounds = bounds
         self._injection = injection
         self._failover = failover
+        self._limiter = limiter
         self._authenticating, self._reading, self._rewriting = [
             Stopwatch(step, counters.spent) for step in ("auth", "read", "rewrite")
         ]
@@ -148,8 +138,8 @@ class Gateway:
     def refuse(self, rejection: RequestRejected, dialect: Dialect | None = None) -> bytes:
         """Count a refused request, and return the answer's body; without a dialect none is known yet."""
         self._counters.rejected(rejection.reason)
-        kind = _KINDS.get(rejection.reason) or kind_of_status(rejection.status)
-        return (dialect or self._routes.dialect_of("")).error_body(Telling(kind, rejection.message, ""))
+        telling = Telling(kind_of(rejection), rejection.message, "")
+        return (dialect or self._routes.dialect_of("")).error_body(telling)
 
     @property
     def live(self) -> int:
@@ -186,10 +176,10 @@ class Gateway:
             self._idle.set()
 
     def _answer_refused(self, client: ClientStream, rejection: RequestRejected, dialect: Dialect) -> None:
-        if client.method == "HEAD" and rejection.status in _FINAL_STATUSES:
+        if client.method == "HEAD" and is_final(rejection):
             client.respond(200, JSON, b"")
             return
-        client.respond(rejection.status, _refusal_headers(rejection), self.refuse(rejection, dialect))
+        client.respond(rejection.status, headers_of(rejection), self.refuse(rejection, dialect))
 
     async def _read(self, client: ClientStream, headers: Headers) -> ClientRequest:
         try:
@@ -257,10 +247,41 @@ class Gateway:
         recourse = None
         if self._failover is not None:
             recourse = self._failover.recourse(draft, who.access, policy, self._prepared)
-        exchange = Exchange(
-            interception, provider, route.dialect, client, around, policy, time.perf_counter(), recourse, self._ended
-        )
+        accepted = _Accepted(draft, route.dialect, policy, prompt, recourse, time.perf_counter())
+        if self._limiter is not None:
+            room = self._limiter.reserve(interception, who, reading.body)
+            if room is not None:
+                return self._begin_later(self._limiter, room, accepted, client)
+        return self._begin(accepted, client)
+
+    async def _begin_later(
+        self, limiter: Limiter, room: Awaitable[None], accepted: "_Accepted", client: ClientStream
+    ) -> None:
+        """Begin once there is known to be room."""
+        self._waiting += 1
+        try:
+            await room
+            if self._drained:
+                raise _draining()
+            rest = self._begin(accepted, client)
+            if rest is not None:
+                await rest
+        except RequestRejected as rejection:
+            limiter.give_back(accepted.draft.interception)
+            self._answer_refused(client, rejection, accepted.dialect)
+        finally:
+            self._waiting -= 1
+            self._idle.set()
+
+    def _begin(self, accepted: "_Accepted", client: ClientStream) -> Coroutine[None, None, None] | None:
+        """Open the interception. From here on nothing is raised."""
+        draft, dialect, policy, prompt, recourse, started = accepted
+        interception, provider = draft.interception, draft.provider
+        around = self._around[provider.name]
+        exchange = Exchange(interception, provider, dialect, client, around, policy, started, recourse, self._ended)
         self._live.add(exchange)
+        if self._limiter is not None:
+            self._limiter.watch(interception, exchange.stop_spending)
         try:
             around.listener.opened(interception)
             if prompt is not None:
@@ -269,8 +290,8 @@ class Gateway:
             if seconds is not None:
                 exchange.refuse(seconds)
                 return None
-            if reading.exhausted is not None:
-                exchange.refuse_keyless(reading.exhausted)
+            if draft.reading.exhausted is not None:
+                exchange.refuse_keyless(draft.reading.exhausted)
                 return None
             missing = self._missing(draft)
         except RecordingFailed as reason:
@@ -333,6 +354,17 @@ class Gateway:
             self._idle.set()
 
 
+class _Accepted(NamedTuple):
+    """A request of which an interception is made, unless it meets a limit."""
+
+    draft: Draft
+    dialect: Dialect
+    policy: ContentPolicy
+    prompt: UserPrompt | None
+    recourse: Recourse | None
+    started: float
+
+
 def _draining() -> RequestRejected:
     return RequestRejected("draining", 503, "the gateway is shutting down; try again")
 
@@ -367,13 +399,3 @@ def _open(route: Route, actor: Actor, request: ClientRequest, reading: Reading, 
 def _tracestate(request: ClientRequest) -> str:
     """Return the client's list, which may come in parts; it means nothing without a `traceparent`."""
     return b",".join([value for name, value in request.headers if name == b"tracestate"]).decode("latin-1")
-
-
-def _refusal_headers(rejection: RequestRejected) -> Headers:
-    if rejection.status in _FINAL_STATUSES:
-        return (*JSON, (b"x-should-retry", b"false"))
-    if rejection.status == _UNAVAILABLE:
-        return JSON + RETRY_SOON
-    if rejection.status == _UPGRADE_REQUIRED:
-        return JSON + _NO_UPGRADE
-    return JSON

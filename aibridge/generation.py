@@ -31,6 +31,8 @@ from aibridge.deadlines import Wheel
 from aibridge.dump import Dump
 from aibridge.errors import CredentialsError
 from aibridge.gateway import Bounds, Gateway
+from aibridge.limiting import build_limiter
+from aibridge.limits.limiter import Limiter
 from aibridge.listeners import Listeners
 from aibridge.mcp.servers import ToolServers, tell_nobody
 from aibridge.overhead import Relays, TimedBooks
@@ -65,7 +67,7 @@ class Lasting:
     recorder: Recorder | None
     dump: Dump | None
     books: Sequence[Listener]
-    """All who keep books but for the recorder, and for the circuits."""
+    """All who keep books but for the recorder, the circuits and the limiter."""
 
 
 class Generation:
@@ -95,6 +97,7 @@ class Generation:
         self._providers = [self._provider(name) for name in config.providers]
         self.signing = [one for one in self._providers if isinstance(one, BedrockProvider) and one.bearer_token is None]
         self.tool_servers = self._tool_servers()
+        self._limiter = self._take_limiter()
         self.gateway = self._gateway()
 
     async def start(self) -> None:
@@ -105,6 +108,7 @@ class Generation:
             StoreUnavailable: the gateway keys cannot be read.
             StoreRefused: what should hold them holds something else.
             ConfigError: the certificate authorities cannot be read.
+            LimitStoreUnavailable: limits cannot be counted, and nothing is to pass uncounted.
         """
         await self.parts.start()
         await _find_credentials([one for one in self.signing if not one.credentials.source])
@@ -177,6 +181,16 @@ class Generation:
             end=_close_tools,
         )
 
+    def _take_limiter(self) -> Limiter | None:
+        config = self.config
+        return self.parts.take(
+            ("limiter", ""),
+            (config.rate_limits, config.budgets, config.limit_store, config.auth.key_store),
+            lambda: build_limiter(config, self.catalogue, self._lasting.metrics),
+            start=_start_limiter,
+            end=_stop_limiter,
+        )
+
     def _injection(self) -> Injection | None:
         if self.tool_servers is None:
             return None
@@ -196,12 +210,13 @@ class Generation:
             Bounds(max_request_bytes=config.limits.max_request_bytes, request_body=config.timeouts.request_body),
             self._injection(),
             build_failover(config, named, around, metrics),
+            self._limiter,
         )
 
     def _listener(self) -> Listener:
         """Return all books: records first."""
         lasting = self._lasting
-        books = [book for book in (lasting.recorder, self.circuits, *lasting.books) if book is not None]
+        books = [book for book in (lasting.recorder, self.circuits, self._limiter, *lasting.books) if book is not None]
         return TimedBooks(Listeners(books, price=self.catalogue.priced), lasting.metrics.spent)
 
     def _surroundings(self, listener: Listener) -> Mapping[str, Surroundings]:
@@ -256,6 +271,16 @@ async def _connect_tools(servers: ToolServers | None) -> None:
 async def _close_tools(servers: ToolServers | None) -> None:
     if servers is not None:
         await servers.close()
+
+
+async def _start_limiter(limiter: Limiter | None) -> None:
+    if limiter is not None:
+        await limiter.start()
+
+
+async def _stop_limiter(limiter: Limiter | None) -> None:
+    if limiter is not None:
+        await limiter.stop()
 
 
 async def _find_credentials(providers: Sequence[BedrockProvider]) -> None:

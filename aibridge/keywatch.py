@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from aibridge.access import Access, Identity
+from aibridge.access import Access, Allowance, Identity
 from aibridge.auth import Key, KeyRing
 from aibridge.content import ContentChoice, Keep
 from aibridge.errors import AibridgeError
@@ -108,5 +108,13 @@ def _keys(secrets: Iterable[StoredSecret]) -> Iterable[Key]:
             models=terms.models,
             content=ContentChoice(*[None if word is None else Keep(word) for word in chosen]) if any(chosen) else None,
         )
-        identity = Identity(Actor(terms.owner, teams=terms.teams), access)
+        allowance = Allowance(
+            terms.requests_per_minute,
+            terms.tokens_per_minute,
+            terms.concurrent,
+            terms.nanodollars_per_day,
+            terms.nanodollars_per_month,
+        )
+        own = None if allowance == Allowance() else allowance
+        identity = Identity(Actor(terms.owner, teams=terms.teams), access, one.key_id, own)
         yield Key(one.digest, identity, one.expires_at, revoked=one.revoked_at is not None)

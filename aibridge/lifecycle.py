@@ -71,6 +71,7 @@ class Cause(StrEnum):
     INTERNAL = "internal"
     RECORDING_FAILED = "recording_failed"
     TOOL_LOOP_LIMIT = "tool_loop_limit"
+    BUDGET_SPENT = "budget_spent"
     CRASHED = "crashed"
 
 
@@ -100,6 +101,7 @@ TERMINATION_OF: dict[Cause, Termination] = {
     Cause.INTERNAL: Termination.GATEWAY_ERROR,
     Cause.RECORDING_FAILED: Termination.GATEWAY_ERROR,
     Cause.TOOL_LOOP_LIMIT: Termination.GATEWAY_ERROR,
+    Cause.BUDGET_SPENT: Termination.GATEWAY_ERROR,
     Cause.CRASHED: Termination.GATEWAY_ERROR,
 }
 
@@ -196,6 +198,7 @@ class Signal(Enum):
     KEYS_EXHAUSTED = auto()
     TOOL_LOOP_LIMIT = auto()
     UNRECORDED = auto()
+    BUDGET_SPENT = auto()
     DRAINED = auto()
     BUG = auto()
 
@@ -247,6 +250,7 @@ _ROWS: dict[Signal, tuple[Step, Step, Step, Step, Step]] = {
     Signal.KEYS_EXHAUSTED:    (_end(Cause.KEYS_EXHAUSTED),      _IMPOSSIBLE,                   _IMPOSSIBLE,                   _IMPOSSIBLE, _IMPOSSIBLE),
     Signal.UNRECORDED:        (_end(Cause.RECORDING_FAILED),    _IMPOSSIBLE,                   _IMPOSSIBLE,                   _IMPOSSIBLE, _IMPOSSIBLE),
     Signal.TOOL_LOOP_LIMIT:   (_IMPOSSIBLE,                     _IMPOSSIBLE,                   _IMPOSSIBLE,                   _IMPOSSIBLE, _IMPOSSIBLE),
+    Signal.BUDGET_SPENT:      (_end(Cause.BUDGET_SPENT),        _end(Cause.BUDGET_SPENT),      _end(Cause.BUDGET_SPENT),      _REFUSED,    _STAY[State.FINISHED]),
     Signal.DRAINED:           (_end(Cause.DRAINING),            _end(Cause.DRAINING),          _end(Cause.DRAINING),          _REFUSED,    _end(Cause.DRAINING)),
     Signal.BUG:               (_end(Cause.INTERNAL),            _end(Cause.INTERNAL),          _end(Cause.INTERNAL),          _REFUSED,    _end(Cause.INTERNAL)),
 }  # fmt: skip
@@ -259,6 +263,7 @@ _BETWEEN = {
     Signal.CLIENT_STALLED: _end(Cause.STALLED),
     Signal.KEYS_EXHAUSTED: _end(Cause.KEYS_EXHAUSTED),
     Signal.TOOL_LOOP_LIMIT: _end(Cause.TOOL_LOOP_LIMIT),
+    Signal.BUDGET_SPENT: _end(Cause.BUDGET_SPENT),
     Signal.DRAINED: _end(Cause.DRAINING),
     Signal.BUG: _end(Cause.INTERNAL),
 }

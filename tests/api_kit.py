@@ -125,6 +125,7 @@ _BODY_KINDS = {
     "not_found_error": "not_found",
     "authentication_error": "invalid_api_key",
     "permission_error": "insufficient_permissions",
+    "insufficient_quota": "insufficient_quota",
 }
 """OpenAI's codes, by Anthropic's types."""
 

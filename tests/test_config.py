@@ -878,6 +878,66 @@ auth: {mode: open}
     assert loaded.known_models() == {"gpt-x", "fast", "qwen3:8b", "llama"}
 
 
+LIMITED = """
+listen: {host: 127.0.0.1}
+providers: {openai: {api_key: k}}
+"""
+
+
+def test_limits_and_budgets(load):
+    loaded = load(
+        LIMITED + "rate_limits: [{for: team, match: 'r*', tokens_per_minute: 5}]\n"
+        "budgets: [{per: all, dollars: 0.000000001, period: month, stop_streams: true}]\n"
+        "limit_store: {kind: valkey, url: 'valkeys://u:p@h:1/2', when_away: deny}\n",
+    )
+    assert loaded.rate_limits[0].for_ == "team"
+    assert loaded.budgets[0].nanodollars == 1
+    assert loaded.limit_store.url.get_secret_value() == "rediss://u:p@h:1/2"
+    assert "u:p" not in str(config.describe(loaded))
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("rate_limits: [{for: all}]", ["rate_limits.0: one of requests_per_minute, tokens_per_minute and concurrent"]),
+        ("rate_limits: [{requests_per_minute: 5}]", ["rate_limits.0.for: is needed"]),
+        ("rate_limits: [{for: us, concurrent: 5}]", ["rate_limits.0.for: should be 'key', 'actor', 'team', 'model'"]),
+        ("rate_limits: [{for: all, match: a, concurrent: 5}]", ["rate_limits.0: match is of no use with all"]),
+        ("rate_limits: [{fro: all, concurrent: 5}]", ["rate_limits.0.fro: unknown key; did you mean 'for'?"]),
+        ("budgets: [{per: all, period: day, dollars: 0}]", ["budgets.0.dollars: should be greater than 0"]),
+        (
+            "budgets: [{per: all, period: day, dollars: 1, mode: soft, stop_streams: true}]",
+            ["budgets.0: stop_streams is of no use with mode soft"],
+        ),
+        ("limit_store: {kind: sqlite}", ["limit_store: path and kind: sqlite belong together"]),
+        ("limit_store: {path: x}", ["limit_store: path and kind: sqlite belong together"]),
+        ("limit_store: {kind: valkey}", ["limit_store: url and kind: valkey belong together"]),
+        ("limit_store: {kind: valkey, url: 'http://h'}", ["limit_store.url: should be a valkey:// or redis:// URL"]),
+        (
+            "workers: 2\nbudgets: [{per: all, period: day, dollars: 1}]",
+            ["limit_store.kind is needed where several workers share limits"],
+        ),
+    ],
+)
+def test_limits_that_cannot_be(mistakes, text, lines):
+    told = str(mistakes(LIMITED + text))
+    for line in lines:
+        assert line in told
+
+
+def test_several_workers_may_count_apart_where_that_is_said(load):
+    text = LIMITED + "rate_limits: [{for: all, concurrent: 5}]\n"
+    with pytest.raises(ConfigError, match=r"limit_store\.kind is needed"):
+        load(text).with_workers(2)
+    loaded = load(text + "workers: 2\nlimit_store: {kind: memory}\n")
+    assert any("each worker counts for itself" in note for note in loaded.notes)
+
+
+def test_budgets_in_memory_are_noted(load):
+    loaded = load(LIMITED + "budgets: [{per: all, period: day, dollars: 1}]\n")
+    assert any("a restart forgets" in note for note in loaded.notes)
+
+
 @pytest.mark.parametrize(
     ("routers", "lines"),
     [

@@ -160,6 +160,8 @@ _SECTIONS = {
     "providers.anthropic.api_keys": (config.APIKey, "providers.anthropic.api_keys[]."),
     "providers.openai.api_keys": (config.APIKey, "providers.openai.api_keys[]."),
     "providers.anthropic.fallbacks": (config.Fallback, "providers.anthropic.fallbacks[]."),
+    "rate_limits": (config.RateLimit, "rate_limits[]."),
+    "budgets": (config.Budget, "budgets[]."),
 }
 """What stands below keys that are not there by default."""
 
@@ -167,7 +169,7 @@ _SECTIONS = {
 def keys_of(model, prefix=""):
     """Yield each key that a file may hold, with its default as an operator would write it."""
     for name, field in model.model_fields.items():
-        key = f"{prefix}{name}"
+        key = f"{prefix}{field.alias or name}"
         if key == "providers":
             for kind in config._KINDS.values():
                 yield from keys_of(kind, f"providers.{kind.model_fields['kind'].default}.")

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,10 @@ _DEFAULT_OVERLAP = "24h"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 _MAX_PATTERN = 256
 _PAGE = 'docs/configuration.md, "Gateway keys in a store"'
+
+_AMOUNTS = ("requests_per_minute", "tokens_per_minute", "concurrent", "dollars_per_day", "dollars_per_month")
+_NANO = 10**9
+_MAX_DIGITS = 12
 
 Fields = dict[str, Any]
 Add = Callable[[str, Run, str, Sequence[str]], Parser]
@@ -102,6 +107,11 @@ def _add_create(add: Add) -> None:
     for kind in ("prompts", "arguments", "thoughts"):
         text = f"what is kept of them instead of records.content.{kind}"
         creating.add_argument(f"--{kind}", choices=[word.value for word in Keep], help=text)
+    for option, text in (("rpm", "requests a minute"), ("tpm", "tokens a minute"), ("streams", "requests at once")):
+        creating.add_argument(f"--{option}", type=_count, metavar="N", help=f"{text}, at most")
+    for option in ("day", "month"):
+        text = f"of a {option} (UTC), at most; by the price lists"
+        creating.add_argument(f"--budget-{option}", type=_nanodollars, metavar="DOLLARS", help=text)
     _add_expiry(creating)
 
 
@@ -120,6 +130,11 @@ def _create(options: argparse.Namespace) -> int:
         arguments=options.arguments,
         thoughts=options.thoughts,
         expires_at=options.expires,
+        requests_per_minute=options.rpm,
+        tokens_per_minute=options.tpm,
+        concurrent=options.streams,
+        nanodollars_per_day=options.budget_day,
+        nanodollars_per_month=options.budget_month,
     )
     if terms.expires_at is not None and terms.expires_at <= time.time():
         raise ConfigError("--expires should be a time to come")
@@ -212,6 +227,11 @@ def _told(some: Sequence[StoredSecret], now: float) -> Fields:
         "routes": terms.routes,
         "models": terms.models,
         "content": {"prompts": terms.prompts, "arguments": terms.arguments, "thoughts": terms.thoughts},
+        "requests_per_minute": terms.requests_per_minute,
+        "tokens_per_minute": terms.tokens_per_minute,
+        "concurrent": terms.concurrent,
+        "dollars_per_day": _dollars(terms.nanodollars_per_day),
+        "dollars_per_month": _dollars(terms.nanodollars_per_month),
         "created_at": _time(newest.created_at),
         "expires_at": _time(terms.expires_at),
         "revoked_at": _time(newest.revoked_at),
@@ -221,7 +241,8 @@ def _told(some: Sequence[StoredSecret], now: float) -> Fields:
 
 def _limits(key: Fields) -> str:
     names = ("teams", "providers", "routes", "models")
-    return "".join(f"  {name}: {', '.join(key[name])}" for name in names if key[name])
+    lists = "".join(f"  {name}: {', '.join(key[name])}" for name in names if key[name])
+    return lists + "".join(f"  {name}: {key[name]}" for name in _AMOUNTS if key[name] is not None)
 
 
 def _time(moment: float | None) -> str | None:
@@ -248,6 +269,23 @@ def _route(text: str) -> str:
     if text not in PATTERNS:
         raise argparse.ArgumentTypeError(f"should be one of {', '.join(sorted(PATTERNS))}")
     return text
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and int(text[:_MAX_DIGITS]) > 0 and len(text) <= _MAX_DIGITS):
+        raise argparse.ArgumentTypeError("should be a whole number above 0")
+    return int(text)
+
+
+def _nanodollars(text: str) -> int:
+    amount = Decimal(text) * _NANO if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text) else Decimal(0)
+    if not amount:
+        raise argparse.ArgumentTypeError("should be dollars above 0, as 20 or 7.50")
+    return int(amount)
+
+
+def _dollars(nanodollars: int | None) -> float | None:
+    return None if nanodollars is None else nanodollars / _NANO
 
 
 def _until(text: str) -> float:

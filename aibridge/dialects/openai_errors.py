@@ -17,6 +17,7 @@ _TYPES_AND_CODES = {
     ErrorKind.MODEL_NOT_FOUND: ("invalid_request_error", "model_not_found"),
     ErrorKind.TOO_LARGE: ("invalid_request_error", "request_too_large"),
     ErrorKind.RATE_LIMIT: ("rate_limit_error", "rate_limit_exceeded"),
+    ErrorKind.BUDGET: ("insufficient_quota", "insufficient_quota"),
     ErrorKind.API: ("server_error", "server_error"),
     ErrorKind.OVERLOADED: ("service_unavailable_error", "service_unavailable"),
     ErrorKind.TIMEOUT: ("server_error", "timeout"),

@@ -40,9 +40,11 @@ _FAILURES = {
     ErrorKind.INVALID_REQUEST: "invalid_prompt",
     ErrorKind.TOO_LARGE: "invalid_prompt",
     ErrorKind.RATE_LIMIT: "rate_limit_exceeded",
+    ErrorKind.BUDGET: "insufficient_quota",
 }
 """Codes of a failed response that clients act upon: Codex asks again at `server_error` and `rate_limit_exceeded`, and
-gives up at `invalid_prompt`. For the other kinds of error the API has no code: they are the server's."""
+gives up at `invalid_prompt` and `insufficient_quota`. For the other kinds of error the API has no code: they are the
+server's."""
 
 _LAST_SEQUENCE_NUMBER = 2**31 - 1
 """Of our own error: no client can have seen a higher one. The last event's is not known, as quiet events are not read;

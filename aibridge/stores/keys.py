@@ -17,7 +17,7 @@ from pathlib import Path
 
 from aibridge.stores.base import StoreRefused, StoreUnavailable
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _APPLICATION_ID = 0x61696B31
 """Says what file this is, so that the file of the records is not taken for it ("aik1")."""
 
@@ -28,7 +28,8 @@ _SCHEMA = """
 CREATE TABLE keys (
     id TEXT PRIMARY KEY, owner TEXT NOT NULL, teams TEXT NOT NULL, providers TEXT, routes TEXT, models TEXT,
     prompts TEXT, arguments TEXT, thoughts TEXT, created_at REAL NOT NULL, expires_at REAL, revoked_at REAL,
-    generation INTEGER NOT NULL
+    generation INTEGER NOT NULL, requests_per_minute INTEGER, tokens_per_minute INTEGER, concurrent INTEGER,
+    nanodollars_per_day INTEGER, nanodollars_per_month INTEGER
 );
 CREATE INDEX keys_by_generation ON keys (generation);
 CREATE TABLE secrets (
@@ -37,6 +38,12 @@ CREATE TABLE secrets (
 );
 CREATE INDEX secrets_by_key ON secrets (key_id)
 """
+_AMOUNTS = (
+    "requests_per_minute", "tokens_per_minute", "concurrent", "nanodollars_per_day", "nanodollars_per_month",
+)  # fmt: skip
+"""How much a key may be used for. They came with version 2; a file of version 1 is read as it is, and changed by the
+next command that writes."""
+_MIGRATION = tuple(f"ALTER TABLE keys ADD COLUMN {name} INTEGER" for name in _AMOUNTS)
 _SECRETS = (
     "SELECT keys.*, digest, prefix, secrets.expires_at AS replaced_at FROM keys CROSS JOIN secrets ON key_id = keys.id"
     " WHERE generation > ? ORDER BY keys.created_at, keys.id, secrets.created_at DESC"
@@ -58,6 +65,11 @@ class KeyTerms:
     arguments: str | None = None
     thoughts: str | None = None
     expires_at: float | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrent: int | None = None
+    nanodollars_per_day: int | None = None
+    nanodollars_per_month: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +113,10 @@ class KeyStore:
                         db.execute(statement)
                     db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
                     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-                _refuse_others(db, self._path)
+                if _checked_version(db, self._path) < SCHEMA_VERSION:
+                    for statement in _MIGRATION:
+                        db.execute(statement)
+                    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def add(self, key_id: str, terms: KeyTerms, digest: bytes, prefix: str) -> None:
         """Keep a new key."""
@@ -109,10 +124,11 @@ class KeyStore:
         row = (
             key_id, terms.owner, json.dumps(terms.teams), _packed(terms.providers), _packed(terms.routes),
             _packed(terms.models), terms.prompts, terms.arguments, terms.thoughts, now, terms.expires_at,
+            *[getattr(terms, name) for name in _AMOUNTS],
         )  # fmt: skip
         with _translated(self._path), self._transaction() as db:
             db.execute(
-                f"INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, {_NEXT_GENERATION})",  # noqa: S608 - ours
+                f"INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, {_NEXT_GENERATION}, ?, ?, ?, ?, ?)",  # noqa: S608 - ours
                 row,
             )
             db.execute("INSERT INTO secrets VALUES (?, ?, ?, ?, NULL)", (digest, key_id, prefix, now))
@@ -195,7 +211,7 @@ class KeyReader:
     def _open(self) -> None:
         self.close()
         self._db = _connected(self._path, _READER_WAITS_S)
-        _refuse_others(self._db, self._path)
+        _checked_version(self._db, self._path)
         self._db.execute("PRAGMA query_only = ON")
         self._seen = (0, 0)
 
@@ -220,12 +236,14 @@ def _connected(path: Path, patience: float) -> sqlite3.Connection:
     return db
 
 
-def _refuse_others(db: sqlite3.Connection, path: Path) -> None:
+def _checked_version(db: sqlite3.Connection, path: Path) -> int:
+    """Return the version of a file of ours that this program can read."""
     if db.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
         raise StoreRefused(f"{path}: is no file of gateway keys")
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version != SCHEMA_VERSION:
+    version: int = db.execute("PRAGMA user_version").fetchone()[0]
+    if not 1 <= version <= SCHEMA_VERSION:
         raise StoreRefused(f"{path}: is of version {version}; this program knows version {SCHEMA_VERSION}")
+    return version
 
 
 def _changed(db: sqlite3.Connection, key_id: str, change: str, value: float | None) -> bool:
@@ -252,6 +270,7 @@ def _secret(row: sqlite3.Row) -> StoredSecret:
         arguments=row["arguments"],
         thoughts=row["thoughts"],
         expires_at=row["expires_at"],
+        **{name: row[name] for name in _AMOUNTS if name in row.keys()},  # noqa: SIM118 - of a row, not of its values
     )
     return StoredSecret(
         key_id=row["id"],

@@ -230,6 +230,7 @@ class Metrics:
         self._define_own_work()
         self._define_keys()
         self._define_key_pools()
+        self._define_limits()
         self._define_others()
 
     def _define_content(self, who: tuple[str, ...], many: Bound) -> None:
@@ -371,6 +372,24 @@ class Metrics:
             ("provider", "state"),
         )
 
+    def _define_limits(self) -> None:
+        # 5 scopes x 5 measures = 25.
+        self.limit_refusals = CounterFamily(
+            "aibridge_limit_refusals", "Requests that met a limit or a budget without room.", ("scope", "measure")
+        )
+        # 5 scopes x 2 measures x 2 marks = 20.
+        self.budgets_reached = CounterFamily(
+            "aibridge_budgets_reached",
+            "Budgets that have spent so many per cent of themselves, or at 100 had no room for a request.",
+            ("scope", "measure", "percent"),
+        )
+        # 4 operations.
+        self.limit_store_failures = CounterFamily(
+            "aibridge_limit_store_failures",
+            "Questions to the store of limits that were not answered, or not asked while it was away.",
+            ("operation",),
+        )
+
     def _define_others(self) -> None:
         # P x (fields 200 + other) = 3 x 201 = 603, by an upstream that names fields without end; in use 3 x 10 = 30.
         self.stripped_fields = CounterFamily(
@@ -382,7 +401,7 @@ class Metrics:
         self.dumps_lost = CounterFamily(
             "aibridge_dumps_lost", "Files of the API dump that could not be written, or not whole.", ()
         )
-        # The reasons of `RequestRejected`, a closed set: 28.
+        # The reasons of `RequestRejected`, a closed set: 31.
         self.rejections = CounterFamily(
             "aibridge_rejections", "Requests refused before they became an interception.", ("reason",)
         )
@@ -585,6 +604,18 @@ class Metrics:
     def rejected(self, reason: str) -> None:
         """Count a request refused before it became an interception."""
         self.rejections.child(reason).value += 1
+
+    def limit_refused(self, scope: str, measure: str) -> None:
+        """Count a request for which a limit had no room."""
+        self.limit_refusals.child(scope, measure).value += 1
+
+    def budget_reached(self, scope: str, measure: str, percent: int) -> None:
+        """Count a budget that has reached a mark."""
+        self.budgets_reached.child(scope, measure, str(percent)).value += 1
+
+    def limit_store_failed(self, operation: str) -> None:
+        """Count a question to the store of limits that was not answered."""
+        self.limit_store_failures.child(operation).value += 1
 
     def passed_through(self, provider: str, route: str, method: str) -> None:
         """Count a request relayed only; `route` is the pattern, never the concrete path."""

@@ -343,6 +343,7 @@ TYPES = {
     ErrorKind.MODEL_NOT_FOUND: "not_found_error",
     ErrorKind.TOO_LARGE: "request_too_large",
     ErrorKind.RATE_LIMIT: "rate_limit_error",
+    ErrorKind.BUDGET: "permission_error",
     ErrorKind.API: "api_error",
     ErrorKind.OVERLOADED: "overloaded_error",
     ErrorKind.TIMEOUT: "timeout_error",

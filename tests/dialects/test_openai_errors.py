@@ -26,7 +26,8 @@ def test_an_error_as_a_body():
     }
 
 
-def test_codex_is_not_told_to_give_up():
+def test_codex_is_told_to_give_up_at_a_budget_alone():
     """It does so at these codes; see `map_api_error` in its source."""
-    codes = {error_object(Telling(kind, "", ""))["code"] for kind in ErrorKind}
+    assert error_object(Telling(ErrorKind.BUDGET, "", ""))["code"] == "insufficient_quota"
+    codes = {error_object(Telling(kind, "", ""))["code"] for kind in ErrorKind if kind is not ErrorKind.BUDGET}
     assert not codes & {"server_is_overloaded", "slow_down", "insufficient_quota", "usage_not_included"}

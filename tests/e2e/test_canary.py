@@ -45,6 +45,11 @@ BEARER = secret("bedrock-bearer")
 OWN_KEY, OWN_TOKEN, WRONG = secret("own-key"), secret("own-token"), secret("wrong")
 PROXY_PASSWORD = secret("proxy-password")
 OTLP_KEY = secret("otlp")
+LIMITS = {
+    "rate_limits": [{"for": "all", "requests_per_minute": 1_000_000}],
+    "limit_store": {"kind": "valkey", "url": f"valkey://me:{secret('limits')}@127.0.0.1:1/0", "timeout": 0.5},
+}
+"""Nobody is there: what is said of it is said."""
 PROXY_PAIR = base64.b64encode(f"proxy-user:{PROXY_PASSWORD}".encode()).decode()
 
 MARKS = {
@@ -415,6 +420,7 @@ def write_config(folder, url, auth, **more):
         "drain_deadline": 0.3,
         "timeouts": {"response": 20, "idle": 20},
         "proxy": {"from_environment": False},
+        **LIMITS,
         **more,
     }
     path = folder / "aibridge.yaml"
@@ -718,7 +724,7 @@ async def test_no_object_shows_a_secret_and_no_book_tells_one(
     build_house, tmp_path, new_client, request_body, monkeypatch, capfd, mode
 ):
     headers = list(LET_IN[mode].values())[-1]
-    more = {"auth": AUTH[mode], "drain_deadline": 0.2, "timeouts": {"response": 20.0, "idle": 20.0}}
+    more = {**LIMITS, "auth": AUTH[mode], "drain_deadline": 0.2, "timeouts": {"response": 20.0, "idle": 20.0}}
     async with EchoingUpstream() as upstream:
         url = f"http://127.0.0.1:{upstream.port}"
         more["proxy"] = {"url": f"http://proxy-user:{PROXY_PASSWORD}@127.0.0.1:{upstream.port}"}

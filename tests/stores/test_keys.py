@@ -15,7 +15,8 @@ from aibridge.stores.sqlite import SQLiteStore
 
 TERMS = KeyTerms(
     owner="ann", teams=("red", "blue"), providers=("anthropic",), routes=("/v1/messages",), models=("claude-h*",),
-    prompts="hashed", arguments="off", thoughts="full", expires_at=4e9,
+    prompts="hashed", arguments="off", thoughts="full", expires_at=4e9, requests_per_minute=60,
+    tokens_per_minute=10**12, concurrent=1, nanodollars_per_day=10**18, nanodollars_per_month=1,
 )  # fmt: skip
 FAR = 3e9
 
@@ -128,6 +129,41 @@ def test_a_file_that_cannot_be_written_can_be_read(store, reader, path):
     add(store, "one")
     path.chmod(0o400)
     assert ids(reader.changes()) == ["key_one"]
+
+
+VERSION_1 = """
+CREATE TABLE keys (
+    id TEXT PRIMARY KEY, owner TEXT NOT NULL, teams TEXT NOT NULL, providers TEXT, routes TEXT, models TEXT,
+    prompts TEXT, arguments TEXT, thoughts TEXT, created_at REAL NOT NULL, expires_at REAL, revoked_at REAL,
+    generation INTEGER NOT NULL
+);
+CREATE INDEX keys_by_generation ON keys (generation);
+CREATE TABLE secrets (
+    digest BLOB PRIMARY KEY, key_id TEXT NOT NULL REFERENCES keys (id), prefix TEXT NOT NULL, created_at REAL NOT NULL,
+    expires_at REAL
+);
+CREATE INDEX secrets_by_key ON secrets (key_id);
+INSERT INTO keys VALUES ('key_old', 'ann', '["red"]', NULL, NULL, NULL, NULL, NULL, NULL, 1, NULL, NULL, 1);
+INSERT INTO secrets VALUES (x'aa', 'key_old', 'aib_ol', 1, NULL);
+PRAGMA application_id = 0x61696B31;
+PRAGMA user_version = 1
+"""
+
+
+def test_a_file_of_version_1_is_read_as_it_is_and_changed_by_who_writes(path, reader):
+    path.parent.mkdir()
+    db = sqlite3.connect(path)
+    db.executescript(VERSION_1)
+    before = path.read_bytes()
+    [old], whole = reader.changes()
+    assert (old.key_id, old.terms, whole) == ("key_old", KeyTerms(owner="ann", teams=("red",)), True)
+    assert path.read_bytes() == before
+    store = KeyStore(path)
+    add(store, "new")
+    assert ids(reader.changes()) == ["key_new"]
+    assert [one.terms for one in store.secrets()] == [old.terms, TERMS]
+    assert db.execute("PRAGMA user_version").fetchone() == (2,)
+    db.close()
 
 
 def other_files(folder):
