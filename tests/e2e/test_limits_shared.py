@@ -29,11 +29,15 @@ def children(pid):
     return sorted({int(child) for task in tasks for child in (task / "children").read_text().split()})
 
 
+def state_of(pid):
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 async def ended(pid):
     """Wait until a process is no more, and its sockets are closed."""
     give_up_at = time.monotonic() + PATIENCE
     with suppress(OSError):
-        while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+        while state_of(pid) != "Z":
             assert time.monotonic() < give_up_at, "it is still there"
             await asyncio.sleep(0.01)
 
