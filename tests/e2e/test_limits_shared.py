@@ -29,6 +29,19 @@ def children(pid):
     return sorted({int(child) for task in tasks for child in (task / "children").read_text().split()})
 
 
+def state_of(pid):
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+async def ended(pid):
+    """Wait until a process is no more, and its sockets are closed."""
+    give_up_at = time.monotonic() + PATIENCE
+    with suppress(OSError):
+        while state_of(pid) != "Z":
+            assert time.monotonic() < give_up_at, "it is still there"
+            await asyncio.sleep(0.01)
+
+
 class Gateway:
     """A gateway's process."""
 
@@ -177,6 +190,7 @@ async def test_what_a_killed_process_held_is_free_after_its_lease(house, crowd, 
         victim = gateways[0].workers[0] if kind == "workers" else gateways[0].process.pid
         os.kill(victim, signal.SIGKILL)
         killed_at = time.monotonic()
+        await ended(victim)
         broken = await crowd.broken()
         assert 0 < broken < LIMIT, "both had some"
         alive = gateways if kind == "workers" else gateways[1:]
