@@ -49,6 +49,15 @@ async def test_a_pause_holds_what_is_shown(looking, at):
         await page.wait_for_function("(old) => document.querySelector('.feed tbody th a').hash !== old", arg=first)
 
 
+async def test_endings_are_shown_where_the_browsers_clock_is_another(looking, at):
+    async with looking("#/providers") as page:
+        await page.add_init_script("const real = Date.now; Date.now = () => real() + 3600_000")
+        await page.reload()
+        await page.get_by_role("link", name="Live").click()
+        await at.ask(MODELS[0])
+        await page.locator(".plot path.completed").first.wait_for()
+
+
 async def test_a_lost_line_is_told_and_found_again(looking):
     async with looking("#/live", allowed=("ERR_INTERNET_DISCONNECTED", "ERR_NETWORK")) as page:
         line = page.get_by_role("status")

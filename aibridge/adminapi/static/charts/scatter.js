@@ -12,10 +12,13 @@ const BOTTOM = 24;
 const HEIGHT = 260;
 const SHORTEST = 0.001;
 
-/** A plot whose `points()` are `{ended_at, duration, termination}`; `repaint` draws what they are by then. */
-export function endings(label, points, span) {
+/**
+ * A plot whose `points()` are `{ended_at, duration, termination}`, for the `span` seconds before `now()`; `repaint` draws
+ * what they are by then.
+ */
+export function endings(label, points, span, now) {
   return plot(label, (width) => {
-    const until = Date.now() / 1000;
+    const until = now();
     const shown = points().filter((point) => point.ended_at > until - span);
     const lengths = shown.map((point) => Math.max(point.duration, SHORTEST));
     const levels = decades(Math.min(0.1, ...lengths), Math.max(10, ...lengths));

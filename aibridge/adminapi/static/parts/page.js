@@ -68,9 +68,7 @@ export function facts(rows) {
   return h(
     "dl",
     { class: "facts" },
-    rows
-      .filter(([, value]) => value !== null && value !== undefined && value !== "")
-      .map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]),
+    rows.filter(([, value]) => value).map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]),
   );
 }
 

@@ -135,35 +135,33 @@ function requestPanel(record) {
   return panel(
     "Request",
     {},
-    facts(
+    facts([
+      ["Actor", filter("actor", record.actor_id)],
+      ["Client", filter("client", record.client)],
+      ["User agent", record.user_agent],
+      ["Provider", filter("provider", record.provider)],
+      ["Answered by", record.answered_by !== record.provider && record.answered_by],
+      ["Model asked for", filter("model", record.model)],
+      ["Model sent", record.upstream_model],
+      ["Model that answered", record.response_model],
+      ["Request", `${record.method} ${record.request_path}, ${bytes(record.request_bytes)}`],
+      ["API", `${record.dialect}, ${record.streaming ? "streamed" : "not streamed"}`],
       [
-        ["Actor", filter("actor", record.actor_id)],
-        ["Client", filter("client", record.client)],
-        ["User agent", record.user_agent],
-        ["Provider", filter("provider", record.provider)],
-        ["Answered by", record.answered_by !== record.provider && record.answered_by],
-        ["Model asked for", filter("model", record.model)],
-        ["Model sent", record.upstream_model],
-        ["Model that answered", record.response_model],
-        ["Request", `${record.method} ${record.request_path}, ${bytes(record.request_bytes)}`],
-        ["API", `${record.dialect}, ${record.streaming ? "streamed" : "not streamed"}`],
-        [
-          "Credential",
-          `${record.credential_kind === "byok" ? "the client’s own" : "the gateway’s"} ${record.credential_hint ?? ""}`,
-        ],
-        ["Session", session && h("a", { href: link(["sessions", session], { actor: record.actor_id }) }, session)],
-        [
-          "Follows",
-          record.thread_parent_id &&
-            h("a", { class: "mono", href: link(["interceptions", record.thread_parent_id]) }, record.thread_parent_id),
-        ],
-        ["Began", `${fullTime(record.started_at)} (${utc(record.started_at)})`],
-        ["Ended", record.ended_at && fullTime(record.ended_at)],
-        ["Upstream’s request id", record.upstream_request_id && h("code", {}, record.upstream_request_id)],
-        ["Message id", record.message_id && h("code", {}, record.message_id)],
-        ["Trace", record.traceparent && h("code", {}, record.traceparent)],
-      ].map(([name, value]) => [name, value || null]),
-    ),
+        "Credential",
+        `${record.credential_kind === "byok" ? "the client’s own" : "the gateway’s"} ${record.credential_hint ?? ""}`,
+      ],
+      ["Session", session && h("a", { href: link(["sessions", session], { actor: record.actor_id }) }, session)],
+      [
+        "Follows",
+        record.thread_parent_id &&
+          h("a", { class: "mono", href: link(["interceptions", record.thread_parent_id]) }, record.thread_parent_id),
+      ],
+      ["Began", `${fullTime(record.started_at)} (${utc(record.started_at)})`],
+      ["Ended", record.ended_at && fullTime(record.ended_at)],
+      ["Upstream’s request id", record.upstream_request_id && h("code", {}, record.upstream_request_id)],
+      ["Message id", record.message_id && h("code", {}, record.message_id)],
+      ["Trace", record.traceparent && h("code", {}, record.traceparent)],
+    ]),
   );
 }
 

@@ -23,9 +23,10 @@ const GAUGES = [
 ];
 
 export async function render({ signal }) {
-  const { items } = await get("interceptions", { limit: 200, running: "false" }, signal);
-  const ended = items.filter((row) => row.termination);
+  const ended = await latest(signal);
   const seen = new Set(ended.map((row) => row.id));
+  let ahead = 0; // the gateway's clock before ours, in seconds
+  const now = () => Date.now() / 1000 + ahead;
   let paused = false;
   let skipped = 0;
 
@@ -41,6 +42,7 @@ export async function render({ signal }) {
     `Interceptions that ended in the last ${SPAN / 60} minutes, by duration; the table below lists the latest.`,
     () => ended,
     SPAN,
+    now,
   );
   const feed = h("div", { class: "feed" });
   const pause = h(
@@ -60,7 +62,7 @@ export async function render({ signal }) {
   function paint() {
     const active = document.activeElement;
     const had = (signs.contains(active) || feed.contains(active)) && active.getAttribute("href");
-    const since = Date.now() / 1000 - SPAN;
+    const since = now() - SPAN;
     const recent = ended.filter((row) => row.ended_at > since);
     signs.replaceChildren(
       legend(
@@ -94,6 +96,7 @@ export async function render({ signal }) {
       if (!up) announce("The live connection is lost; trying again.");
     },
     stats(numbers) {
+      ahead = numbers.at - Date.now() / 1000;
       for (const one of gauges) one.tell(numbers);
       if (!paused) paint();
     },
@@ -133,6 +136,16 @@ export async function render({ signal }) {
       panel("Just ended", { aside: h("div", { class: "aside" }, pause) }, feed, left),
     ),
   ];
+}
+
+/** What has ended before we came. Without records there is nothing, and the numbers are told all the same. */
+async function latest(signal) {
+  try {
+    return (await get("interceptions", { limit: 200, running: "false" }, signal)).items;
+  } catch (error) {
+    if (error.status === 503) return [];
+    throw error;
+  }
 }
 
 function gauge(name, label) {
