@@ -5,7 +5,6 @@ The tests of the dashboard and `docs/screenshots.py` look at the same house.
 
 import asyncio
 import json
-import random
 import re
 import socket
 import struct
@@ -47,6 +46,7 @@ _PROMPTS = (
     "Review this diff for races between close and drain.",
     f"Explain what {HOSTILE} does in a page.",
 )
+_AT_ONCE = 5
 _TOOL_ID = re.compile(rb'"(toolu_\w+)"')
 
 
@@ -177,23 +177,8 @@ def _configuration(url, tools, folder):
 
 async def traffic(at, rounds):
     """Send sessions with threads of tools, faults of each kind, and clients that leave."""
-    choose = random.Random(rounds)
-    for number in range(rounds):
-        actor = ACTORS[number % len(ACTORS)]
-        await asyncio.gather(
-            _thread(at, actor, f"session-{number}", _PROMPTS[number % len(_PROMPTS)]),
-            at.ask(MODELS[number % 3], actor=actor, fault=f"slow:{choose.randint(1, 20)}"),
-            at.ask(
-                MODELS[3 + number % 2],
-                actor=actor,
-                session=f"codex-{number // 4}",
-                prompt=_PROMPTS[number % len(_PROMPTS)],
-            ),
-            at.ask(MODELS[number % 3], actor=actor, fault="tools:2" if number % 2 else ""),
-            at.ask(MODELS[number % 2], actor=actor, fault=_FAULTS[number % len(_FAULTS)]),
-        )
-        if number % 3 == 0:
-            await at.ask(MODELS[0], actor=actor, fault="slow:20+many:200", leave_after=b"content_block_delta")
+    for first in range(0, rounds, _AT_ONCE):
+        await asyncio.gather(*(_round(at, number) for number in range(first, min(first + _AT_ONCE, rounds))))
     await at.ask(("anthropic", "/v1/messages", HOSTILE), prompt=HOSTILE)
     await at.ask(MODELS[0], fault="tool_loop")
     at.simulator.play("status:503", 1)
@@ -201,6 +186,19 @@ async def traffic(at, rounds):
     for _ in range(3):  # opens the circuit of this model
         await at.ask(("openai", "/v1/chat/completions", "gpt-failing"), fault="status:500")
     await at.ask(("openai", "/v1/chat/completions", "gpt-failing"))
+
+
+async def _round(at, number):
+    actor, prompt = ACTORS[number % len(ACTORS)], _PROMPTS[number % len(_PROMPTS)]
+    await asyncio.gather(
+        _thread(at, actor, f"session-{number}", prompt),
+        at.ask(MODELS[number % 3], actor=actor, fault=f"slow:{1 + number % 20}"),
+        at.ask(MODELS[3 + number % 2], actor=actor, session=f"codex-{number // 4}", prompt=prompt),
+        at.ask(MODELS[number % 3], actor=actor, fault="tools:2" if number % 2 else ""),
+        at.ask(MODELS[number % 2], actor=actor, fault=_FAULTS[number % len(_FAULTS)]),
+    )
+    if number % 3 == 0:
+        await at.ask(MODELS[0], actor=actor, fault="slow:20+many:200", leave_after=b"content_block_delta")
 
 
 async def _thread(at, actor, session, prompt):
