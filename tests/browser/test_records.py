@@ -122,7 +122,8 @@ async def test_a_timeline_has_attempts_and_tools_as_they_were(looking):
             assert frame["x"] <= box["x"] < box["x"] + box["width"] <= frame["x"] + frame["width"]
         injected = next(one for one in wholes if any(tool["server"] for tool in one["tools"]))
         await page.evaluate(f"location.hash = '#/interceptions/{injected['id']}'")
-        await page.get_by_text("run by the gateway on kit").first.wait_for()
+        await page.locator(".head").get_by_text(injected["id"]).wait_for()
+        await picture.get_by_text("run by the gateway on kit").first.wait_for()
         assert await picture.locator("rect.series-3").count() == len(injected["tools"])
 
 
