@@ -8,17 +8,17 @@ COMPILED := AIBRIDGE_SPEEDUPS=1 .venv/bin/python -c 'import aibridge.wire' 2>/de
 CAN_COMPILE := echo '\#include <Python.h>' | $$(.venv/bin/python -c 'import os, sysconfig as s; print(os.environ.get("CC") or s.get_config_var("CC"), "-I" + s.get_path("include"))') -fsyntax-only -x c - 2>/dev/null
 
 TEST_PURE = AIBRIDGE_SPEEDUPS=0 $(PYTEST) -m "not compiled"
-# The pure run's words come behind the other's, whole; what is in deploy/ is looked at once.
+# The pure run's words come behind the other's, whole; of deploy/ and the dashboard it would tell nothing new.
 define TEST_BOTH
 said=$$(mktemp); trap 'kill $$pure 2>/dev/null; rm -f $$said' EXIT; trap 'exit 130' INT TERM; \
-$(TEST_PURE) --ignore=tests/deploy >$$said 2>&1 & pure=$$!; \
+$(TEST_PURE) --ignore=tests/deploy --ignore=tests/browser >$$said 2>&1 & pure=$$!; \
 AIBRIDGE_SPEEDUPS=1 $(PYTEST); compiled=$$?; \
 wait $$pure; status=$$?; cat $$said; exit $$((compiled | status))
 endef
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help dev run test test-pure lint types bench bench-full bench-peers bench-count bench-smoke fuzz dist dist-pure check-dist clients deploy-tools docs site ci clean
+.PHONY: help dev run test test-pure lint types bench bench-full bench-peers bench-count bench-smoke fuzz dist dist-pure check-dist clients browser deploy-tools docs site ci clean
 
 help:  ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,12 @@ check-dist: dist dist-pure  ## install each wheel into an empty venv, start it, 
 clients:  ## install the npm clients that some tests try: OpenAI's SDK and Codex; without them those tests are skipped
 	npm install --prefix tests/e2e/node --no-package-lock --no-audit --no-fund
 
+browser: .venv/tools  ## install what looks at the dashboard: Playwright, and Chromium from Debian; without it those tests are skipped
+	AIBRIDGE_SPEEDUPS=0 .venv/bin/pip install --quiet --editable '.[browser]'
+	@if command -v chromium >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; \
+	else echo "aibridge: no chromium here, so that the dashboard's tests are skipped; apt-get install chromium brings it"; fi
+
 deploy-tools: .venv/venv  ## fetch what the tests of deploy/ need: promtool, Prometheus, helm, hadolint, actionlint and others
 	.venv/bin/python scripts/deploy_tools.py .venv/deploy
 
@@ -98,7 +104,7 @@ docs: dev  ## write what the pages have from the code: the lifecycle, the comman
 site: dev  ## build the documentation as a site, with every warning and every broken link an error
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet --strict
 
-ci: lint types site fuzz check-dist bench-smoke bench-count deploy-tools test  ## all of CI; the tests come last
+ci: lint types site fuzz check-dist bench-smoke bench-count browser deploy-tools test  ## all of CI; the tests come last
 
 clean:  ## remove what the targets above made
 	rm -rf .venv build dist bench/.peers *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
