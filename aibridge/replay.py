@@ -25,6 +25,7 @@ END_OF = {
     Cause.BEFORE_RESPONSE: Signal.CLIENT_LOST,
     Cause.DISCONNECTED: Signal.CLIENT_LOST,
     Cause.STALLED: Signal.CLIENT_STALLED,
+    Cause.BUDGET_SPENT: Signal.BUDGET_SPENT,
     Cause.DRAINING: Signal.DRAINED,
     Cause.INTERNAL: Signal.BUG,
 }

@@ -120,6 +120,12 @@ export const CAUSES = {
     "An error event; before the head 500.",
     "no",
   ],
+  budget_spent: [
+    OURS,
+    "A budget that ends running streams was spent, by this one or others.",
+    "An error event; before the head the status of a spent budget.",
+    "no",
+  ],
   crashed: [
     OURS,
     "The gateway’s process was killed while this ran; the next one found it.",
