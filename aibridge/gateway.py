@@ -24,8 +24,8 @@ from aibridge.errors import RecordingFailed, RequestRejected
 from aibridge.exchange import Exchange
 from aibridge.failover import Failover, Recourse
 from aibridge.headers import JSON
-from aibridge.ids import uuid7
 from aibridge.limits.limiter import Limiter
+from aibridge.opening import opened
 from aibridge.overhead import Stopwatch
 from aibridge.passthrough import Passthrough
 from aibridge.providers.base import Answer, Reading
@@ -33,7 +33,7 @@ from aibridge.refusals import headers_of, is_final, kind_of
 from aibridge.routing import Action, OpenRoute, Route, RouteTable
 from aibridge.surroundings import Surroundings
 from aibridge.turns import Injection, Turns
-from aibridge.values import Actor, ClientRequest, Headers, Interception, UpstreamRequest, UserPrompt
+from aibridge.values import ClientRequest, Headers, UpstreamRequest, UserPrompt
 
 _FAREWELL = 1.0
 """Seconds for the last words of what a drain has ended."""
@@ -242,7 +242,7 @@ class Gateway:
         policy = around.content.of(who.access.content)
         prompt = policy.prompt(reading.prompt()) if policy.prompts is not Keep.OFF else None
         self._reading.stop(provider.name, began)
-        interception = _open(route, who.actor, request, reading, request_bytes)
+        interception = opened(route, who.actor, request, reading, request_bytes)
         draft = Draft(provider, request, reading, interception)
         recourse = None
         if self._failover is not None:
@@ -367,35 +367,3 @@ class _Accepted(NamedTuple):
 
 def _draining() -> RequestRejected:
     return RequestRejected("draining", 503, "the gateway is shutting down; try again")
-
-
-def _open(route: Route, actor: Actor, request: ClientRequest, reading: Reading, request_bytes: int) -> Interception:
-    now = time.time()
-    traceparent = request.header(b"traceparent")
-    return Interception(
-        id=uuid7(int(now * 1000)),
-        started_at=now,
-        actor=actor,
-        credential=reading.credential,
-        provider=route.provider.name,
-        provider_kind=route.provider.kind,
-        dialect=route.dialect.name,
-        route=route.pattern,
-        request_path=request.path,
-        method=request.method,
-        model=reading.model,
-        upstream_model=reading.upstream_model,
-        streaming=reading.streaming,
-        client=reading.client,
-        user_agent=(request.header(b"user-agent") or b"").decode("latin-1"),
-        request_bytes=request_bytes,
-        traceparent=(traceparent or b"").decode("latin-1"),
-        session_id=reading.session_id,
-        correlating_tool_call_id=reading.correlating_tool_call_id,
-        tracestate=_tracestate(request) if traceparent else "",
-    )
-
-
-def _tracestate(request: ClientRequest) -> str:
-    """Return the client's list, which may come in parts; it means nothing without a `traceparent`."""
-    return b",".join([value for name, value in request.headers if name == b"tracestate"]).decode("latin-1")

@@ -51,7 +51,7 @@ FLOORS = [
     ["toolloop/"],
     ["relay", "mcp/", "providers/"],
     ["routing", "server", "upstream", "overhead", "draft", "rotation", "replay"],
-    ["surroundings", "dump", "turns", "issuer"],
+    ["surroundings", "dump", "turns", "issuer", "opening"],
     ["linger", "passthrough", "failover", "patience"],
     ["attempts", "assembly"],
     ["exchange", "admission", "doctor/", "limiting"],
