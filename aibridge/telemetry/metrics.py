@@ -251,6 +251,12 @@ class Metrics:
             ("provider", "model", "usage_source", *who),
             many,
         )
+        # P x 3 sources = 9. What share of the tokens is no final count follows from it.
+        self.usage_sources = CounterFamily(
+            "aibridge_interceptions_usage",
+            "Interceptions ended, by where their tokens come from: the provider's final word, what came before, nowhere.",
+            ("provider", "usage_source"),
+        )
         # P x M x reasons 8 = 3 x 211 x 8 = 5,064; in use 3 x 10 = 30.
         self.unpriced_requests = CounterFamily(
             "aibridge_unpriced_requests",
@@ -548,6 +554,7 @@ class Metrics:
             if outcome.address is not None:  # whoever answered has the tokens
                 provider, model = outcome.address.provider, self._models.label(outcome.address.model)
                 caller = _Caller(self, provider, model, who)
+            self.usage_sources.child(provider, outcome.usage_source.value).value += 1
             for tokens, count in zip(caller.tokens, outcome.usage[:4], strict=True):
                 if count:
                     tokens.value += count

@@ -268,6 +268,15 @@ def test_costs_are_counted_in_dollars(metrics, value, make_interception, make_ou
     assert samples(metrics, "aibridge_unpriced_requests_total") == []
 
 
+def test_it_is_counted_where_tokens_come_from(metrics, value, make_interception, make_outcome):
+    sources = [UsageSource.PROVIDER_FINAL, UsageSource.PROVIDER_FINAL, UsageSource.PROVIDER_PARTIAL, UsageSource.NONE]
+    for source in sources:
+        metrics.closed(make_interception(), make_outcome(usage_source=source))
+    for source in UsageSource:
+        counted = value("aibridge_interceptions_usage_total", provider="anthropic", usage_source=source.value)
+        assert counted == sources.count(source)
+
+
 def test_a_sum_of_many_small_costs_is_exact(metrics, value, make_interception, make_outcome):
     for _ in range(1000):
         metrics.closed(make_interception(), make_outcome(cost=Cost(1_000_000_001, "v")))
