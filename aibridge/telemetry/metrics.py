@@ -3,7 +3,7 @@
 Series are summed up with these bounds: P providers (as configured, say 3), M models (those that the configuration
 names, `max_models` others, and `other`: say 211; 10 in use), R routes that are intercepted at a provider (at most 3:
 of OpenAI's APIs two and `compact`, of Copilot's three), H methods (1: POST), C clients (15: `callers.CLIENT_NAMES`;
-say 5 in use), X causes (26; say 6 in use). A cause has one termination, and a termination one status, so that those two
+say 5 in use), X causes (27; say 6 in use). A cause has one termination, and a termination one status, so that those two
 labels multiply nothing. Worst cases are what hostile clients could reach, in use is what to expect;
 `metrics.max_models` is the bound to lower.
 
@@ -182,7 +182,7 @@ class Metrics:
         self.started = CounterFamily(
             "aibridge_interceptions_started", "Interceptions accepted.", ("provider", "model", "route")
         )
-        # _MANY + P x M x R x H x X = 10,000 + 3 x 211 x 3 x 1 x 26 = 59,374, by a client that tries everything; in use
+        # _MANY + P x M x R x H x X = 10,000 + 3 x 211 x 3 x 1 x 27 = 61,273, by a client that tries everything; in use
         # 3 x 10 x 1 x 1 x 5 x 6 = 900, fewer since a client keeps to its provider.
         self.total = CounterFamily(
             "aibridge_interceptions",
@@ -214,7 +214,7 @@ class Metrics:
             ("provider", "model"),
             _FIRST_EVENT_BUCKETS,
         )
-        # P x X = 3 x 26 = 78.
+        # P x X = 3 x 27 = 81.
         self.attempts = CounterFamily(
             "aibridge_upstream_attempts",
             "Requests to upstreams, by how they ended.",
@@ -227,6 +227,7 @@ class Metrics:
             ("provider", "to", "cause"),
         )
         self._define_content(who, many)
+        self._define_costs(who, many)
         self._define_own_work()
         self._define_keys()
         self._define_key_pools()
@@ -242,32 +243,6 @@ class Metrics:
             "Tokens that providers reported, also of answers that broke off.",
             ("provider", "model", "type", *who),
             many,
-        )
-        # _MANY + P x M x 2 = 10,000 + 3 x 211 x 2 = 11,266; in use 3 x 10 x 2 x 5 = 300. Nano-dollars are summed as
-        # whole numbers, and divided at the scrape.
-        self.cost = NanoFamily(
-            "aibridge_cost_dollars",
-            "What tokens cost by the price lists, also of answers that broke off (`provider_partial`: too little).",
-            ("provider", "model", "usage_source", *who),
-            many,
-        )
-        # P x 3 sources = 9. What share of the tokens is no final count follows from it.
-        self.usage_sources = CounterFamily(
-            "aibridge_interceptions_usage",
-            "Interceptions ended, by where their tokens come from: the provider's final word, what came before, nowhere.",
-            ("provider", "usage_source"),
-        )
-        # P x M x reasons 8 = 3 x 211 x 8 = 5,064; in use 3 x 10 = 30.
-        self.unpriced_requests = CounterFamily(
-            "aibridge_unpriced_requests",
-            "Interceptions whose tokens have no cost, by why.",
-            ("provider", "model", "reason"),
-        )
-        # As above.
-        self.unpriced_tokens = CounterFamily(
-            "aibridge_unpriced_tokens",
-            "Tokens that have no cost, by why.",
-            ("provider", "model", "reason"),
         )
         # _MANY + P x M = 10,633: a client chooses the names of its tools; in use 3 x 10 x 20 = 600.
         self.tools = CounterFamily(
@@ -295,6 +270,34 @@ class Metrics:
         # Servers whose session all actors share: 5.
         self.tool_servers = GaugeFamily(
             "aibridge_mcp_server_up", "Whether a tool server is there with its tools: 1, else 0.", ("server",)
+        )
+
+    def _define_costs(self, who: tuple[str, ...], many: Bound) -> None:
+        # _MANY + P x M x 2 = 10,000 + 3 x 211 x 2 = 11,266; in use 3 x 10 x 2 x 5 = 300. Nano-dollars are summed as
+        # whole numbers, and divided at the scrape.
+        self.cost = NanoFamily(
+            "aibridge_cost_dollars",
+            "What tokens cost by the price lists, also of answers that broke off (`provider_partial`: too little).",
+            ("provider", "model", "usage_source", *who),
+            many,
+        )
+        # P x 3 sources = 9. What share of the tokens is no final count follows from it.
+        self.usage_sources = CounterFamily(
+            "aibridge_interceptions_usage",
+            "Interceptions ended, by where their tokens come from: a final word, what came before it, nowhere.",
+            ("provider", "usage_source"),
+        )
+        # P x M x reasons 8 = 3 x 211 x 8 = 5,064; in use 3 x 10 = 30.
+        self.unpriced_requests = CounterFamily(
+            "aibridge_unpriced_requests",
+            "Interceptions whose tokens have no cost, by why.",
+            ("provider", "model", "reason"),
+        )
+        # As above.
+        self.unpriced_tokens = CounterFamily(
+            "aibridge_unpriced_tokens",
+            "Tokens that have no cost, by why.",
+            ("provider", "model", "reason"),
         )
 
     def _define_own_work(self) -> None:
