@@ -237,7 +237,23 @@ def _check_issuer_url(text: str) -> str:
     return text
 
 
-_FromSource = BeforeValidator(_read_source)
+class _FromFile(BaseModel):
+    """The secret is a file's text."""
+
+    model_config = ConfigDict(extra="forbid")
+    file: str
+
+
+class _FromCommand(BaseModel):
+    """The secret is what a program prints."""
+
+    model_config = ConfigDict(extra="forbid")
+    command: Annotated[list[str], Field(min_length=1)]
+
+
+_Written = str | _FromFile | _FromCommand
+# What is said of an input is for the JSON Schema alone (`configschema`); the function beside it decides.
+_FromSource = BeforeValidator(_read_source, json_schema_input_type=_Written)
 """Of every secret: in the place of its text may stand where it is, `{file: …}` or `{command: […]}`."""
 _Secret = Annotated[SecretStr, _FromSource, AfterValidator(_clean_secret)]
 _BaseURL = Annotated[str, AfterValidator(_clean_base_url)]
@@ -253,12 +269,12 @@ _TagKey = Annotated[str, Field(min_length=1, max_length=128)]
 _TagValue = Annotated[str, Field(max_length=256)]
 _HeaderName = Annotated[str, AfterValidator(_clean_header_name)]
 _KeyHeader = Annotated[str, AfterValidator(_clean_key_header)]
-_Value = Annotated[SecretStr, _FromSource, BeforeValidator(_undated), AfterValidator(_clean_value)]
+_Value = Annotated[SecretStr, _FromSource, BeforeValidator(_undated, json_schema_input_type=_Written), AfterValidator(_clean_value)]
 """Goes out beside a key, in a header or in the query, and may be one."""
 _ServerURL = Annotated[str, AfterValidator(_clean_server_url)]
 _ServerHeader = Annotated[str, AfterValidator(_clean_server_header)]
 _Regex = Annotated[str, AfterValidator(_check_regex)]
-_Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_read_network)]
+_Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_read_network, json_schema_input_type=str)]
 
 
 class _Section(BaseModel):
@@ -316,7 +332,10 @@ class CircuitBreaker(_Section):
     """Requests that pass while it is half-open; as many successes in a row close it."""
 
 
-_Keep = Annotated[Literal["full", "hashed", "off"], BeforeValidator(_off)]
+_Keep = Annotated[
+    Literal["full", "hashed", "off"],
+    BeforeValidator(_off, json_schema_input_type=Literal["full", "hashed", "off", False]),
+]
 
 
 class ContentOverrides(_Section):
@@ -628,12 +647,16 @@ def _as_target(value: object) -> object:
     return {"provider": value} if isinstance(value, str) else value
 
 
+_Target = Annotated[RouterTarget, BeforeValidator(_as_target, json_schema_input_type=str | RouterTarget)]
+_Prefix = Annotated[RouterPrefix, BeforeValidator(_as_target, json_schema_input_type=str | RouterPrefix)]
+
+
 class Router(_Section):
     """A name in paths that stands for several providers: the request's model says which. The longest prefix wins."""
 
-    models: dict[_Text, Annotated[RouterTarget, BeforeValidator(_as_target)]] = {}
-    prefixes: dict[_Text, Annotated[RouterPrefix, BeforeValidator(_as_target)]] = {}
-    default: Annotated[RouterTarget, BeforeValidator(_as_target)] | None = None
+    models: dict[_Text, _Target] = {}
+    prefixes: dict[_Text, _Prefix] = {}
+    default: _Target | None = None
     """For all other models, and for requests that name none."""
     byok: bool = False
     """Let a client's own credential go on to the provider that is chosen."""

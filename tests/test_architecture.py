@@ -24,6 +24,7 @@ FLOORS = [
         "retries",
         "ratelimits",
         "clientstream",
+        "configschema",
         "content",
         "credentials",
         "listeners",

@@ -10,6 +10,7 @@ from aibridge.commands.parser import Commands, add_json
 from aibridge.commands.reporting import configuration
 from aibridge.commands.terminal import print_lines, progress
 from aibridge.compiled import MODULES
+from aibridge.configschema import configuration_schema
 from aibridge.wire import IMPLEMENTATION
 
 
@@ -19,10 +20,16 @@ def add_commands(commands: Commands) -> None:
         "check",
         _check,
         "check a configuration file, and print what it comes to",
-        ["check aibridge.yaml", "check aibridge.yaml --json | jq .notes"],
+        [
+            "check aibridge.yaml",
+            "check aibridge.yaml --json | jq .notes",
+            "check --schema > aibridge.schema.json  # for editors, which complete keys and mark mistakes",
+        ],
         "docs/configuration.md",
     )
-    check.add_argument("file", metavar="FILE", help="a YAML file")
+    what = check.add_mutually_exclusive_group(required=True)
+    what.add_argument("file", nargs="?", metavar="FILE", help="a YAML file")
+    what.add_argument("--schema", action="store_true", help="print the JSON Schema of such a file instead")
     add_json(check, "its notes in the JSON too, instead of on standard error")
     audit = commands.add(
         "audit",
@@ -44,6 +51,9 @@ def add_commands(commands: Commands) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
+    if options.schema:
+        print_lines([jsontext.dumps(configuration_schema()).decode()], as_json=True)
+        return 0
     checked = config.load(options.file)
     pricefile.load(checked.prices.path)
     described = config.describe(checked)
