@@ -269,7 +269,9 @@ _TagKey = Annotated[str, Field(min_length=1, max_length=128)]
 _TagValue = Annotated[str, Field(max_length=256)]
 _HeaderName = Annotated[str, AfterValidator(_clean_header_name)]
 _KeyHeader = Annotated[str, AfterValidator(_clean_key_header)]
-_Value = Annotated[SecretStr, _FromSource, BeforeValidator(_undated, json_schema_input_type=_Written), AfterValidator(_clean_value)]
+_Value = Annotated[
+    SecretStr, _FromSource, BeforeValidator(_undated, json_schema_input_type=_Written), AfterValidator(_clean_value)
+]
 """Goes out beside a key, in a header or in the query, and may be one."""
 _ServerURL = Annotated[str, AfterValidator(_clean_server_url)]
 _ServerHeader = Annotated[str, AfterValidator(_clean_server_header)]

@@ -52,6 +52,10 @@ async def filled(folder: Path, content: dict[str, str], count: int) -> int:
         process.send_signal(signal.SIGTERM)
         await process.wait()
     await said
+    return size_of(folder)
+
+
+def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("records.db*") if path.is_file())
 
 

@@ -1,4 +1,4 @@
-"""The JSON Schema of a configuration takes what the configuration takes, and marks what an editor can know to be wrong."""
+"""The JSON Schema of a configuration takes what the gateway takes, and marks what an editor can know to be wrong."""
 
 import json
 import re
@@ -69,14 +69,15 @@ OPEN = "listen: {host: 127.0.0.1}\nproviders: {anthropic: {}}\n"
 
 GOOD = {
     "empty values": "listen: {host: 127.0.0.1, port: }\nproviders: {anthropic: , copilot: }\nlimits:\nauth: {keys: }\n",
-    "variables": "listen: {host: 127.0.0.1, port: '${PORT}'}\nproviders: {openai: {byok: '${BYOK:-true}', api_key: '${KEY:-a-key}'}}\n"
+    "variables": "listen: {host: 127.0.0.1, port: '${PORT}'}\n"
+    "providers: {openai: {byok: '${BYOK:-true}', api_key: '${KEY:-a-key}'}}\n"
     "log: {level: '${LEVEL:-info}'}\ntimeouts: {idle: '${IDLE:-2.5}'}\nworkers: '${W:-2}'\n",
     "sizes": OPEN + "limits: {max_request_bytes: 32MiB, max_event_bytes: 1.5 mb, client_buffer_bytes: 4096}\n",
     "a size below its bound": OPEN + "limits: {max_frame_bytes: 24MiB}\n",
     "off": OPEN + "records: {content: {prompts: off, arguments: 'off'}}\n",
     "a kind of its own": "listen: {host: 127.0.0.1}\nproviders: {anthropic: {kind: bedrock, region: eu-central-1}}\n",
     "any name": "listen: {host: 127.0.0.1}\nproviders: {local: {kind: openai, base_url: 'http://127.0.0.1:9/v1'}}\n",
-    "targets of a router": OPEN + "routers: {all: {models: {a: anthropic, b: {provider: anthropic}}, default: anthropic}}\n",
+    "targets of a router": OPEN + "routers: {all: {models: {a: anthropic, b: {provider: anthropic}}}}\n",
     "a secret in a file": OPEN.replace("{}", "{api_key: {file: %s}}"),
     "what a command prints": OPEN.replace("{}", "{api_key: {command: [echo, a-secret]}}"),
 }  # fmt: skip

@@ -158,7 +158,7 @@ def _sheet(found: Fields) -> Iterator[str]:
     yield from _pairs(found)
     if found["usage"] is not None:
         yield "usage"
-        yield f"  {'cost':<26}{cost_of({**found['usage']}) or '-'}"
+        yield f"  {'cost':<28}{cost_of({**found['usage']}) or '-'}"
         yield from _pairs(found["usage"])
     for name in _OF_ROWS:
         if found[name]:
@@ -172,4 +172,4 @@ def _pairs(row: Fields) -> Iterator[str]:
     for name, value in row.items():
         if name not in {*_OF_ROWS, "usage", "id"} and value not in (None, "", {}):
             shown = told_time(value) if name in _TIMES else str(value)
-            yield f"  {name:<26}{plain(shown)}"
+            yield f"  {name:<28}{plain(shown)}"

@@ -88,7 +88,7 @@ def ids(path, condition):
 
 async def until(look):
     async with asyncio.timeout(PATIENCE):
-        while not look():
+        while not look():  # noqa: ASYNC110 - another process decides
             await asyncio.sleep(0.05)
 
 
