@@ -48,7 +48,11 @@ def test_make_targets_exist(path):
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_files_named_exist(path):
     names = re.findall(r"`((?:aibridge|tests|bench|deploy|docs|scripts|_speedups)/[a-z0-9_./]*)`", path.read_text())
-    assert [name for name in names if not (ROOT / name).exists()] == []
+    assert [name for name in names if not (ROOT / name).exists() and name not in BUILT] == []
+
+
+BUILT = frozenset({"aibridge/_compiled/"})
+"""What is there only where something was compiled."""
 
 
 @pytest.mark.parametrize(
