@@ -92,7 +92,7 @@ class Exchange(Attempts):
         self._mended = False
         self._told = False
         self._over = False
-        self._shortest = around.deadlines.shortest if recourse is None else recourse.shortest
+        self._shortest = around.shortest if recourse is None else recourse.shortest
         self._retry_after: Headers = RETRY_SOON
         now = self._sent_at
         self._heard_at = self._said_at = self._noted_at = now

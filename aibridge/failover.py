@@ -108,7 +108,7 @@ class Failover:
         self._dialects = dialects
         self.counters = counters
         self._shortest = {
-            name: min(around[one].deadlines.shortest for one in (name, *(to.provider.name for to in chain.fallbacks)))
+            name: min(around[one].shortest for one in (name, *(to.provider.name for to in chain.fallbacks)))
             for name, chain in chains.items()
         }
 
@@ -118,7 +118,7 @@ class Failover:
         around, chain = self.around[name], self._chains.get(name, _NOWHERE)
         if around.retrying is None and not chain.fallbacks:
             return None
-        shortest = self._shortest.get(name, around.deadlines.shortest)
+        shortest = self._shortest.get(name, around.shortest)
         return Recourse(self, chain, draft, around, access, policy, prepare, shortest)
 
     def dialect(self, name: str, provider: str) -> Dialect:

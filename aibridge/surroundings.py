@@ -1,6 +1,7 @@
 """What all interceptions of one provider share: clocks, connections, books and bounds. Values only."""
 
 import asyncio
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ class Deadlines:
 
     @cached_property
     def shortest(self) -> float:
-        """How long a look at the wheel may be put off: no deadline that begins later can be due before."""
+        """The least of them."""
         return min(self.connect, self.response, self.idle, self.client_stall, self.ping, self.commit)
 
 
@@ -94,3 +95,8 @@ class Surroundings:
     refused_for: Callable[[Interception], int | None] | None = None
     tee: Tee | None = None
     new_dump: Callable[[], RelayedDump] | None = None
+
+    @cached_property
+    def shortest(self) -> float:
+        """How many seconds a look at the wheel may be put off: no deadline that begins later can be due before."""
+        return min(self.deadlines.shortest, self.read_on or math.inf)

@@ -9,6 +9,7 @@ from aibridge.compiled import MODULES
 from aibridge.wire import IMPLEMENTATION
 
 sys.path.insert(0, str(Path(__file__).parent))  # the kits stand there; the tests are no package
+pytest_plugins = ["hang_kit"]
 
 
 def pytest_report_header() -> str:

@@ -27,13 +27,30 @@ def is_there(pid):
     return False
 
 
-async def until(look):
+async def until(look, patience=PATIENCE):
     """Look again and again, until there is something to see; what."""
-    give_up_at = time.monotonic() + PATIENCE
+    give_up_at = time.monotonic() + patience
     while not (seen := await asyncio.to_thread(look)):
         assert time.monotonic() < give_up_at, "what was waited for did not come"
         await asyncio.sleep(0.01)
     return seen
+
+
+def holder(pids, client):
+    """Return the process that holds the other end of a client's connection."""
+    (ours, theirs) = client.ends
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, remote, _, _, _, _, _, _, inode, *_ = line.split()
+        if (int(local.rpartition(":")[2], 16), int(remote.rpartition(":")[2], 16)) == (theirs, ours):
+            break
+    else:
+        raise AssertionError("there is no such connection")
+    for pid in pids:
+        for file in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(FileNotFoundError):  # closed meanwhile
+                if file.readlink() == Path(f"socket:[{inode}]"):
+                    return pid
+    raise AssertionError("nobody holds it")
 
 
 def get(url):
@@ -86,8 +103,10 @@ class Gateway:
         status, body = get(self.admin + "/readyz")
         return status, json.loads(body)
 
-    async def all_ready(self):
-        await until(lambda: (seen := self.health()[1]["workers"])["ready"] == seen["wanted"] and not seen["retiring"])
+    async def all_ready(self, patience=PATIENCE):
+        await until(
+            lambda: (seen := self.health()[1]["workers"])["ready"] == seen["wanted"] and not seen["retiring"], patience
+        )
 
     async def end(self):
         """Wait for the end, and for the end of the log. Returns the exit status."""

@@ -11,7 +11,7 @@ import zlib
 from contextlib import asynccontextmanager, suppress
 
 import pytest
-import uvloop
+from hang_kit import LOOPS
 
 from aibridge.clientconnection import ClientConnection
 from aibridge.clientstream import ClientStream
@@ -36,8 +36,7 @@ def both_loops(test):
     of_test = inspect.signature(test)
     one_more = inspect.Parameter("new_loop", inspect.Parameter.KEYWORD_ONLY)
     run.__signature__ = of_test.replace(parameters=[*of_test.parameters.values(), one_more])
-    loops = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
-    return pytest.mark.parametrize("new_loop", loops.values(), ids=loops)(run)
+    return pytest.mark.parametrize("new_loop", LOOPS.values(), ids=LOOPS)(run)
 
 
 class Listener:

@@ -12,8 +12,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import pytest
-import uvloop
 from api_kit import APIS
+from hang_kit import new_uvloop
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from aibridge import config
@@ -40,19 +40,13 @@ LINE_OF = {
     "client_gone": ("info", "client gone"),
     "gateway_error": ("error", "gateway failed"),
 }
-FAST = {
-    "connect": 3.0,
-    "response": 3.0,
-    "idle": 1.5,
-    "client_stall": 0.6,
-    "ping": 5.0,
-    "request_body": 1.5,
-    "commit_after": 15.0,
-}
+NEVER = 2 * PATIENCE
+"""Seconds of a timeout that no test sees: a busy machine may be slow, and whoever wants one to fire sets it."""
+TIMEOUTS = dict.fromkeys(("connect", "response", "idle", "client_stall", "ping", "request_body", "commit_after"), NEVER)
 
 
 def pytest_asyncio_loop_factories(config, item):  # noqa: ARG001 - the hook's signature
-    return {"uvloop": uvloop.new_event_loop}  # what `aibridge serve` runs on
+    return {"uvloop": new_uvloop}  # what `aibridge serve` runs on
 
 
 @dataclass
@@ -231,7 +225,7 @@ def build_house(tmp_path):
                 "records": {"path": str(records)},
                 "proxy": {"from_environment": False},
                 "drain_deadline": 0.3,
-                "timeouts": FAST,
+                "timeouts": TIMEOUTS,
             }
             for name, other in dict(like).items():
                 raw["providers"][name] = dict(raw["providers"][other])
@@ -305,6 +299,11 @@ class Client:
 
     async def __aexit__(self, *_):
         self.close()
+
+    @property
+    def ends(self):
+        """The ports of its connection: its own, and the gateway's."""
+        return self._socket.getsockname()[1], self._socket.getpeername()[1]
 
     async def send(self, data):
         await asyncio.get_running_loop().sock_sendall(self._socket, data)
@@ -477,6 +476,7 @@ def serve(tmp_path, records):
             finally:
                 if gateway.returncode is None:
                     gateway.kill()
-                await gateway.communicate()
+                async with asyncio.timeout(PATIENCE):
+                    await gateway.communicate()
 
     return serve

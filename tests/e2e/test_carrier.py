@@ -5,7 +5,7 @@ import os
 import signal
 import sqlite3
 import time
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -45,9 +45,24 @@ async def until(look):
     return await asyncio.to_thread(wait)
 
 
+def carriers(pid):
+    """The children that are carriers by now: at first each is a copy of its parent, with all its files."""
+    return [child for child in children(pid) if b"aibridge.carrier" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
 async def carrier_of(process):
-    (carrier,) = await until(lambda: children(process.pid))
+    (carrier,) = await until(lambda: carriers(process.pid))
     return carrier
+
+
+@contextmanager
+def stopped(pid):
+    """Have a process stand still meanwhile."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 @pytest.fixture
@@ -151,12 +166,11 @@ async def test_a_signal_to_all_of_them_ends_all_of_them(under_load, load, record
 async def test_a_carrier_outlives_a_killed_gateway_by_a_batch_and_holds_no_lock(under_load, load, records, build_house):
     async with under_load() as (process, port, seen):
         carrier = await carrier_of(process)
-        os.kill(carrier, signal.SIGSTOP)  # it cannot end before its gateway does
-        seen.extend(await load(port, LARGE))
-        process.kill()
-        await process.wait()
-        assert len(audit(records).waiting) == 1  # nobody holds the journal's lock
-        os.kill(carrier, signal.SIGCONT)
+        with stopped(carrier):  # it cannot end before its gateway does
+            seen.extend(await load(port, LARGE))
+            process.kill()
+            await process.wait()
+            assert len(audit(records).waiting) == 1  # nobody holds the journal's lock
         await until(lambda: not there_is(carrier))
     async with build_house() as house:
         assert await asyncio.to_thread(house.app.recorder.flush)

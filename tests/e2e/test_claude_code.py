@@ -8,6 +8,7 @@ import hashlib
 import json
 
 import pytest
+from silence_kit import silence_of
 
 BOTH = ("anthropic", "bedrock")
 VERSION = ("anthropic-version", "2023-06-01")
@@ -308,11 +309,12 @@ async def test_pings_fill_silent_gaps(build_house, new_client, provider):
 
 @pytest.mark.parametrize("provider", BOTH)
 @pytest.mark.parametrize("fault", ["truncate@3", "rst@3", "stall@3", "bad_json@3", "error_event@3"])
-async def test_a_stream_that_fails_says_so_and_the_same_without_a_stream_works(house, claude, provider, fault):
-    answer = await claude(house, provider, fault=fault)
-    assert (answer.status, answer.events[-1]) == (200, "error")
-    assert answer.last_event["error"]["type"] in {"api_error", "overloaded_error", "timeout_error"}
-    again = await claude(house, provider, body={**BODY, "stream": False})
+async def test_a_stream_that_fails_says_so_and_the_same_without_a_stream_works(build_house, claude, provider, fault):
+    async with build_house(timeouts=silence_of(fault)) as house:
+        answer = await claude(house, provider, fault=fault)
+        assert (answer.status, answer.events[-1]) == (200, "error")
+        assert answer.last_event["error"]["type"] in {"api_error", "overloaded_error", "timeout_error"}
+        again = await claude(house, provider, body={**BODY, "stream": False})
     assert (again.status, json.loads(again.body)["type"]) == (200, "message")
 
 

@@ -69,9 +69,12 @@ async def test_c2_c3_leaves_in_mid_stream(house, new_client, api, way):
 
 
 @each(*ALL)
-async def test_c4_stops_reading(house, new_client, api):
+async def test_c4_stops_reading(build_house, new_client, api):
     """Reading the upstream pauses at once, memory stays bounded, and at the timeout both sides are closed."""
-    async with new_client(house.port, receive_buffer=4096) as client:
+    async with (
+        build_house(timeouts={"client_stall": 0.6}) as house,
+        new_client(house.port, receive_buffer=4096) as client,
+    ):
         headers = [("x-sim-fault", "endless"), *api.headers]
         await client.ask(api.path, api.body(), headers=headers)
         await client.read_until(api.delta)
@@ -107,7 +110,7 @@ async def test_c4_slow_but_reading(build_house, new_client, api):
 async def test_c4_last_word_waits_for_the_client(build_house, new_client, api):
     """The terminal event came, but the client never takes what was before it: not completed, but gone."""
     async with (
-        build_house(limits={"client_buffer_bytes": 10_000_000}) as house,
+        build_house(timeouts={"client_stall": 0.6}, limits={"client_buffer_bytes": 10_000_000}) as house,
         new_client(house.port, receive_buffer=4096) as client,
     ):
         size = 1_500_000 if api.name == "responses" else 8_000_000  # Responses says its text five times

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from silence_kit import silence_of
 
 from aibridge import clientstream
 from aibridge.decompression import decompressed
@@ -142,14 +143,15 @@ FAULTS = ["truncate@3", "truncate@7", "cut@900", "rst@7", "stall@7", "bad_json@7
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_a_stream_that_breaks_is_asked_for_again(house, codex, fault):
-    house.simulator.play(fault)
-    status, told = await codex(settings=as_provider(house))
-    assert (status, told[-1]["type"]) == (0, "turn.completed")
-    (once,) = reconnections(told)
-    assert once.startswith("Reconnecting... 1/")
-    assert items(told, "agent_message")[-1]["text"].startswith(TEXT)
-    first, *_ = await exported(house, ended=3)
+async def test_a_stream_that_breaks_is_asked_for_again(build_house, codex, fault):
+    async with build_house(timeouts=silence_of(fault)) as house:
+        house.simulator.play(fault)
+        status, told = await codex(settings=as_provider(house))
+        assert (status, told[-1]["type"]) == (0, "turn.completed")
+        (once,) = reconnections(told)
+        assert once.startswith("Reconnecting... 1/")
+        assert items(told, "agent_message")[-1]["text"].startswith(TEXT)
+        first, *_ = await exported(house, ended=3)
     assert first["termination"] == "upstream_error"
 
 

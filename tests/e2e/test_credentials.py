@@ -341,7 +341,7 @@ async def test_a_service_that_hangs_does_not_hold_up_the_end(build_cloud, load):
             cloud.aws.may_answer.clear()
             (await load(port_of(started), ["static"], lambda: len(cloud.aws.asks("AssumeRole")) == 2)).check()
             process.terminate()
-            async with asyncio.timeout(8):  # the call itself would give up after twenty
+            async with asyncio.timeout(15):  # the call itself would give up after twenty
                 assert await process.wait() == 0
 
 

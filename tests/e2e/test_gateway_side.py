@@ -6,6 +6,7 @@ import json
 
 import pytest
 from api_kit import ALL, APIS, COPILOT, OPENAI, each
+from silence_kit import silence_of
 
 from aibridge.compiled import MODULES
 from aibridge.wire import IMPLEMENTATION
@@ -118,7 +119,7 @@ FAILING = [
 @pytest.mark.parametrize(("method", "fault", "where"), FAILING, ids=[where for *_, where in FAILING])
 async def test_g2_whatever_fails_there_is_one_outcome(build_house, ask, monkeypatch, method, fault, where):
     monkeypatch.setattr(f"{OBSERVER}.{method}", fail)
-    async with build_house(timeouts={"idle": 0.3}) as house:
+    async with build_house(timeouts=silence_of(fault or "")) as house:
         answer = await ask(house, "anthropic", fault, stream=where != "a whole answer")
         assert "message_stop" not in answer.body.decode()
         (await house.books()).check("gateway_error", "internal", health="neither", error="Broken")

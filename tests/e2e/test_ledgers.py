@@ -30,6 +30,8 @@ ONLY = {"anthropic": EVENTS, "bedrock": FRAMES, "chat": EVENTS + CHAT, "response
 SEED = 20261123
 REQUESTS = 600
 AT_ONCE = 24
+SILENCE = 4.0
+"""Seconds until a silent answer is given up: so many others, at once, are never as late."""
 
 
 @pytest.fixture
@@ -69,18 +71,20 @@ def what_it_saw(api, answer, fault):
     return "finished"
 
 
-async def test_three_ledgers_agree(house, ask_and_maybe_leave):
+async def test_three_ledgers_agree(build_house, ask_and_maybe_leave):
     draw = random.Random(SEED)
     gate = asyncio.Semaphore(AT_ONCE)
 
-    async def one():
-        async with gate:
-            return await ask_and_maybe_leave(house, draw)
+    async with build_house(timeouts={"response": SILENCE, "idle": SILENCE}) as house:
 
-    seen = await asyncio.gather(*(one() for _ in range(REQUESTS)))
-    await house.outcomes.wait(ended=REQUESTS)
-    assert await asyncio.to_thread(house.app.recorder.flush)
-    assert not await asyncio.to_thread(differences, house, seen)
+        async def one():
+            async with gate:
+                return await ask_and_maybe_leave(house, draw)
+
+        seen = await asyncio.gather(*(one() for _ in range(REQUESTS)))
+        await house.outcomes.wait(ended=REQUESTS)
+        assert await asyncio.to_thread(house.app.recorder.flush)
+        assert not await asyncio.to_thread(differences, house, seen)
 
 
 def differences(house, seen):

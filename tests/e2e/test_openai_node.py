@@ -25,6 +25,12 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture
+async def house(build_house):
+    async with build_house(timeouts={"response": 4.0, "idle": 4.0}) as built:  # some faults are silence
+        yield built
+
+
+@pytest.fixture
 def run(house):
     """Return a function that runs cases, one after the other, and returns what became of each."""
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import openai
 import pytest
+from silence_kit import silence_of
 
 from aibridge.stores import ledger
 from aibridge.stores.sqlite import querying
@@ -28,8 +29,10 @@ FULL = {"content": {"prompts": "full", "arguments": "full", "thoughts": "full"}}
 
 
 @pytest.fixture
-async def house(build_house):
-    async with build_house(records=FULL) as built:
+async def house(build_house, request):
+    spec = getattr(request.node, "callspec", None)
+    fault = spec.params.get("fault", "") if spec else ""
+    async with build_house(records=FULL, timeouts=silence_of(fault)) as built:
         yield built
 
 
@@ -403,9 +406,10 @@ async def test_errors_have_the_sdk_s_own_kinds(house, connect, ask, fault, error
 
 
 @pytest.mark.parametrize("ask", [chat_events, responses_whole])
-async def test_silence_before_the_head_is_an_error_of_the_server(house, connect, ask):
+@pytest.mark.parametrize("fault", ["no_head"])
+async def test_silence_before_the_head_is_an_error_of_the_server(house, connect, ask, fault):
     with pytest.raises(openai.InternalServerError, match="did not answer in time"):
-        await ask(connect("no_head"))
+        await ask(connect(fault))
     (await house.books()).check("upstream_error", "response_timeout", health="failure")
 
 

@@ -9,6 +9,7 @@ import json
 import pytest
 from api_kit import ALL, APIS
 from mcp_kit import serving, tools_server
+from silence_kit import silence_of
 
 from aibridge.cli import main
 from aibridge.stores.sqlite import changing
@@ -23,7 +24,6 @@ FRAMES = ["half_frame", "bad_crc@2", "frame_huge@2", "bad_base64@2", "exception:
 EVENTS = ["half_event", "no_blank_line", "crlf+comments", "bom"]
 BODIES = ["clean", "short_json", "broken_json", "status:529", "many:50", "html", "rst@1", "huge:200000"]
 OF_CHAT = ["no_done", "no_usage", "usage_every", "usage_in_finish"]
-TIMEOUTS = {"idle": 0.5, "response": 0.6}
 
 
 def plays(api):
@@ -34,7 +34,7 @@ def plays(api):
 @pytest.fixture
 def dumping(build_house, tmp_path):
     def build(dump=None, **sections):
-        return build_house(dump={"path": str(tmp_path / "dump"), **(dump or {})}, timeouts=TIMEOUTS, **sections)
+        return build_house(dump={"path": str(tmp_path / "dump"), **(dump or {})}, **sections)
 
     return build
 
@@ -61,7 +61,7 @@ def replay(tmp_path, capsys):
 @pytest.mark.parametrize("api", ALL)
 async def test_streams_are_read_as_they_were_recorded(dumping, ask, replay, tmp_path, api):
     faults = plays(api)
-    async with dumping() as house:
+    async with dumping(timeouts=silence_of(*faults)) as house:
         for fault in faults:
             await ask(house, api, fault)
         ids = await settle(house, len(faults))

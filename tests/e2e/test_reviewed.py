@@ -173,7 +173,7 @@ async def test_a_connection_with_half_a_request_in_it_is_not_kept(build_house, n
 async def test_a_request_behind_an_unread_answer_waits_for_its_client(build_house, new_client, request_body, provider):
     """Pipelined: the second request is not sent on before the client has taken the first answer, or is cut off."""
     async with (
-        build_house(timeouts={"response": PATIENCE}) as house,
+        build_house(timeouts={"client_stall": 0.6}) as house,
         new_client(house.port, receive_buffer=4096) as client,
     ):
         first = [("x-sim-fault", "huge:8000000"), VERSION]

@@ -8,6 +8,7 @@ import openai
 import pytest
 from api_kit import ALL, APIS, each
 from mcp_kit import Recorded, serving, tools_server, until
+from silence_kit import silence_of
 
 from aibridge import turns
 from aibridge.stores import ledger
@@ -150,7 +151,7 @@ async def test_a_loop_without_end_that_is_not_streamed(build_tooled, ask):
     ],
 )
 async def test_what_breaks_in_a_later_turn_is_told_in_the_stream(build_tooled, ask, api, fault, cause, kind):
-    async with build_tooled(timeouts={"response": 1.0}) as house:
+    async with build_tooled(timeouts=silence_of(fault)) as house:
         house.simulator.play("tools:1", 1)
         house.simulator.play(fault, None)
         answer = await ask(house, api.name)

@@ -9,6 +9,7 @@ import socket
 
 import pytest
 from api_kit import ALL, APIS, COPILOT, SSE
+from silence_kit import silence_of
 
 ANTHROPIC, BEDROCK = "anthropic", "bedrock"
 OPENAI = ("chat", "responses")
@@ -65,7 +66,12 @@ BROKEN_STREAMS = [
 
 
 @pytest.mark.parametrize(("api", "fault", "cause", "ending", "error_type", "health", "words"), BROKEN_STREAMS)
-async def test_broken_stream(house, ask, api, fault, cause, ending, error_type, health, words):
+async def test_broken_stream(build_house, ask, api, fault, cause, ending, error_type, health, words):
+    async with build_house(timeouts=silence_of(fault)) as house:
+        await check_broken_stream(house, ask, api, fault, cause, ending, error_type, health, words)
+
+
+async def check_broken_stream(house, ask, api, fault, cause, ending, error_type, health, words):
     answer = await ask(house, api.name, fault)
 
     assert answer.status == 200
@@ -233,7 +239,7 @@ async def test_u16_connect_timeout(build_house, ask, api):
     ],
 )
 async def test_u16_u17_u20_u22_no_good_head(build_house, ask, api, stream, fault, cause, status, error_type):
-    async with build_house(timeouts={"response": 0.6}) as house:
+    async with build_house(timeouts=silence_of(fault)) as house:
         answer = await ask(house, api, fault, stream=stream)
         assert answer.status == status
         books = await house.books()
@@ -298,7 +304,7 @@ async def test_u18_u19_errors_of_servers(house, ask, api, server, status, words)
     ],
 )
 async def test_u21_body_cut_short(build_house, ask, api, fault, cause, status, error_type, ending):
-    async with build_house(timeouts={"idle": 0.6}) as house:
+    async with build_house(timeouts=silence_of(fault)) as house:
         answer = await ask(house, api, fault, stream=False)
         assert answer.status == status
         books = await house.books()
@@ -356,7 +362,7 @@ async def test_u24_is_for_clean_ends_alone(build_house, new_client, ends):
         "close": (f"cut@{size}", "incomplete_body"),
         "silence": (f"stall@{whole}", "idle_timeout"),
     }[ends]
-    async with build_house(timeouts={"idle": 0.6}) as house, new_client(house.port) as client:
+    async with build_house(timeouts=silence_of(fault)) as house, new_client(house.port) as client:
         await client.ask(api.path, body, headers=[("x-sim-fault", fault)])
         came, error = api.parted((await client.answer()).body)
         assert came == api.client_text(body).removesuffix(b"data: [DONE]\n\n")
