@@ -155,7 +155,7 @@ class Attempts(ABC):
             self._rotation = Rotation(pool, key, self._interception.session_id, counted)
             return request
         following = rotation.following(request, time.monotonic())
-        if isinstance(following, UpstreamRequest) and following.key is not key:
+        if isinstance(following, UpstreamRequest) and (following.key is not key or self._address is not None):
             self._address = _address(self._asked, following.credential)
         return following
 
@@ -221,6 +221,8 @@ class Attempts(ABC):
         """Tell the attempt that has ended, and be ready for a further one. `answered` as `Relay.follow` has it."""
         before = self._relay
         left = following is not None and following.why is Why.FALLBACK
+        if left and not self._trying and self._around.on_left is not None:
+            self._around.on_left(self._asked)  # no attempt is there that would tell it
         self._tell_attempt(before.evidence(self._started), last=False, left=left)
         if following is not None and following.to is not None:
             self._turn_to(following.to)

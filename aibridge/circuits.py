@@ -72,7 +72,8 @@ class Circuits:
     def ask(self, interception: Interception) -> int | None:
         """Return None where the request passes; else whole seconds after which it may, at least one.
 
-        Whoever is let pass is told to `closed`, or else would hold its place as a probe for ever.
+        Whoever is let pass is told to `closed`, `attempted` or `left`, or else would hold its place as a probe for
+        ever.
         """
         place = _place_of(interception)
         circuit = self._circuits.get(place)
@@ -109,6 +110,14 @@ class Circuits:
     def closed(self, interception: Interception, outcome: Outcome) -> None:
         """Feed the circuit with what the outcome says of the upstream's health."""
         self._feed(address_of(interception, outcome), outcome.health, outcome.evidence, outcome.duration)
+
+    def left(self, interception: Interception) -> None:
+        """Forget a request that was let pass, and goes on elsewhere with nothing asked here since."""
+        place = _place_of(interception)
+        circuit, limits = self._circuits.get(place), self._limits.get(place.provider)
+        if circuit is not None and limits is not None:
+            now = self._clock()
+            self._keep(place, circuit, step(circuit, Fact.LEFT, Request(interception.id, now), now, limits).circuit)
 
     def _feed(self, asked: Interception, health: Health, evidence: Evidence, since: float) -> None:
         """Tell a circuit what became of a request that was let pass `since` seconds ago, or a little later."""

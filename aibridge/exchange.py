@@ -18,8 +18,8 @@ from aibridge.clientstream import ClientStream
 from aibridge.content import ContentPolicy
 from aibridge.credentials import redact_bytes, redact_headers
 from aibridge.dialects import Dialect, words_of
-from aibridge.errors import AibridgeError, CorruptPayload, RecordingFailed
-from aibridge.failover import Next, Recourse
+from aibridge.errors import AibridgeError, CorruptPayload, CredentialsError, RecordingFailed
+from aibridge.failover import Asked, Next, Recourse
 from aibridge.faults import KEYS_REFUSED
 from aibridge.headers import EVENT_STREAM, JSON, RETRY_SOON, retry_after
 from aibridge.keypool import Exhausted
@@ -492,7 +492,7 @@ class Exchange(Attempts):
             self.send(self._sent_request())
         elif recourse is not None and (following := self._following(recourse, cause)) is not None:
             self._begin_anew(following)
-            self._await_request(self._next_request(recourse, following))
+            self._await_request(self._next_request(recourse, following, cause))
         elif rotation is not None and rotation.turned_away:
             self._begin_anew()
             self.refuse_keyless(rotation.pool.exhausted(time.monotonic()))
@@ -506,17 +506,29 @@ class Exchange(Attempts):
         self._settle()
         self._await_further_attempt(following=following)
 
-    async def _next_request(self, recourse: Recourse, following: Next) -> UpstreamRequest:
-        """Wait as long as it is to be waited, and return the request of a further attempt."""
+    async def _next_request(self, recourse: Recourse, following: Next, cause: Cause) -> UpstreamRequest:
+        """Wait as long as it is to be waited, and return the next request. `cause` is of the last attempt's end."""
         if following.to is None:
             await asyncio.sleep(following.pause)
             return self._sent_request()
         self._mended, self._retry_after = False, RETRY_SOON
-        request, turns = await recourse.prepare(following.to.draft)
+        request, turns = await self._prepared(recourse, following.to, cause)
         self._turns = None
         if turns is not None:
             self._take_turns(turns)
         return request
+
+    async def _prepared(self, recourse: Recourse, to: Asked, cause: Cause) -> tuple[UpstreamRequest, Turns | None]:
+        """Return a fallback's request. One whose credentials cannot be had is passed over, unless it is the last."""
+        while True:
+            try:
+                return await recourse.prepare(to.draft)
+            except CredentialsError:
+                instead = recourse.instead(cause)
+                if instead is None or instead.to is None:
+                    raise
+                self._await_further_attempt(following=instead)
+                to = instead.to
 
     def _finish(self, before: bytes) -> None:
         """The relay has its last words: hand them over, at once or when the client has taken what was before them."""

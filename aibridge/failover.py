@@ -191,12 +191,20 @@ class Recourse:
         if pause is not None:
             self._retries += 1
             return Next(None, pause, Why.RETRY)
-        draft = self._draft
-        if draft is None or not falls_over(self._chain, cause, head):
+        if not falls_over(self._chain, cause, head):
             return None
         if cause is not Cause.CIRCUIT_OPEN:
             self._been_at.add(self._provider)
-        while self._left:
+        return self.instead(cause)
+
+    def instead(self, cause: Cause) -> Next | None:
+        """Return the next fallback that may be asked, also in the place of one that then cannot be; None: none is left.
+
+        Args:
+            cause: of the end of the last attempt.
+        """
+        draft = self._draft
+        while draft is not None and self._left:
             to = self._turn_to(draft, self._left.pop())
             if to is not None:
                 name = to.draft.provider.name

@@ -227,7 +227,7 @@ class Generation:
             name = provider.name
             settings = config.providers[name]
             retries = settings.retries
-            breaks = self.circuits is not None and settings.circuit_breaker.enabled
+            circuits = self.circuits if settings.circuit_breaker.enabled else None
             around[name] = Surroundings(
                 loop=lasting.loop,
                 wheel=lasting.wheel,
@@ -237,7 +237,8 @@ class Generation:
                 content=content_rules(config, name),
                 max_response_bytes=config.limits.max_response_bytes,
                 on_trailing=lasting.metrics.trailing,
-                refused_for=self.circuits.ask if self.circuits is not None and breaks else None,
+                refused_for=None if circuits is None else circuits.ask,
+                on_left=None if circuits is None else circuits.left,
                 tee=None if dump is None else dump.tee,
                 new_dump=None if dump is None else functools.partial(dump.relayed, name),
                 on_spent=spent,

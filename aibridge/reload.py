@@ -7,8 +7,10 @@ one goes on.
 import asyncio
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Protocol
 
@@ -106,13 +108,28 @@ async def reload_once(read: Read, target: Target, files: set[Path]) -> list[str]
         AibridgeError: it was not taken.
     """
     before = target.config
-    config = await asyncio.to_thread(read, files)
+    config = await read_aside(read, files)
     changed = changed_keys(before, config)
     fixed = [key for key in changed if not _is_live(key)]
     if fixed:
         raise ConfigError(f"needs a restart: {_named(fixed)}")
     await target.reload(config)
     return changed
+
+
+async def read_aside(read: Read, files: set[Path]) -> Config:
+    """Read on a thread that nobody has to wait for: with commands that hang it takes ten seconds for each."""
+    coming: Future[Config] = Future()
+    coming.set_running_or_notify_cancel()  # whoever leaves does not stop it
+
+    def run() -> None:
+        try:
+            coming.set_result(read(files))
+        except BaseException as error:  # noqa: BLE001 - for whoever waits
+            coming.set_exception(error)
+
+    threading.Thread(target=run, name="reload", daemon=True).start()
+    return await asyncio.wrap_future(coming)
 
 
 def _is_live(key: str) -> bool:

@@ -7,6 +7,7 @@ import contextlib
 import os
 import select
 import signal
+import stat
 import subprocess
 import time
 from collections.abc import Mapping
@@ -77,11 +78,18 @@ def _key(source: Mapping[str, object]) -> tuple[str, ...]:
 
 def _stored(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            return file.read(MAX_BYTES + 1)
+        with open(path, "rb", opener=_open_at_once) as file:
+            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL
         why = error.strerror if isinstance(error, OSError) else "no path"
         raise SecretUnavailable(f"the file {path} cannot be read: {why}") from None
+    raise SecretUnavailable(f"the file {path} cannot be read: Not a regular file")
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file without waiting: for whoever writes to a pipe one would wait for ever, and nobody could end it."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _printed(words: tuple[str, ...]) -> bytes:
@@ -111,10 +119,11 @@ def _read_pipe(process: "subprocess.Popen[bytes]", give_up_at: float) -> bytes:
     pipe = process.stdout
     assert pipe is not None  # noqa: S101 - it was asked for
     printed = bytearray()
+    ready = select.poll()  # `select` takes no descriptor from 1024 on, and each connection has one
+    ready.register(pipe, select.POLLIN)
     while len(printed) <= MAX_BYTES:
         left = give_up_at - time.monotonic()
-        readable, _, _ = select.select([pipe], [], [], max(left, 0))
-        if not readable:
+        if not ready.poll(max(left, 0) * 1000):
             raise subprocess.TimeoutExpired(process.args, WITHIN_S)
         piece = os.read(pipe.fileno(), MAX_BYTES)
         if not piece:

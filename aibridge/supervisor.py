@@ -23,7 +23,7 @@ from aibridge.config import Config
 from aibridge.errors import ConfigError
 from aibridge.jsontext import loads
 from aibridge.member import Member, Stage
-from aibridge.reload import Read
+from aibridge.reload import Read, read_aside
 from aibridge.server import Server
 from aibridge.share import Share, bind
 from aibridge.telemetry import tally
@@ -259,7 +259,7 @@ class Supervisor:
                 self._cover()
             if self._read is not None:  # what the new workers have read
                 with contextlib.suppress(ConfigError):
-                    fresh = await asyncio.to_thread(self._read, set())
+                    fresh = await read_aside(self._read, set())
                     self._config = fresh.where(self._config)
         finally:
             self._renewing = False

@@ -69,11 +69,12 @@ class Surroundings:
 
     `on_trailing` counts bytes behind a terminal event, `on_spent` the gateway's own work. `on_progress` is told now and
     then what a long answer has seen so far. `tracing` is there where spans are sent. `refused_for` is asked whether an
-    interception may contact the upstream: None, or the seconds to wait. It is None itself where there is no circuit
-    breaker, and `tee` and `new_dump` are where nothing is dumped. `read_on` are the seconds for which an answer is read
-    on once its client has left, so that its tokens are known: 0 where it is not. `retrying` is there where requests are
-    tried again, and where the provider is a fallback; `key_pool` where it has several keys, and `on_rotated` counts
-    requests that go on with another one.
+    interception may contact the upstream: None, or the seconds to wait; `on_left` is told of one that was let pass, and
+    goes on elsewhere with nothing asked here since. Both are None where there is no circuit breaker, and `tee` and
+    `new_dump` are where nothing is dumped. `read_on` are the seconds for which an answer is read on once its client has
+    left, so that its tokens are known: 0 where it is not. `retrying` is there where requests are tried again, and where
+    the provider is a fallback; `key_pool` where it has several keys, and `on_rotated` counts requests that go on with
+    another one.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -93,6 +94,7 @@ class Surroundings:
     key_pool: KeyPool | None = None
     on_rotated: Callable[[str, str], None]
     refused_for: Callable[[Interception], int | None] | None = None
+    on_left: Callable[[Interception], None] | None = None
     tee: Tee | None = None
     new_dump: Callable[[], RelayedDump] | None = None
 

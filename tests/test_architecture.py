@@ -194,6 +194,7 @@ DOORS = {
     "threading": {
         "aibridge.dumpfiles",
         "aibridge.providers.renewal",
+        "aibridge.reload",
         "aibridge.telemetry.exporters",
         "aibridge.telemetry.metrics",
         "aibridge.telemetry.tally",

@@ -139,6 +139,15 @@ def test_a_refused_one_that_ends_gives_no_place_back(desk):
     assert desk.ask()[1] == 1
 
 
+def test_one_that_goes_on_elsewhere_with_nothing_asked_gives_its_place_back(desk):
+    desk.trip()
+    desk.now += 30
+    probe, _ = desk.ask()
+    assert desk.ask()[1] == 1
+    desk.circuits.left(probe)
+    assert desk.ask()[1] is None
+
+
 def test_a_long_stream_counts_at_its_end(desk):
     """An interval is of failures, not of the requests that fail: streams take longer than it."""
     first, second = desk.ask()[0], desk.ask()[0]

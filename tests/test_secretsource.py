@@ -71,6 +71,24 @@ def test_what_cannot_be_read(tmp_path):
     assert refused(python(f"print('{SECRET}'); exit(3)")).endswith("failed: exit status 3")
 
 
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert refused({"file": str(tmp_path / "pipe")}).endswith("cannot be read: Not a regular file")
+
+
+def test_a_command_beside_many_connections():
+    """Descriptors are given out from the lowest: that of the pipe is beyond all that are open."""
+    read = """if True:
+        import os, resource
+        from aibridge.secretsource import SecretReader
+        resource.setrlimit(resource.RLIMIT_NOFILE, (2048, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        while os.open(os.devnull, os.O_RDONLY) < 1024:
+            pass
+        print(SecretReader(set()).read({"command": ["echo", "s"]}))
+    """
+    assert subprocess.run([sys.executable, "-c", read], capture_output=True, text=True, check=False).stdout == "s\n"
+
+
 def test_a_command_that_prints_without_end_is_ended():
     assert "holds more than" in refused(python("while True: print('x' * 999)"))
 

@@ -463,6 +463,7 @@ class Metrics:
             told = {(): asked.ask()} if isinstance(asked, AskedGauge) else asked.ask()
             for labels, value in told.items():
                 shared.child(*labels).value = value
+            shared.forget_others(told.keys())
 
     def opened(self, interception: Interception) -> None:
         """Count an accepted interception."""

@@ -5,13 +5,14 @@ family's description, or a child of it, with its labels and its cells. A cell is
 it counts, read by the supervisor at a scrape. An entry is there once the length says so.
 """
 
+import math
 import mmap
 import os
 import struct
 import threading
 from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from aibridge.jsontext import dumps, loads
@@ -175,6 +176,11 @@ class SharedFamily:
     def child(self, *values: str) -> Any:
         """As `Family` has it."""
         return self._children.get(values) or self._add(values)
+
+    def forget_others(self, told: Collection[tuple[str, ...]]) -> None:
+        """Say of a gauge's children that are not told any more that they are no number: nothing can be taken back."""
+        for values in self._children.keys() - told:
+            self.child(*values).value = math.nan
 
     def _add(self, values: tuple[str, ...]) -> SharedNumber | SharedDistribution:
         values = self._family.folded(values, len(self._children))

@@ -3,12 +3,16 @@
 import json
 import time
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from api_kit import APIS, each
 from mcp_kit import serving, tools_server
 
 from aibridge import cli
+from aibridge.audit import audit
+from aibridge.errors import CredentialsError
+from aibridge.providers.renewal import CredentialSource
 from aibridge.stores import ledger
 from aibridge.stores.rerating import rerate
 from aibridge.stores.sqlite import querying
@@ -317,6 +321,32 @@ async def test_what_a_gateway_key_does_not_open_is_passed_over(build, ask, tmp_p
         assert (await ask(house, "anthropic", headers=(("x-api-key", key),))).status == status
         await house.books()
         assert asked(house) == who
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "blocking"])
+@pytest.mark.parametrize("more", [[], [{"provider": "anthropic-eu"}]], ids=["the last", "another behind it"])
+async def test_one_whose_credentials_cannot_be_had_is_passed_over(build_house, ask, stream, more):
+    chain = [{"provider": "bedrock", "model": SONNET}, *more]
+    own = {"anthropic": {"fallbacks": chain}, "bedrock": BREAKER}
+    async with build_house(provider=own, like={"anthropic-eu": "anthropic"}) as house:
+        (bedrock,) = house.app.generation.signing
+        object.__setattr__(bedrock, "credentials", CredentialSource("bedrock", find_nothing))
+        house.simulator.play("status:529", 1)
+        answer = await ask(house, "anthropic", stream=stream)
+        books = await house.books()
+        if not more:
+            assert answer.status == 500
+            books.check("gateway_error", "internal", health="neither", error="nothing is there")
+            return
+        assert answer.status == 200
+        books.check("completed", "clean", health="success")
+        assert books.outcome.address.provider == "anthropic-eu"
+        assert asked(house) == [None, "anthropic-eu"]
+        assert audit(Path(house.records)).differences == []
+
+
+def find_nothing():
+    raise CredentialsError("nothing is there")
 
 
 # circuits

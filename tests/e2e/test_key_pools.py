@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from api_kit import APIS, OWN_TOKEN, each
-from mcp_kit import serving, tools_server, until
+from mcp_kit import MCPServer, serving, tools_server, until
 
 from aibridge.audit import audit
 from aibridge.stores import ledger
@@ -310,6 +310,29 @@ async def test_where_nobody_has_a_key_left(build_twice, ask):
         assert asked_with(house) == ["aaaa", "bbbb", "dddd"]
 
 
+async def test_a_probe_that_finds_no_key_holds_no_place(build_house, ask):
+    """A circuit lets one request pass to try its provider. Its keys cool: it goes on elsewhere, with nothing asked."""
+    breaker = {"enabled": True, "failures": 1, "interval": 60, "timeout": 0.001, "probes": 1}
+    first = {**pooled("aaaa")["openai"], "fallbacks": [{"provider": "openai-eu"}], "circuit_breaker": breaker}
+    provider = {"openai": first, "openai-eu": ELSEWHERE}
+    async with build_house(provider=provider, like={"openai-eu": "openai"}) as house, asyncio.timeout(PATIENCE):
+        for fault in ("status:429:1", "status:500"):  # of a model whose circuit is another's, and of this one's
+            house.simulator.play(fault, 1, key=KEYS["aaaa"])
+        await ask(house, "chat", model="gpt-other")
+        assert house.metric("aibridge_key_pool_keys", provider="openai", state="cooling") == 1
+        await until(lambda: house.metric("aibridge_key_pool_keys", provider="openai", state="valid") == 1)
+        await ask(house, "chat")
+        house.simulator.play("status:429:1", 1, key=KEYS["aaaa"])
+        await ask(house, "chat", model="gpt-third")
+        before = len(house.simulator.ledger.rows)
+        assert (await ask(house, "chat")).status == 200
+        assert asked_with(house)[before:] == ["dddd"]
+        await until(lambda: house.metric("aibridge_key_pool_keys", provider="openai", state="valid") == 1)
+        before = len(house.simulator.ledger.rows)
+        assert (await ask(house, "chat")).status == 200
+        assert asked_with(house)[before:] == ["aaaa"]
+
+
 # in a tool loop
 
 
@@ -356,6 +379,38 @@ async def test_the_turn_behind_it_keeps_to_the_key(build_tooled, ask, api):
     assert answer.status == 200
     assert asked_with(house) == ["aaaa", "bbbb", "bbbb"]
     assert (books.outcome.termination, books.outcome.cause) == ("completed", "clean")
+
+
+async def test_a_turn_that_comes_back_to_the_first_key_is_told_as_its_own(build_pooled, ask, new_client, request_body):
+    """While a tool runs the second key is turned away, and the first has rested."""
+    server, began, go_on = MCPServer("kit"), asyncio.Event(), asyncio.Event()
+
+    @server.tool()
+    async def wait() -> str:
+        began.set()
+        await go_on.wait()
+        return "waited"
+
+    async with serving(server) as url, build_pooled(mcp={"servers": {"kit": {"url": url}}}) as house:
+        play, api = house.simulator.play, APIS["anthropic"]
+        play("status:429:1", 1, key=KEYS["aaaa"])
+        play("tools:1", 1, key=KEYS["bbbb"])
+        async with new_client(house.port) as client, asyncio.timeout(PATIENCE):
+            await client.ask(api.path, request_body(stream=True), headers=api.headers)
+            await began.wait()
+            await until(lambda: pool_states(house, api) == (3, 0, 0))
+            play("status:429:1", 1, key=KEYS["aaaa"])
+            play("status:429:60", 1, key=KEYS["bbbb"])
+            other = asyncio.create_task(ask(house, "anthropic"))
+            await until(lambda: "cccc" in asked_with(house) and pool_states(house, api) == (2, 1, 0))
+            go_on.set()
+            assert (await client.answer()).events[-1] == "message_stop"
+            assert (await other).status == 200
+        assert sorted(asked_with(house)) == ["aaaa", "aaaa", "aaaa", "bbbb", "bbbb", "cccc", "cccc"]
+        await house.books(ended=2)
+        with querying(house.records) as query:
+            row = min(ledger.export(query, 0.0), key=lambda row: row["started_at"])
+        assert [one["credential_hint"] for one in row["attempts"]] == ["sk-p...aaaa", "sk-p...bbbb", "sk-p...aaaa"]
 
 
 @each(*POOLED)

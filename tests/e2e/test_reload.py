@@ -294,6 +294,25 @@ async def test_a_secret_that_changes_is_used_and_never_told(serving, tmp_path, a
 # --- several workers ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_commands_that_hang_hold_up_nobody(serving, simulator, tmp_path, ask_at, workers):
+    """Each has ten seconds: those of all four are longer than the end is waited for."""
+    running = [tmp_path / f"running-{number}" for number in range(4)]
+    hangs = [f"touch {file}; while [ -e {file} ]; do sleep 0.05; done" for file in running]
+    async with serving(simulator, workers=workers) as house:
+        try:
+            commands = [{"command": ["/bin/sh", "-c", words]} for words in hangs]
+            house.write(providers={f"p{n}": at(simulator, kind="anthropic", api_key=c) for n, c in enumerate(commands)})
+            house.process.send_signal(signal.SIGHUP)
+            await until(running[0].exists)
+            assert (await ask_at(house.port)).status == 200
+            house.process.send_signal(signal.SIGTERM)
+            assert await house.end() == 0
+        finally:
+            for file in running:
+                file.unlink(missing_ok=True)
+
+
 async def test_all_workers_take_it_and_those_that_come_later(serving, simulator, ask_at):
     key = ("x-api-key", OTHER_SECRET)
     async with serving(simulator, workers=2) as house:

@@ -1,5 +1,6 @@
 """Numbers in memory that a supervisor shares: what is counted is read, also of the dead, and always adds up."""
 
+import math
 import os
 import random
 import threading
@@ -146,6 +147,21 @@ def test_gauges_are_summed_or_the_worst_and_end_with_their_worker():
     assert total(totals, "aibridge_journal_bytes") == 100
     assert total(totals, "aibridge_records_dropped_total") == 0
     assert total(totals, "process_resident_memory_bytes") > 0
+
+
+def test_a_gauge_that_is_told_no_more_is_no_number():
+    """The keys of a provider that another configuration does not have."""
+    totals = Totals()
+    metrics = Worker(totals, 10**9).metrics
+    for names in (("anthropic", "gone"), ("anthropic",)):
+        metrics.watch_key_pools(
+            lambda names=names: {(name, "cooling"): 1.0 for name in names},
+            lambda names=names: {(name, "a", "requests"): 7.0 for name in names},
+        )
+        metrics.publish()
+    for name, more in {"aibridge_key_pool_keys": {}, "aibridge_key_ratelimit_remaining": {"key": "a"}}.items():
+        assert total(totals, name, provider="anthropic", **more) > 0
+        assert math.isnan(total(totals, name, provider="gone", **more))
 
 
 def test_a_scrape_while_it_is_counted_never_sees_more_ended_than_started(make_interception, make_outcome):
