@@ -65,6 +65,17 @@ async def test_a_session_begins_with_a_key_and_ends_with_a_logout(admin, get):
     assert (await get(admin, "/api/v1/session")).status == 200
 
 
+async def test_what_a_session_follows_ends_with_its_logout(admin, get, new_client):
+    answer = await get(admin, "/api/v1/login", method="POST", headers=[], body={"key": KEY})
+    session = [("cookie", answer.headers["set-cookie"].partition(";")[0])]
+    async with new_client(admin.app.admin_port) as client:
+        await client.ask("/api/v1/live", b"", method="GET", headers=session)
+        await client.read_until(b"event: stats")
+        out = await get(admin, "/api/v1/logout", method="POST", headers=[*session, ("x-aibridge-csrf", "1")])
+        assert out.status == 204
+        await client.read_until(b"0\r\n\r\n")
+
+
 async def test_without_keys_it_says_how_to_turn_it_on(house, get):
     for path in ("/", "/dashboard/", "/api/v1/session", "/elsewhere"):
         answer = await get(house, path)
