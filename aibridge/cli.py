@@ -67,7 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     except OSError as error:
-        hint = "; AIBRIDGE_PORT and AIBRIDGE_ADMIN_PORT name others" if error.errno == errno.EADDRINUSE else ""
+        others = "--port names another" if "port" in options else "AIBRIDGE_PORT and AIBRIDGE_ADMIN_PORT name others"
+        hint = f"; {others}" if error.errno == errno.EADDRINUSE else ""
         print(f"aibridge: {error}{hint}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -63,7 +63,7 @@ class Translation(NamedTuple):
 
     def text(self) -> str:
         """Return it as YAML, with what is left out as comments above."""
-        told = "".join(f"# - {line}\n" for line in self.left)
+        told = "".join(f"# - {_line(line)}\n" for line in self.left)
         head = f"# Made of a configuration of LiteLLM. To look at:\n{told}" if told else ""
         return head + yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True, width=120)
 
@@ -74,10 +74,7 @@ def translate(text: str) -> Translation:
     Raises:
         ConfigError: it is no YAML, or has no `model_list` of which anything can be served.
     """
-    try:
-        said = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"this is not YAML: {error}") from None
+    said = _read(text)
     models = said.get("model_list") if isinstance(said, dict) else None
     if not isinstance(models, list) or not models:
         raise ConfigError("there is no model_list: this is no configuration of LiteLLM's proxy")
@@ -89,6 +86,19 @@ def translate(text: str) -> Translation:
     config: dict[str, Any] = {"listen": {"host": "127.0.0.1"}, "providers": house.providers, "routers": house.routers()}
     _take_settings(said, config, house)
     return Translation(config, house.left)
+
+
+def _read(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:  # its own words quote the line, where a secret may stand
+        mark = getattr(error, "problem_mark", None)
+        where = f": line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigError(f"this is not YAML{where}") from None
+    except RecursionError:
+        raise ConfigError("this is nested too deep") from None
+    except (ValueError, LookupError, AttributeError):  # yaml's own, of a value that is not what it says
+        raise ConfigError("a value looks like a date or a number, and is none: put it in quotes") from None
 
 
 @dataclass
@@ -114,7 +124,7 @@ class _House:
         settings = self._settings(f"{where} ({name})", server, params)
         if settings is None:
             return
-        for key in sorted(set(params) - _TRANSLATED):
+        for key in sorted(map(str, set(params) - _TRANSLATED)):
             self.left.append(f"{where} ({name}): {key} has no counterpart")
         provider = self._provider(server, settings)
         self._lead(where, name, provider, _model_of(server, model))
@@ -155,6 +165,8 @@ class _House:
     ) -> dict[str, Any]:
         if told := params.get("api_base") or params.get("base_url"):
             settings["base_url"] = base(_reference(told))
+            if "@" in settings["base_url"]:
+                settings["base_url"] = self.secret(f"{where}: api_base", told, variable.replace("_KEY", "_BASE"))
         if params.get("api_key"):
             settings["api_key"] = self.secret(f"{where}: api_key", params["api_key"], variable)
             settings["byok"] = False
@@ -256,6 +268,11 @@ def _plain_base(url: str) -> str:
 def _azure_base(url: str) -> str:
     url = url.rstrip("/")
     return url if url.endswith("/v1") else f"{url}/openai/v1"
+
+
+def _line(text: str) -> str:
+    """Return text that stays on its line: names may hold anything."""
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _reference(value: object) -> str:

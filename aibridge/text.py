@@ -5,6 +5,9 @@ from datetime import UTC, datetime
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
+_LAST = 253_402_300_799.0
+"""The end of the year 9999: no calendar shows what is beyond."""
+
 CUT = " […cut]"
 """Ends a text that was longer than its bound, where that is to be seen."""
 
@@ -27,7 +30,7 @@ def shortened(text: str, limit: int) -> str:
 
 
 def moment(text: str, now: float, *, ahead: bool) -> float | None:
-    """Return a moment as UTC seconds; None where the text is none.
+    """Return a moment as UTC seconds; None where the text is none, or one behind the year 9999.
 
     Args:
         text: a span as 30s, 15m, 24h or 7d, or a date or time as 2026-01-31T12:00, of UTC where it names no zone.
@@ -37,9 +40,11 @@ def moment(text: str, now: float, *, ahead: bool) -> float | None:
     span = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhd])", text)
     if span:
         seconds = float(span[1]) * _UNITS[span[2]]
-        return now + seconds if ahead else now - seconds
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+        found = now + seconds if ahead else now - seconds
+    else:
+        try:
+            date = datetime.fromisoformat(text)
+        except ValueError:
+            return None
+        found = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    return found if found <= _LAST else None

@@ -1,8 +1,10 @@
 """LiteLLM's configurations as ours: what comes over, what is told, and that no secret passes."""
 
+import json
 import re
 
 import pytest
+import yaml
 
 from aibridge import config, litellm
 from aibridge.errors import ConfigError
@@ -125,10 +127,39 @@ def test_no_secret_passes():
     assert any("general_settings.master_key: a secret stood there in clear" in line for line in made.left)
 
 
+def test_a_base_url_with_a_password_becomes_a_variable():
+    params = {"model": "anthropic/claude", "api_base": "http://ann:hidden@proxy.example"}
+    made = litellm.translate(json.dumps({"model_list": [{"model_name": "a", "litellm_params": params}]}))
+    assert "hidden" not in made.text()
+    assert made.config["providers"]["anthropic"]["base_url"] == "${ANTHROPIC_API_BASE}"
+    assert any("api_base: a secret stood there in clear" in line for line in made.left)
+
+
+@pytest.mark.parametrize(
+    "broken", ['api_key: "sk-hidden', "api_key: &sk-hidden !x", "api_key: sk-hidden: 1", "a: *sk-hidden"]
+)
+def test_what_is_not_yaml_is_not_quoted(broken):
+    with pytest.raises(ConfigError, match="not YAML: line 1, column") as raised:
+        litellm.translate(broken)
+    assert "hidden" not in str(raised.value)
+
+
+def test_a_name_stays_in_its_comment():
+    params = {"model": "openai/gpt", "api_key": "k", 1: "x", "a\rb": "y"}
+    made = litellm.translate(
+        yaml.safe_dump({"model_list": [{"model_name": "a\nlog: {level: debug}", "litellm_params": params}]})
+    )
+    read = yaml.safe_load(made.text())
+    assert read == made.config
+    assert "log" not in read
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("model_list: [", "not YAML"),
+        ("[" * 3000, "nested too deep"),
+        ("model_list: 2026-99-99", "looks like a date"),
         ("- a", "no model_list"),
         ("model_list: []", "no model_list"),
         ("model_list: [{model_name: a}]", "none of its models can be served"),

@@ -20,8 +20,8 @@ MAX_EXPORTS = 4
 _ROWS = {"jsonl": 20, "csv": 500}
 """Of one page: whole interceptions may have megabytes each."""
 _TYPES = {"jsonl": b"application/jsonl", "csv": b"text/csv; charset=utf-8"}
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a text begins with that a spreadsheet would run: clients choose some of them."""
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What a text begins with that a spreadsheet would run, in full width too (OWASP): clients choose some of them."""
 
 
 class Exports:

@@ -7,6 +7,7 @@ workers are told; they get there in no strict order, so that the last seconds ar
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from aibridge import jsontext
@@ -73,8 +74,8 @@ class Live:
         self._listeners: dict[Flow, deque[bytes]] = {}
         self._task: asyncio.Task[None] | None = None
 
-    async def answer(self, client: ClientStream) -> None:
-        """Tell one client until it leaves. Raises `Problem` where too many listen."""
+    async def answer(self, client: ClientStream, may_stay: Callable[[], bool]) -> None:
+        """Tell one client until it leaves, or may not stay. Raises `Problem` where too many listen."""
         if len(self._listeners) >= MAX_LISTENERS:
             raise Problem(503, "too_many_listeners", f"{MAX_LISTENERS} listen already")
         flow, now = Flow(client), self._stats()
@@ -84,13 +85,13 @@ class Live:
         if self._task is None:
             self._task = asyncio.create_task(self._tell())
         try:
-            await self._relay(client, flow)
+            await self._relay(client, flow, may_stay)
         finally:
             del self._listeners[flow]
 
-    async def _relay(self, client: ClientStream, flow: Flow) -> None:
+    async def _relay(self, client: ClientStream, flow: Flow, may_stay: Callable[[], bool]) -> None:
         queue, end_at = self._listeners[flow], time.monotonic() + LIFE_SECONDS
-        while await flow.ready() and time.monotonic() < end_at:
+        while await flow.ready() and time.monotonic() < end_at and may_stay():
             if queue:
                 client.write(b"".join(queue))
                 queue.clear()

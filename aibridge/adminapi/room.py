@@ -252,7 +252,10 @@ def _openapi(api: AdminAPI, request: Request) -> None:
 
 
 def _live(api: AdminAPI, request: Request) -> Coroutine[None, None, None]:
-    return api.live.answer(request.client)
+    client = request.client
+    if bearer_of(client.header(b"authorization")):
+        return api.live.answer(client, lambda: True)
+    return api.live.answer(client, lambda: api.sign_in.by_cookie(client.headers, time.time()) is not None)
 
 
 ROUTES = (

@@ -39,7 +39,7 @@ class SignIn:
 
     def by_key(self, key: str) -> str | None:
         """Return whose key it is; None where it is nobody's. All are compared, each in constant time."""
-        digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+        digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()  # JSON can say half a pair
         names = [one.name for one in self._keys if hmac.compare_digest(one.digest, digest)]
         return names[0] if names else None
 

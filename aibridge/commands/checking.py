@@ -7,7 +7,7 @@ from pathlib import Path
 from aibridge import __version__, config, jsontext, pricefile
 from aibridge.audit import audit, report
 from aibridge.commands.parser import Commands, add_json
-from aibridge.commands.reporting import configuration
+from aibridge.commands.reporting import configuration, there
 from aibridge.commands.terminal import print_lines, progress
 from aibridge.compiled import MODULES
 from aibridge.configschema import configuration_schema
@@ -67,7 +67,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _audit(options: argparse.Namespace) -> int:
-    path = Path(options.path) if options.path else configuration(options).records.path
+    path = there(Path(options.path) if options.path else configuration(options).records.path)
     result = audit(path, lambda queries: progress(queries, "checks"))
     lines = [jsontext.dumps(result.fields()).decode()] if options.json else report(result)
     print_lines(lines, as_json=options.json)

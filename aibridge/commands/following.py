@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aibridge import jsontext
-from aibridge.commands.parser import Commands, add_json
+from aibridge.commands.parser import Commands, add_json, number
 from aibridge.commands.reporting import Fields, add_source, cost_of, records_path, told_time
 from aibridge.commands.terminal import Colour, is_open, painter, plain, print_lines
 from aibridge.errors import AibridgeError
@@ -46,7 +46,7 @@ def add_commands(commands: Commands) -> None:
     )
     add_source(tail)
     tail.add_argument(
-        "-n", "--lines", type=_count, default=10, metavar="N", help="of the last ones first (default: 10)"
+        "-n", "--lines", type=number(0), default=10, metavar="N", help="of the last ones first (default: 10)"
     )
     tail.add_argument("--no-follow", action="store_true", help="show these, and end")
     for name in FILTERS:
@@ -66,12 +66,6 @@ def add_commands(commands: Commands) -> None:
     show.add_argument("id", metavar="ID", help="its id, as in the log, in the header x-aibridge-id, and in `tail`")
     add_source(show)
     add_json(show, "as `export` writes it")
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"should be a number from 0 on, not {text!r}")
-    return int(text)
 
 
 # tail

@@ -145,7 +145,7 @@ def _create(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    by_key = [list(some) for _, some in groupby(_store(options).secrets(), lambda one: one.key_id)]
+    by_key = [list(some) for _, some in groupby(_store(options, is_there=True).secrets(), lambda one: one.key_id)]
     found = [_told(some, time.time()) for some in by_key if options.owner in {None, some[0].terms.owner}]
     if options.json:
         _say(jsontext.dumps(found).decode())
@@ -157,7 +157,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _revoke(options: argparse.Namespace) -> int:
-    store = _store(options)
+    store = _store(options, is_there=True)
     key_id = _key_id(options, store)
     if not store.revoke(key_id):
         raise AibridgeError(f"{key_id}: there is no such key, or it has been revoked already")
@@ -166,7 +166,7 @@ def _revoke(options: argparse.Namespace) -> int:
 
 
 def _rotate(options: argparse.Namespace) -> int:
-    store = _store(options)
+    store = _store(options, is_there=True)
     key_id, secret = _key_id(options, store), _new_secret()
     prefix = secret[:_PREFIX_LENGTH]
     if not store.rotate(key_id, digest_of(secret), prefix, replaced_at=options.overlap, expires_at=options.expires):
@@ -175,9 +175,17 @@ def _rotate(options: argparse.Namespace) -> int:
     return 0
 
 
-def _store(options: argparse.Namespace) -> KeyStore:
+def _store(options: argparse.Namespace, *, is_there: bool = False) -> KeyStore:
+    """Return the store that the options name. Only who adds a key to it makes it where it is not there."""
+    path = _path(options)
+    if is_there and not path.exists():
+        raise ConfigError(f"{path}: there are no keys; `aibridge keys create` makes the file with the first")
+    return KeyStore(path)
+
+
+def _path(options: argparse.Namespace) -> Path:
     if options.store:
-        return KeyStore(Path(options.store))
+        return Path(options.store)
     loaded = config.load(options.config) if options.config else config.from_environment()
     settings = loaded.auth.key_store
     if settings is None:
@@ -186,7 +194,7 @@ def _store(options: argparse.Namespace) -> KeyStore:
     words = [getattr(options, kind, None) for kind in ("prompts", "arguments", "thoughts")]
     if Keep.HASHED in words and loaded.records.content.hash_key is None:
         raise ConfigError("records.content.hash_key is needed where something is hashed")
-    return KeyStore(settings.path)
+    return settings.path
 
 
 def _key_id(options: argparse.Namespace, store: KeyStore) -> str:

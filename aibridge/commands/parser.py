@@ -9,6 +9,9 @@ from typing import Any, NoReturn
 Run = Callable[[argparse.Namespace], int]
 """Acts a command out, and returns the exit status."""
 
+_MOST_DIGITS = 18
+"""A number of so many fits SQLite's 64 bits."""
+
 _NEAR = 0.6
 """From 0, nothing in common, to 1, the same: `sesions` and `sessions` have 0.93, `stat` and `start` 0.89."""
 
@@ -71,6 +74,17 @@ class Commands:
 
     def _add(self, name: str, text: str, epilog: str) -> Parser:
         return self._below.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=epilog)
+
+
+def number(least: int) -> Callable[[str], int]:
+    """Return the type of an argument that is a whole number from `least` on."""
+
+    def read(text: str) -> int:
+        if not (text.isdecimal() and len(text) <= _MOST_DIGITS and int(text) >= least):
+            raise argparse.ArgumentTypeError(f"should be a number from {least} on, not {text!r}")
+        return int(text)
+
+    return read
 
 
 def add_json(parser: argparse.ArgumentParser, text: str = "one JSON value, for programs") -> None:

@@ -45,9 +45,13 @@ def configuration(options: argparse.Namespace) -> Config:
 
 def records_path(options: argparse.Namespace) -> Path:
     """Return the store that the options name. Raises `ConfigError` where there is none."""
-    path = Path(options.records) if options.records else configuration(options).records.path
+    return there(Path(options.records) if options.records else configuration(options).records.path)
+
+
+def there(path: Path) -> Path:
+    """Return the path of a store that is there. Raises `ConfigError` where it is not."""
     if not path.exists():
-        raise ConfigError(f"{path}: there are no records; --records FILE or --config FILE says where they are")
+        raise ConfigError(f"{path}: there are no records; name their file, or with --config FILE what names it")
     return path
 
 

@@ -7,7 +7,7 @@ from itertools import repeat
 from pathlib import Path
 
 from aibridge import jsontext
-from aibridge.commands.parser import Commands, add_json
+from aibridge.commands.parser import Commands, add_json, number
 from aibridge.commands.reporting import (
     Fields,
     add_source,
@@ -36,7 +36,7 @@ def add_commands(commands: Commands) -> None:
         ["sessions --since 2h", "sessions --json | jq '.[].actor'  # the same for programs"],
     )
     add_source(sessions, since="24h")
-    sessions.add_argument("--limit", type=int, default=20, metavar="N", help="sessions at most (default: 20)")
+    sessions.add_argument("--limit", type=number(1), default=20, metavar="N", help="sessions at most (default: 20)")
     add_json(sessions, "as one JSON array")
     usage = commands.add(
         "usage",

@@ -30,6 +30,8 @@ _OF_AWS = {
 }
 """What AWS says, and what to do about it. The first that fits counts."""
 
+ANOTHER_ANSWERS = "whoever answers is not the API: look at base_url, and at proxies and portals on the way"
+
 _OF_STATUSES = {
     400: "the upstream does not understand the question: is base_url that of this kind of provider?",
     401: "the key is not taken: make a new one in the provider's console, and put it in the place of the old",

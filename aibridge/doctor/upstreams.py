@@ -191,8 +191,12 @@ class Upstream:
     def _listed(self, heard: Heard) -> Finding:
         """Return what the answer to the question for a list of models says."""
         if heard.head.status in _GOOD:
-            self._models = _ids_in(heard.body)
-            return self._finding("access", State.OK, f"the credential is taken; it opens {len(self._models)} models")
+            models = _ids_in(heard.body)
+            if models is None:
+                told = f"status {heard.head.status}, and no list of models"
+                return self._finding("access", State.FAILED, told, advice.ANOTHER_ANSWERS)
+            self._models = models
+            return self._finding("access", State.OK, f"the credential is taken; it opens {len(models)} models")
         if heard.head.status == _NOT_FOUND and isinstance(self._settings, OpenAIProvider):
             return self._finding("access", State.NOTE, "the server lists no models", "try it with --send --model NAME")
         return self._refused("access", heard)
@@ -230,7 +234,7 @@ class Upstream:
 
     def _listing(self) -> list[str]:
         answer = self._provider.answer(ClientRequest("GET", "", "", (), b""), "/v1/models")
-        return [] if answer is None else _ids_in(answer.body)
+        return [] if answer is None else _ids_in(answer.body) or []
 
     # a real request
 
@@ -281,14 +285,15 @@ def _interception(provider: str, dialect: str, route: str, model: str) -> Interc
     )  # fmt: skip
 
 
-def _ids_in(body: bytes) -> list[str]:
-    """Return the ids of a list of models."""
+def _ids_in(body: bytes) -> list[str] | None:
+    """Return the ids of a list of models, which may be empty (of Ollama it is then null); None where it is none."""
     try:
         told = jsontext.loads(body)
     except PayloadError:
-        return []
-    data = told.get("data") if isinstance(told, dict) else None
-    return [str(one["id"]) for one in data if isinstance(one, dict) and "id" in one] if isinstance(data, list) else []
+        return None
+    if not isinstance(told, dict) or not isinstance(told.get("data", ""), list | None):
+        return None
+    return [str(one["id"]) for one in told["data"] or () if isinstance(one, dict) and "id" in one]
 
 
 def _cheapest(models: list[str]) -> str:

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import math
 import signal
 from pathlib import Path
 from typing import IO
@@ -12,6 +13,8 @@ from aibridge.simulator.server import Simulator
 from aibridge.simulator.settings import Settings
 from aibridge.simulator.sigv4 import TEST_ACCESS_KEY, TEST_SECRET_KEY
 from aibridge.simulator.values import Shape
+
+_LAST_PORT = 65_535
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,10 +29,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--host", default="127.0.0.1", metavar="HOST", help="to listen on (default: %(default)s)")
     text = "0 takes one from the kernel (default: %(default)s)"
-    parser.add_argument("--port", type=int, default=8900, metavar="PORT", help=text)
+    parser.add_argument("--port", type=_port, default=8900, metavar="PORT", help=text)
     parser.add_argument("--ledger", type=Path, metavar="FILE", help="write a line of JSON for each request")
-    parser.add_argument("--pace", type=float, default=0.0, metavar="MS", help="milliseconds between events")
+    parser.add_argument("--pace", type=_pace, default=0.0, metavar="MS", help="milliseconds between events")
     parser.add_argument("--any-credentials", action="store_true", help="check no keys and no signatures")
+
+
+def _port(text: str) -> int:
+    if not (text.isdecimal() and len(text) <= len(str(_LAST_PORT)) and int(text) <= _LAST_PORT):
+        raise argparse.ArgumentTypeError(f"should be a number from 0 to {_LAST_PORT}, not {text!r}")
+    return int(text)
+
+
+def _pace(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 <= (found := float(text)) < math.inf:
+            return found
+    raise argparse.ArgumentTypeError(f"should be milliseconds from 0 on, not {text!r}")
 
 
 async def serve(options: argparse.Namespace) -> None:

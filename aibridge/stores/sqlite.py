@@ -281,8 +281,13 @@ def reading(path: str | Path) -> Iterator[sqlite3.Connection]:
 
 def _refuse_other_versions(db: sqlite3.Connection, path: str | Path) -> None:
     version: int = db.execute("PRAGMA user_version").fetchone()[0]
-    if version != SCHEMA_VERSION:
-        raise StoreRefused(f"{path}: is of version {version}; this program knows version {SCHEMA_VERSION}")
+    if version == 0:
+        raise StoreRefused(f"{path}: no gateway has kept records there")
+    if version < SCHEMA_VERSION:
+        text = f"is of version {version}; `aibridge serve` of this program brings it to version {SCHEMA_VERSION}"
+        raise StoreRefused(f"{path}: {text}")
+    if version > SCHEMA_VERSION:
+        raise StoreRefused(f"{path}: is of version {version}; this program knows up to {SCHEMA_VERSION}")
 
 
 @contextmanager

@@ -25,6 +25,11 @@ def test_keys_are_told_apart(sign_in):
     assert [sign_in.by_key(key) for key in ("ann" * 9, "bob" * 9, "bob", "")] == ["ann", "bob", None, None]
 
 
+@pytest.mark.parametrize("key", ["\ud800", "ann" * 9 + "\udfff"])
+def test_half_a_surrogate_pair_is_no_key(sign_in, key):
+    assert sign_in.by_key(key) is None
+
+
 def test_a_session_ends(sign_in):
     headers = ((b"cookie", b"a=b; " + cookie(sign_in)),)
     assert sign_in.by_cookie(headers, NOW + SESSION_SECONDS - 1) == "ann"

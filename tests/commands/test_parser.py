@@ -3,8 +3,10 @@
 import argparse
 import re
 import shlex
+import socket
 import subprocess
 import sys
+from contextlib import closing
 from itertools import takewhile
 
 import pytest
@@ -69,6 +71,39 @@ def test_examples_can_be_typed(name):
 def shell_words(line):
     """Return the words of a command line, without what is piped to, redirected or a comment."""
     return list(takewhile(lambda word: word not in {"|", ">", "<"}, shlex.split(line, comments=True)))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        ["sessions", "--limit", "0"],
+        ["sessions", "--limit", "-3"],
+        ["sessions", "--limit", "9" * 20],
+        ["tail", "-n", "-1"],
+        ["tail", "-n", "9" * 5000],
+        ["simulate", "--port", "65536"],
+        ["simulate", "--port", "-1"],
+        ["simulate", "--port", "9" * 5000],
+        ["simulate", "--pace", "-1"],
+        ["simulate", "--pace", "nan"],
+        ["simulate", "--pace", "inf"],
+        ["simulate", "--pace", "fast"],
+    ],
+    ids=lambda said: " ".join(said)[:30],
+)
+def test_a_number_out_of_its_bounds_is_refused(said, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(said)
+    assert ended.value.code == 2
+    assert f"argument {'-n/--lines' if said[1] == '-n' else said[1]}: should be " in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_told_with_the_option_that_names_another(capsys):
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        assert main(["simulate", "--port", str(taken.getsockname()[1])]) == 1
+    told = capsys.readouterr().err
+    assert "; --port names another" in told
+    assert "AIBRIDGE_PORT" not in told
 
 
 @pytest.mark.parametrize(

@@ -369,8 +369,9 @@ def test_without_a_file_they_are_where_the_gateway_puts_them(records, tmp_path, 
     assert main(["export"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 6
     monkeypatch.setenv("AIBRIDGE_RECORDS", str(tmp_path / "nothing.db"))
-    assert main(["sessions"]) == 2
-    assert "there are no records" in capsys.readouterr().err
+    for command in ("sessions", "audit"):
+        assert main([command]) == 2
+        assert "there are no records" in capsys.readouterr().err
     assert not (tmp_path / "nothing.db").exists()
 
 

@@ -65,6 +65,17 @@ async def test_a_session_begins_with_a_key_and_ends_with_a_logout(admin, get):
     assert (await get(admin, "/api/v1/session")).status == 200
 
 
+async def test_what_a_session_follows_ends_with_its_logout(admin, get, new_client):
+    answer = await get(admin, "/api/v1/login", method="POST", headers=[], body={"key": KEY})
+    session = [("cookie", answer.headers["set-cookie"].partition(";")[0])]
+    async with new_client(admin.app.admin_port) as client:
+        await client.ask("/api/v1/live", b"", method="GET", headers=session)
+        await client.read_until(b"event: stats")
+        out = await get(admin, "/api/v1/logout", method="POST", headers=[*session, ("x-aibridge-csrf", "1")])
+        assert out.status == 204
+        await client.read_until(b"0\r\n\r\n")
+
+
 async def test_without_keys_it_says_how_to_turn_it_on(house, get):
     for path in ("/", "/dashboard/", "/api/v1/session", "/elsewhere"):
         answer = await get(house, path)
@@ -198,6 +209,15 @@ async def test_an_export_is_what_the_filters_name(admin, get, ask):
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     (row,) = csv.DictReader(io.StringIO(answer.body.decode()))
     assert (row["id"], row["streaming"], row["model"]) == (admin.outcomes.opened_ids[1], "true", "'=cmd()")
+
+
+@pytest.mark.parametrize("model", ["=1+1", "+1", "-1", "@a", "\uff1d1+1", "\uff0b1", "\uff0d1", "\uff20a"])
+async def test_what_a_spreadsheet_would_run_is_text_in_an_export(admin, get, ask, model):
+    await ask(admin, "anthropic", model=model)
+    await admin.outcomes.wait(ended=1)
+    assert await asyncio.to_thread(admin.app.recorder.flush)
+    (row,) = csv.DictReader(io.StringIO((await get(admin, "/api/v1/export?format=csv")).body.decode()))
+    assert row["model"] == f"'{model}"
 
 
 DOCUMENT = json.loads(DOCUMENT_FILE.read_bytes())

@@ -175,6 +175,25 @@ async def test_tls_by_an_authority_that_is_known_or_not(configured, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("body", "state"),
+    [
+        (b'{"data":[]}', State.OK),
+        (b'{"object":"list","data":null}', State.OK),
+        (b"<html>Log in to this network</html>", State.FAILED),
+        (b"[]", State.FAILED),
+        (b"{}", State.FAILED),
+        (b'{"data":"all"}', State.FAILED),
+        (b"", State.FAILED),
+    ],
+)
+async def test_a_good_status_without_a_list_of_models_shows_no_access(configured, body, state):
+    async with answering(body=body) as port:
+        found = await looked(configured(providers=provider(f"http://127.0.0.1:{port}")))
+    assert found["access"].state is state
+    assert ("base_url" in found["access"].advice) == (state is State.FAILED)
+
+
+@pytest.mark.parametrize(
     ("name", "days", "state", "words"),
     [
         ("127.0.0.1", -1, State.FAILED, "has ended"),

@@ -232,6 +232,20 @@ async def test_static_keys_open_beside_those_of_the_store(build_house, ask, comm
         assert [(await ask(house.port, key)).status for key in (made, "of-bob", "of-eve")] == [200, 200, 401]
 
 
+@pytest.mark.parametrize("said", [("list",), ("revoke", "key_one"), ("rotate", "key_one", "--overlap", "1h")])
+def test_a_file_that_is_not_there_is_told_and_not_made(said, tmp_path, capsys):
+    assert cli.main(["keys", *said, "--store", str(tmp_path / "none.db")]) == 2
+    assert "none.db: there are no keys; `aibridge keys create` makes the file" in capsys.readouterr().err
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_an_expiry_behind_all_calendars_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["keys", "create", "--owner", "ann", "--expires", "999999999d", "--store", str(tmp_path / "keys.db")])
+    assert ended.value.code == 2
+    assert "argument --expires: should be as 24h, 90d or 2026-12-31" in capsys.readouterr().err
+
+
 # time
 
 

@@ -562,8 +562,15 @@ def test_an_older_file_keeps_what_it_has_and_takes_more(older):
 
 
 def test_a_reader_says_of_which_version_a_file_is(older):
-    with pytest.raises(StoreRefused, match=r"is of version [1-6];"):
+    with pytest.raises(StoreRefused, match=r"is of version [1-6]; `aibridge serve` of this program brings it to"):
         read_interception(older, INTERCEPTION.id)
+
+
+def test_a_reader_tells_a_file_that_holds_no_records(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "other.db")) as other:
+        other.execute("CREATE TABLE others (id)")
+    with pytest.raises(StoreRefused, match=r"other\.db: no gateway has kept records there"):
+        read_interception(tmp_path / "other.db", INTERCEPTION.id)
 
 
 def test_what_clients_and_upstreams_choose_is_bounded(store, rows):
