@@ -97,7 +97,7 @@ class Generation:
         self._providers = [self._provider(name) for name in config.providers]
         self.signing = [one for one in self._providers if isinstance(one, BedrockProvider) and one.bearer_token is None]
         self.tool_servers = self._tool_servers()
-        self._limiter = self._take_limiter()
+        self.limiter = self._take_limiter()
         self.gateway = self._gateway()
 
     async def start(self) -> None:
@@ -210,13 +210,13 @@ class Generation:
             Bounds(max_request_bytes=config.limits.max_request_bytes, request_body=config.timeouts.request_body),
             self._injection(),
             build_failover(config, named, around, metrics),
-            self._limiter,
+            self.limiter,
         )
 
     def _listener(self) -> Listener:
         """Return all books: records first."""
         lasting = self._lasting
-        books = [book for book in (lasting.recorder, self.circuits, self._limiter, *lasting.books) if book is not None]
+        books = [book for book in (lasting.recorder, self.circuits, self.limiter, *lasting.books) if book is not None]
         return TimedBooks(Listeners(books, price=self.catalogue.priced), lasting.metrics.spent)
 
     def _surroundings(self, listener: Listener) -> Mapping[str, Surroundings]:

@@ -73,8 +73,8 @@ async def until(look):
 async def settled(house):
     """Wait until the store has heard of all ends."""
     async with asyncio.timeout(PATIENCE):
-        while house.app.limiter._settling:
-            await asyncio.gather(*house.app.limiter._settling)
+        while house.app.generation.limiter._settling:
+            await asyncio.gather(*house.app.generation.limiter._settling)
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "blocking"])
@@ -121,7 +121,7 @@ async def test_each_store_counts_the_same(build_house, ask, new_client, prices, 
             assert (await ask(house, "anthropic")).status == 200
         await house.outcomes.wait(ended=9)
         assert house.metric("aibridge_limit_store_failures_total") == 0
-        assert house.app.limiter._grants == {}
+        assert house.app.generation.limiter._grants == {}
 
 
 async def test_tokens_are_settled_with_what_was_told(build_house, ask, store):
@@ -140,7 +140,7 @@ async def test_tokens_are_settled_with_what_was_told(build_house, ask, store):
 
 
 async def test_without_anything_to_limit_nobody_asks(house, ask):
-    assert house.app.limiter is None
+    assert house.app.generation.limiter is None
     assert house.app.gateway._limiter is None
     assert (await ask(house, "anthropic")).status == 200
 
@@ -254,7 +254,7 @@ async def test_a_drain_waits_for_who_asks_and_gives_back(build_house, new_client
             lock.close()
             assert (await client.answer()).status == 503
             await draining
-        assert house.app.limiter._grants == {}
+        assert house.app.generation.limiter._grants == {}
         assert house.metric("aibridge_interceptions_started_total") == 0
 
 
