@@ -485,6 +485,22 @@ async def test_budgets_of_retries_are_kept(build_house, ask, renew):
         assert len(house.outcomes.attempts) - spent == 2  # one was left
 
 
+async def test_limits_of_what_is_the_same_go_on_and_others_begin_anew(build_house, ask, renew, tmp_path):
+    limit = {"for": "all", "requests_per_minute": 2}
+    async with build_house(rate_limits=[limit]) as house:
+        assert [(await ask(house, "anthropic")).status for _ in range(3)] == [200, 200, 429]
+        limiter = house.app.generation.limiter
+        await renew(house, timeouts={"idle": 9})
+        assert house.app.generation.limiter is limiter
+        assert (await ask(house, "anthropic")).status == 429
+        raw = json.loads((tmp_path / "aibridge.yaml").read_text())
+        (tmp_path / "aibridge.yaml").write_text(
+            json.dumps({**raw, "rate_limits": [{**limit, "requests_per_minute": 3}]})
+        )
+        await house.app.reload(config.load(tmp_path / "aibridge.yaml", {}))
+        assert [(await ask(house, "anthropic")).status for _ in range(4)] == [200, 200, 200, 429]
+
+
 async def test_tasks_and_parts_of_old_configurations_are_gone(build_house, ask, renew, new_client, request_body):
     async with build_house() as house, new_client(house.port) as client:
         await client.ask(MESSAGES, request_body(), headers=[VERSION, ("x-sim-fault", "stall@5")])
