@@ -147,10 +147,15 @@ def deadlines(config: Config, provider: str) -> Deadlines:
     )
 
 
+def is_fallback(config: Config, provider: str) -> bool:
+    """Whether a provider is somebody's fallback, its own other models' too."""
+    return any(provider == one.provider for of in config.providers.values() for one in of.fallbacks)
+
+
 def retrying(config: Config, provider: str) -> Retrying | None:
     """Return how a provider's requests are tried again; None where they are not, and it is nobody's fallback either."""
     retries = config.providers[provider].retries
-    if not retries.max and all(provider != one.provider for of in config.providers.values() for one in of.fallbacks):
+    if not retries.max and not is_fallback(config, provider):
         return None
     policy = RetryPolicy(
         retries=retries.max,

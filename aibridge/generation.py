@@ -20,6 +20,7 @@ from aibridge.assembly import (
     circuit_limits,
     content_rules,
     deadlines,
+    is_fallback,
     own_dialects,
     pool_settings,
     retrying,
@@ -121,6 +122,8 @@ class Generation:
         if self._lasting.genai is not None:
             self._lasting.genai.know(models)
         self.admission.show(metrics)
+        if self.limiter is not None:
+            self.limiter.price_by(self.catalogue.of_tokens)
         self._show_key_pools()
         if before is not None and before.circuits is not None:
             same = [name for name, one in self.config.providers.items() if one == before.config.providers.get(name)]
@@ -245,7 +248,11 @@ class Generation:
                 on_progress=self._progressed,
                 relays=Relays(name, spent),
                 read_on=settings.read_on,
-                retrying=self.parts.take(("retrying", name), retries, functools.partial(retrying, config, name)),
+                retrying=self.parts.take(
+                    ("retrying", name),
+                    (retries, is_fallback(config, name)),
+                    functools.partial(retrying, config, name),
+                ),
                 key_pool=provider.key_pool,
                 on_rotated=lasting.metrics.rotated,
                 tracing=lasting.tracing,

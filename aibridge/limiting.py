@@ -13,7 +13,6 @@ from aibridge.limits.sqlite import SQLiteStore
 from aibridge.limits.values import CounterStore, Measure, Scope
 from aibridge.prices import Catalogue
 from aibridge.telemetry.metrics import Metrics
-from aibridge.values import Interception, Usage
 
 
 def build_limiter(config: Config, catalogue: Catalogue, metrics: Metrics) -> Limiter | None:
@@ -26,22 +25,12 @@ def build_limiter(config: Config, catalogue: Catalogue, metrics: Metrics) -> Lim
     if not rules and config.auth.key_store is None:  # whose keys may have limits of their own, at any time
         return None
 
-    def price(interception: Interception, usage: Usage) -> int | None:
-        return catalogue.cost(
-            provider=interception.provider,
-            provider_kind=interception.provider_kind,
-            upstream_model=interception.upstream_model,
-            response_model="",
-            at=interception.started_at,
-            turns=(usage,),
-        ).nanodollars
-
     said = config.limit_store
     store = _build_store(said, _file_of(config))
     ways = StoreRules(patience=said.timeout, allow=said.when_away == "allow")
     if not isinstance(store, MemoryStore):
         ways = ways._replace(lease=said.lease)
-    return Limiter(Rules(rules), store, ways, price, metrics)
+    return Limiter(Rules(rules), store, ways, catalogue.of_tokens, metrics)
 
 
 def limit_rules(config: Config) -> list[Rule]:

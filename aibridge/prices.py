@@ -162,6 +162,17 @@ class Catalogue:
         )
         return outcome._replace(cost=cost)
 
+    def of_tokens(self, interception: Interception, usage: Usage) -> int | None:
+        """Return what tokens of an interception would cost, in nano-dollars; None where they have no price."""
+        return self.cost(
+            provider=interception.provider,
+            provider_kind=interception.provider_kind,
+            upstream_model=interception.upstream_model,
+            response_model="",
+            at=interception.started_at,
+            turns=(usage,),
+        ).nanodollars
+
     def cost(
         self,
         *,

@@ -193,6 +193,10 @@ class Limiter:
             raise self._refused(answer, grant)
         return self._await_room(answer, grant)
 
+    def price_by(self, price: Price) -> None:
+        """Reckon by another price list from now on."""
+        self._price = price
+
     def give_back(self, interception: Interception) -> None:
         """End what was given for an interception that will never begin."""
         self._settle(interception, 0, 0)

@@ -220,7 +220,7 @@ class Metrics:
             "Requests to upstreams, by how they ended.",
             ("provider", "termination", "cause"),
         )
-        # P x P x X = 3 x 3 x 25 = 225; in use 2 x 6 = 12.
+        # P x P x X = 3 x 3 x 27 = 243; in use 2 x 6 = 12.
         self.failovers = CounterFamily(
             "aibridge_failovers",
             "Requests that went on to another provider, or to another model at the same, by why.",

@@ -501,6 +501,31 @@ async def test_limits_of_what_is_the_same_go_on_and_others_begin_anew(build_hous
         assert [(await ask(house, "anthropic")).status for _ in range(4)] == [200, 200, 200, 429]
 
 
+async def test_reservations_go_by_the_prices_of_now(build_house, ask, renew, tmp_path):
+    """One request is reserved at a price that leaves no room for it, once the prices have changed."""
+    price = "version: {0}\nlists:\n  anthropic: {{models: [{{match: ['*'], prices: [{{input: {0}, output: {0}}}]}}]}}\n"
+    path = tmp_path / "prices.yaml"
+    path.write_text(price.format(1))
+    budget = {"per": "all", "dollars": 0.05, "period": "day"}
+    async with build_house(prices={"path": str(path)}, budgets=[budget]) as house:
+        limiter = house.app.generation.limiter
+        assert [(await ask(house, "anthropic")).status for _ in range(2)] == [200, 200]
+        path.write_text(price.format(900_000))
+        await renew(house)
+        assert house.app.generation.limiter is limiter
+        assert (await ask(house, "anthropic")).status == 403
+
+
+async def test_a_provider_that_becomes_a_fallback_of_its_own_is_asked_again(build_house, ask, renew, tmp_path):
+    async with build_house() as house:
+        assert (await ask(house, "anthropic", "status:529")).status == 529
+        raw = json.loads((tmp_path / "aibridge.yaml").read_text())["providers"]
+        fallbacks = [{"provider": "anthropic", "model": "another-model"}]
+        await renew(house, providers={**raw, "anthropic": {**raw["anthropic"], "fallbacks": fallbacks}})
+        assert (await ask(house, "anthropic", "status:529")).status == 529
+        assert len(house.outcomes.attempts) == 1 + 2
+
+
 async def test_tasks_and_parts_of_old_configurations_are_gone(build_house, ask, renew, new_client, request_body):
     async with build_house() as house, new_client(house.port) as client:
         await client.ask(MESSAGES, request_body(), headers=[VERSION, ("x-sim-fault", "stall@5")])
