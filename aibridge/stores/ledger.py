@@ -10,7 +10,6 @@ from typing import Any
 
 from aibridge import jsontext
 from aibridge.stores.base import (
-    ADDRESS_VALUES,
     ATTEMPTS,
     MODEL_THOUGHTS,
     TOKEN_USAGES,
@@ -161,7 +160,8 @@ def export(query: Query, since: float) -> Iterator[Fields]:
         at, last = page[-1]["started_at"], page[-1]["id"]
 
 
-_WHO = tuple(column.name for column in ADDRESS_VALUES)
+_WHO = ("provider", "provider_kind", "upstream_model", "credential_kind", "credential_hint")
+"""Columns that attempts and interceptions have in common."""
 
 
 def name_who_was_asked(attempt: Fields, row: Fields) -> None:
