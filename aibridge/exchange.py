@@ -527,8 +527,8 @@ class Exchange(Attempts):
                 instead = recourse.instead(cause)
                 if instead is None or instead.to is None:
                     raise
-                self._await_further_attempt(following=instead)
                 to = instead.to
+                self._await_further_attempt(following=instead)
 
     def _finish(self, before: bytes) -> None:
         """The relay has its last words: hand them over, at once or when the client has taken what was before them."""

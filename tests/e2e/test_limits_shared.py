@@ -153,7 +153,7 @@ class Crowd:
         """
         waiting = {asyncio.create_task(client.answer()): client for client in self.held}
         done, pending = set(), set(waiting)
-        while (found := await asyncio.wait(pending, timeout=1.0))[0]:
+        while pending and (found := await asyncio.wait(pending, timeout=1.0))[0]:
             done |= found[0]
             pending = found[1]
         for task in pending:
