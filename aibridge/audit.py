@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aibridge.journal import is_live, journal_folder, names_in
-from aibridge.lifecycle import STATUS_OF, TERMINATION_OF, Termination
+from aibridge.lifecycle import NOT_ASKED, STATUS_OF, TERMINATION_OF, Termination
 from aibridge.stores.base import MODEL_THOUGHTS, TOOL_USAGES, USER_PROMPTS
 from aibridge.stores.sqlite import Connection, reading
 
@@ -94,6 +94,7 @@ def _differences(
         yield what, [row[0] for row in db.execute(_QUERIES[what])]
 
 
+_NOT_ASKED = ", ".join(f"'{cause.value}'" for cause in sorted(NOT_ASKED))
 _QUERIES = {
     "ended, and its beginning is lost": "SELECT id FROM interceptions WHERE started_at IS NULL",
     "an attempt without its interception": "SELECT DISTINCT interception_id FROM attempts"
@@ -105,10 +106,10 @@ _QUERIES = {
     " WHERE termination = 'completed' AND terminal_event_seen = 0 AND note IS NOT 'missing_done'",
     # Those that the client or the gateway ended, and those that could not be asked, may have had no attempt yet, or one
     # that ended in another way before.
-    "ended otherwise than its last attempt": "SELECT id FROM interceptions LEFT JOIN attempts ON interception_id = id"
+    "ended otherwise than its last attempt": "SELECT id FROM interceptions LEFT JOIN attempts ON interception_id = id"  # noqa: S608 - our own words
     " AND number = (SELECT max(number) FROM attempts WHERE interception_id = id)"
     " WHERE interceptions.termination IN ('completed', 'upstream_error')"
-    " AND interceptions.cause NOT IN ('circuit_open', 'keys_exhausted') AND interceptions.cause IS NOT attempts.cause",
+    f" AND interceptions.cause NOT IN ({_NOT_ASKED}) AND interceptions.cause IS NOT attempts.cause",
     "answered by another than its last attempt asked": "SELECT id FROM interceptions JOIN attempts"
     " ON interception_id = id AND number = (SELECT max(number) FROM attempts WHERE interception_id = id)"
     " WHERE interceptions.termination IN ('completed', 'upstream_error') AND answered_by IS NOT attempts.provider",

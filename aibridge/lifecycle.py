@@ -116,7 +116,7 @@ class Health(StrEnum):
 
 _SERVER_ERROR = 500
 _UNHEALTHY_STATUSES = frozenset({408, 429})
-_NOT_ASKED = frozenset({Cause.CIRCUIT_OPEN, Cause.KEYS_EXHAUSTED})
+NOT_ASKED = frozenset({Cause.CIRCUIT_OPEN, Cause.KEYS_EXHAUSTED})
 """An upstream that was not asked says nothing of its health, and what bars our keys is theirs."""
 
 
@@ -131,7 +131,7 @@ def health_of(cause: Cause, http_status: int | None, error_type: str | None) -> 
     termination = TERMINATION_OF[cause]
     if termination is Termination.COMPLETED:
         return Health.SUCCESS
-    if termination is not Termination.UPSTREAM_ERROR or cause in _NOT_ASKED:
+    if termination is not Termination.UPSTREAM_ERROR or cause in NOT_ASKED:
         return Health.NEITHER
     if cause is Cause.HTTP_STATUS:
         unhealthy = http_status is not None and (http_status >= _SERVER_ERROR or http_status in _UNHEALTHY_STATUSES)
