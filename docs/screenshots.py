@@ -44,7 +44,6 @@ async def main() -> None:
         folder = Path(name)
         async with kit.house(folder) as at:
             await kit.traffic(at, ROUNDS)
-            await asyncio.sleep(2)  # the records get to the store
         spread(folder / "records.db")
         async with kit.house(folder) as at, async_playwright() as playwright:
             at.simulator.play("status:503", 1)  # and then a retry, which calls a tool

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+import aiohttp
 from mcp_kit import serving as serving_tools
 from mcp_kit import tools_server
 from process_kit import ENVIRONMENT, PATIENCE, line_with
@@ -47,6 +48,7 @@ _PROMPTS = (
     f"Explain what {HOSTILE} does in a page.",
 )
 _AT_ONCE = 5
+_UNSETTLED = re.compile(r"^aibridge_(?:interceptions_inflight|journal_bytes)(?:\{.*\})? (\S+)$", re.MULTILINE)
 _TOOL_ID = re.compile(rb'"(toolu_\w+)"')
 
 
@@ -98,6 +100,24 @@ class House:
             writer.close()
             with suppress(OSError):
                 await writer.wait_closed()
+
+    async def settled(self):
+        """Wait until everything has ended, and all that is known of it is in the store."""
+        async with asyncio.timeout(PATIENCE), aiohttp.ClientSession(self.url) as session:
+            while not _is_settled(await _text(session, "/metrics")):  # noqa: ASYNC110 - another process decides
+                await asyncio.sleep(0.02)
+
+
+async def _text(session, path):
+    async with session.get(path) as answer:
+        assert answer.ok
+        return await answer.text()
+
+
+def _is_settled(metrics):
+    left = _UNSETTLED.findall(metrics)
+    assert left, "the metrics have other names"
+    return not any(map(float, left))
 
 
 def said(prompt):
@@ -170,13 +190,12 @@ def _configuration(url, tools, folder):
             "path": str(folder / "records.db"),
             "content": {"prompts": "full", "arguments": "full", "thoughts": "full"},
         },
-        "timeouts": {"idle": 1.0, "client_stall": 1.0, "response": 3.0},
         "proxy": {"from_environment": False},
     }
 
 
 async def traffic(at, rounds):
-    """Send sessions with threads of tools, faults of each kind, and clients that leave."""
+    """Send sessions with threads of tools, faults of each kind, and clients that leave; return when all is recorded."""
     for first in range(0, rounds, _AT_ONCE):
         await asyncio.gather(*(_round(at, number) for number in range(first, min(first + _AT_ONCE, rounds))))
     await at.ask(("anthropic", "/v1/messages", HOSTILE), prompt=HOSTILE)
@@ -186,6 +205,7 @@ async def traffic(at, rounds):
     for _ in range(3):  # opens the circuit of this model
         await at.ask(("openai", "/v1/chat/completions", "gpt-failing"), fault="status:500")
     await at.ask(("openai", "/v1/chat/completions", "gpt-failing"))
+    await at.settled()
 
 
 async def _round(at, number):
@@ -213,3 +233,8 @@ async def _thread(at, actor, session, prompt):
         call = {"type": "tool_use", "id": found[1].decode(), "name": fault.partition(":")[2], "input": {}}
         result = {"type": "tool_result", "tool_use_id": call["id"], "content": "fine"}
         messages = [*messages, {"role": "assistant", "content": [call]}, {"role": "user", "content": [result]}]
+
+
+async def shown(page):
+    """Wait until the dashboard shows what its address says: the address is the first to change."""
+    await page.wait_for_function("() => document.getElementById('main').dataset.shows === location.hash")

@@ -126,7 +126,7 @@ INNER_FLOORS = {
         ["__init__"],
     ],
     "stores/": [
-        ["__init__", "base"],
+        ["__init__", "base", "writeahead"],
         ["entries", "ledger", "migrations"],
         ["browsing", "carrying", "following", "keys", "sqlite"],
         ["rerating", "summaries"],
@@ -180,7 +180,12 @@ DOORS = {
     "httpx2": {"aibridge.mcp.link"},
     "aibridge._speedups": {"aibridge.wire"},
     # of the standard library, what reaches outside
-    "sqlite3": {"aibridge.limits.sqlite", "aibridge.stores.keys", "aibridge.stores.sqlite"},
+    "sqlite3": {
+        "aibridge.limits.sqlite",
+        "aibridge.stores.keys",
+        "aibridge.stores.sqlite",
+        "aibridge.stores.writeahead",
+    },
     "socket": {
         "aibridge.server",
         "aibridge.share",

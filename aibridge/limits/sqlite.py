@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from aibridge.errors import LimitStoreUnavailable
 from aibridge.limits.values import Claim, Lease, Refusal
+from aibridge.stores.writeahead import write_ahead
 
 _APPLICATION_ID = 0x61696C31
 """Says what file this is ("ail1")."""
@@ -136,7 +137,7 @@ class SQLiteStore:
                     db.execute(statement)
             _refuse_others(db)
             db.execute("COMMIT")
-            db.execute("PRAGMA journal_mode = WAL")
+            write_ahead(db, self._patience)
             db.execute("PRAGMA synchronous = NORMAL")
         except BaseException:
             db.close()

@@ -39,6 +39,7 @@ from aibridge.stores.base import (
 )
 from aibridge.stores.entries import left_open
 from aibridge.stores.migrations import MIGRATIONS
+from aibridge.stores.writeahead import write_ahead
 
 Connection = sqlite3.Connection
 """A store as `reading` gives it."""
@@ -132,7 +133,7 @@ class SQLiteStore:
         try:
             self._db.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
             self._migrate()
-            self._db.execute("PRAGMA journal_mode = WAL")
+            write_ahead(self._db, _BUSY_TIMEOUT_MS / 1000)
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
             self._file = _file_at(self.path)

@@ -59,6 +59,7 @@ def looking(browser, at):
         page.on("console", lambda said: wrong.append(said.text) if said.type in {"error", "warning"} else None)
         page.on("request", lambda asked: wrong.append(f"asked {asked.url}") if not _is_ours(asked.url, at) else None)
         page.on("dialog", lambda dialog: wrong.append(f"dialog: {dialog.message}"))
+        await at.settled()  # what another test had going
         try:
             if key:
                 answer = await context.request.post(f"{at.url}/api/v1/login", data={"key": key})

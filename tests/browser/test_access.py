@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from dashboard_kit import shown
 
 import aibridge
 
@@ -30,7 +31,8 @@ async def each_view(page):
     """Go to each view by its address, and to one interception, and yield its name when it is there."""
     for path, title in VIEWS.items():
         await page.evaluate(f"location.hash = '#/{path}'")
-        await page.locator(f"main:not([aria-busy]) h1:text-is('{title}')").wait_for()
+        await shown(page)
+        assert await page.locator("h1").text_content() == title
         yield path
     await page.evaluate("location.hash = '#/interceptions?cause=tool_loop_limit'")
     await page.locator("tbody th a").first.click()
@@ -97,6 +99,7 @@ async def test_keys_alone_lead_from_the_start_to_one_interception(looking):
         await tab_to(page, "button[type=submit]")
         await page.keyboard.press("Enter")
         await page.wait_for_url(re.compile(r"termination=client_gone$"))
+        await shown(page)
         await page.locator("button[type=submit]:focus").wait_for()
         await tab_to(page, "tbody th a")
         await page.keyboard.press("Enter")

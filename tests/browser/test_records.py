@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from dashboard_kit import HOSTILE
+from dashboard_kit import HOSTILE, shown
 
 from aibridge.lifecycle import TERMINATION_OF
 
@@ -19,7 +19,8 @@ async def asked(page, path):
 
 async def listed(page):
     """Return the ids of the interceptions in the table."""
-    await page.locator("main:not([aria-busy]) tbody tr").first.wait_for()
+    await shown(page)
+    await page.locator("tbody tr").first.wait_for()
     links = await page.locator("tbody th a").evaluate_all("all => all.map((one) => one.hash)")
     return [link.removeprefix("#/interceptions/") for link in links]
 
@@ -35,9 +36,7 @@ async def test_pages_lead_through_all_of_them_and_back(looking):
         seen = await listed(page)
         assert len(there) > 2 * len(seen) == 100
         while await page.get_by_role("link", name="Older").count():
-            first = seen[-1]
             await page.get_by_role("link", name="Older").click()
-            await page.wait_for_function("(id) => !document.querySelector(`a[href$='${id}']`)", arg=first)
             seen += await listed(page)
         assert seen == there
         await page.go_back()
@@ -143,9 +142,8 @@ async def test_a_session_is_its_threads_from_the_prompt_on(looking):
         await page.get_by_role("list", name="Sessions").wait_for()
         found = page.locator("a[href^='#/sessions/session-0?']")
         while not await found.count():  # it is the oldest
-            last = await page.locator(".sessions h2 a").last.get_attribute("href")
             await page.get_by_role("link", name="Older").click()
-            await page.wait_for_function("(last) => !document.querySelector(`a[href='${last}']`)", arg=last)
+            await shown(page)
         await found.click()
         first = page.get_by_role("region", name="Thread 1")
         await first.wait_for()
@@ -191,7 +189,8 @@ async def test_a_column_is_chosen_by_pointer_and_by_keys(looking):
         await page.keyboard.press("Enter")
         await page.wait_for_url(re.compile(r"since=\d+&until=\d+"))
         await page.go_back()
-        await page.locator("main:not([aria-busy]) rect.fill.upstream_error").first.click()
+        await shown(page)
+        await page.locator("rect.fill.upstream_error").first.click()
         await page.wait_for_url(re.compile(r"since=\d+&until=\d+&termination=upstream_error"))
         await page.get_by_role("link", name=re.compile("remove$")).click()
         await page.wait_for_url(re.compile(r"#/outcomes\?termination=upstream_error$"))
@@ -246,9 +245,7 @@ async def test_text_from_outside_stays_text(looking):
         assert await prompt.text_content() == HOSTILE
         for view in ("costs", "latency", "outcomes", "sessions", "live"):
             await page.evaluate(f"location.hash = '#/{view}'")
-            await page.locator(
-                f"main:not([aria-busy]) h1:text-is('{'Cost' if view == 'costs' else view.capitalize()}')"
-            ).wait_for()
+            await shown(page)
             assert await page.locator("main img").count() == 0
         assert "owned" not in await page.title()
 

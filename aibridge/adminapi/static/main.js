@@ -52,6 +52,7 @@ function alone(...children) {
   for (const part of around) part.remove();
   around = [];
   main.removeAttribute("aria-busy");
+  delete main.dataset.shows;
   frame.classList.add("alone");
   main.classList.add("alone");
   main.replaceChildren(...children);
@@ -147,6 +148,7 @@ async function show() {
   markCurrent(path);
   unfold(false);
   document.title = `${title} · aibridge`;
+  const address = location.hash;
   main.setAttribute("aria-busy", "true");
   const children = await view.render({ parts, parameters, signal, again: show }).catch((error) => {
     if (error.status === 401) leave();
@@ -156,6 +158,7 @@ async function show() {
   if (!children || signal.aborted) return;
   const kept = document.activeElement?.dataset?.keep;
   main.removeAttribute("aria-busy");
+  main.dataset.shows = address; // for who looks on: the address changes before what is shown
   main.replaceChildren(...[children].flat(Infinity).filter(Boolean));
   settle(parts.join("/"), kept);
 }
