@@ -13,17 +13,13 @@ from collections.abc import Coroutine
 from typing import Any
 
 from aibridge.clientstream import ClientStream
-from aibridge.content import ContentPolicy
 from aibridge.credentials import secrets_of
-from aibridge.dialects import Dialect
 from aibridge.errors import UpstreamFailure
 from aibridge.failover import Asked, Next, Why
 from aibridge.keypool import Exhausted
 from aibridge.lifecycle import Cause, Signal, State
 from aibridge.linger import Linger
-from aibridge.providers.base import Provider
 from aibridge.rotation import Rotation
-from aibridge.surroundings import Surroundings
 from aibridge.upstream import Connection, Origin
 from aibridge.values import (
     Address,
@@ -51,25 +47,13 @@ class Attempts(ABC):
         "_request", "_rotation", "_sent_at", "_sent_to", "_started", "_trying", "_whole",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        interception: Interception,
-        provider: Provider,
-        dialect: Dialect,
-        client: ClientStream,
-        around: Surroundings,
-        policy: ContentPolicy,
-        started: float,
-    ) -> None:
+    def __init__(self, asked: Asked, client: ClientStream, started: float) -> None:
+        (self._provider, _, _, interception), self._dialect, self._around, self._policy = asked
         self._interception = interception
         self._asked = interception
         """The same, as whoever is asked knows it."""
         self._address: Address | None = None
-        self._provider = provider
-        self._dialect = dialect
         self._client = client
-        self._around = around
-        self._policy = policy
         self._started = started
         self._attempt = 0
         self._attempt_at = started
@@ -84,8 +68,8 @@ class Attempts(ABC):
         self._body: list[bytes] = []
         self._body_ended = False
         self._whole: tuple[int, Headers, bytes] | None = None
-        self._sent_at = around.loop.time()
-        self._relay = around.relays.make(dialect, interception.id, policy)
+        self._sent_at = self._around.loop.time()
+        self._relay = self._around.relays.make(self._dialect, interception.id, self._policy)
 
     @abstractmethod
     def fail(self, error: BaseException) -> None:

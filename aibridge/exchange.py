@@ -15,9 +15,8 @@ from collections.abc import Callable
 
 from aibridge.attempts import Attempts
 from aibridge.clientstream import ClientStream
-from aibridge.content import ContentPolicy
 from aibridge.credentials import redact_bytes, redact_headers
-from aibridge.dialects import Dialect, words_of
+from aibridge.dialects import words_of
 from aibridge.errors import AibridgeError, CorruptPayload, CredentialsError, RecordingFailed
 from aibridge.failover import Asked, Next, Recourse
 from aibridge.faults import KEYS_REFUSED
@@ -25,13 +24,10 @@ from aibridge.headers import EVENT_STREAM, JSON, RETRY_SOON, retry_after
 from aibridge.keypool import Exhausted
 from aibridge.lifecycle import Cause, Signal, State
 from aibridge.patience import Due, Since, Standing, next_deadline
-from aibridge.providers.base import Provider
-from aibridge.surroundings import Surroundings
 from aibridge.turns import Turns
 from aibridge.upstream import CLOSINGS
 from aibridge.values import (
     Headers,
-    Interception,
     ResponseHead,
     StreamDecoder,
     Thought,
@@ -57,12 +53,8 @@ class Exchange(Attempts):
     """One interception, from the request to its one outcome.
 
     Args:
-        interception: what is known at its acceptance.
-        provider: who answers.
-        dialect: the client's API.
+        asked: who is to answer, and what is known at the interception's acceptance.
         client: who asked.
-        around: what is shared.
-        policy: what is kept of the content.
         started: monotonic seconds (`time.perf_counter`) at the interception's acceptance.
         recourse: asked what else may be done where an attempt has failed; None: nothing.
         on_end: called once, when all is told and said.
@@ -75,24 +67,20 @@ class Exchange(Attempts):
 
     def __init__(
         self,
-        interception: Interception,
-        provider: Provider,
-        dialect: Dialect,
+        asked: Asked,
         client: ClientStream,
-        around: Surroundings,
-        policy: ContentPolicy,
         started: float,
         recourse: Recourse | None,
         on_end: Callable[["Exchange"], None],
     ) -> None:
-        super().__init__(interception, provider, dialect, client, around, policy, started)
+        super().__init__(asked, client, started)
         self._recourse = recourse
         self._on_end = on_end
         self._turns: Turns | None = None
         self._mended = False
         self._told = False
         self._over = False
-        self._shortest = around.shortest if recourse is None else recourse.shortest
+        self._shortest = asked.around.shortest if recourse is None else recourse.shortest
         self._retry_after: Headers = RETRY_SOON
         now = self._sent_at
         self._heard_at = self._said_at = self._noted_at = now
@@ -102,7 +90,7 @@ class Exchange(Attempts):
         self._paused_at: float | None = now if client.paused else None
         self._unsent = client.unsent_bytes
         client.listener = self
-        around.wheel.add(self, now + self._shortest)
+        asked.around.wheel.add(self, now + self._shortest)
 
     # what the gateway says
 

@@ -17,12 +17,12 @@ from typing import NamedTuple, Protocol
 from aibridge.access import Identity
 from aibridge.auth import Authenticator
 from aibridge.clientstream import ClientStream
-from aibridge.content import ContentPolicy, Keep
+from aibridge.content import Keep
 from aibridge.dialects import Dialect, Telling
 from aibridge.draft import Draft
 from aibridge.errors import RecordingFailed, RequestRejected
 from aibridge.exchange import Exchange
-from aibridge.failover import Failover, Recourse
+from aibridge.failover import Asked, Failover, Recourse
 from aibridge.headers import JSON
 from aibridge.limits.limiter import Limiter
 from aibridge.opening import opened
@@ -247,7 +247,7 @@ class Gateway:
         recourse = None
         if self._failover is not None:
             recourse = self._failover.recourse(draft, who.access, policy, self._prepared)
-        accepted = _Accepted(draft, route.dialect, policy, prompt, recourse, time.perf_counter())
+        accepted = _Accepted(Asked(draft, route.dialect, around, policy), prompt, recourse, time.perf_counter())
         if self._limiter is not None:
             room = self._limiter.reserve(interception, who, reading.body)
             if room is not None:
@@ -267,18 +267,18 @@ class Gateway:
             if rest is not None:
                 await rest
         except RequestRejected as rejection:
-            limiter.give_back(accepted.draft.interception)
-            self._answer_refused(client, rejection, accepted.dialect)
+            limiter.give_back(accepted.asked.draft.interception)
+            self._answer_refused(client, rejection, accepted.asked.dialect)
         finally:
             self._waiting -= 1
             self._idle.set()
 
     def _begin(self, accepted: "_Accepted", client: ClientStream) -> Coroutine[None, None, None] | None:
         """Open the interception. From here on nothing is raised."""
-        draft, dialect, policy, prompt, recourse, started = accepted
-        interception, provider = draft.interception, draft.provider
-        around = self._around[provider.name]
-        exchange = Exchange(interception, provider, dialect, client, around, policy, started, recourse, self._ended)
+        asked, prompt, recourse, started = accepted
+        draft, around = asked.draft, asked.around
+        interception = draft.interception
+        exchange = Exchange(asked, client, started, recourse, self._ended)
         self._live.add(exchange)
         if self._limiter is not None:
             self._limiter.watch(interception, exchange.stop_spending)
@@ -357,9 +357,7 @@ class Gateway:
 class _Accepted(NamedTuple):
     """A request of which an interception is made, unless it meets a limit."""
 
-    draft: Draft
-    dialect: Dialect
-    policy: ContentPolicy
+    asked: Asked
     prompt: UserPrompt | None
     recourse: Recourse | None
     started: float
