@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
+from aibridge.config.secret import AnySecret
 from aibridge.config.urls import split_url
 from aibridge.config.values import Count, Seconds, Section, Text, mistake
 
@@ -81,7 +82,7 @@ class LimitStore(Section):
     """None: memory with one worker; with several a file beside the gateway keys, else it has to be said."""
     path: Path | None = None
     """Of kind sqlite."""
-    url: Annotated[SecretStr, AfterValidator(_clean_store_url)] | None = None
+    url: Annotated[AnySecret, AfterValidator(_clean_store_url)] | None = None
     """Of kind valkey; a secret, since it may hold a password."""
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = "aibridge"
     """Of kind valkey: begins all keys. Gateways that share limits share it."""
