@@ -175,7 +175,7 @@ def keys_of(model, prefix=""):
     for name, field in model.model_fields.items():
         key = f"{prefix}{field.alias or name}"
         if key == "providers":
-            for kind in config._KINDS.values():
+            for kind in config.KINDS.values():
                 yield from keys_of(kind, f"providers.{kind.model_fields['kind'].default}.")
         elif key == "routers":
             yield key, shown(field.default)

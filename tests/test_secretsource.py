@@ -188,6 +188,25 @@ def test_a_proxy_with_its_password(load, tmp_path):
     assert "hush" not in repr(loaded)
 
 
+def test_a_store_of_limits_with_its_password(load, tmp_path):
+    (tmp_path / "url").write_text("valkey://me:hush@limits:6379/0\n")
+    loaded = load("providers: {anthropic: {}}\nlimit_store: {kind: valkey, url: SOURCE}", f"{{file: {tmp_path}/url}}")
+    assert loaded.limit_store.url.get_secret_value() == "redis://me:hush@limits:6379/0"
+    assert "hush" not in repr(loaded)
+
+
+def test_no_secret_is_without_a_source():
+    """Where one takes a text alone, its schema is that of a password."""
+    assert "password" not in {node.get("format") for node in _nodes(config.Settings.model_json_schema())}
+
+
+def _nodes(schema):
+    if isinstance(schema, dict):
+        yield schema
+    for inner in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
+        yield from _nodes(inner)
+
+
 def test_no_other_place_takes_one(load):
     with pytest.raises(ConfigError, match=r"providers.anthropic.base_url: should be a valid string"):
         load("providers: {anthropic: {base_url: SOURCE}}", "{file: /etc/hostname}")

@@ -46,7 +46,7 @@ def test_each_setting_has_its_metrics(semconv, names, make_interception, make_at
 
 def test_every_api_and_every_kind_of_provider_has_its_name():
     assert set(conventions.OPERATION_NAMES) == set(DIALECTS)
-    assert set(conventions.PROVIDER_NAMES) == set(config._KINDS)
+    assert set(conventions.PROVIDER_NAMES) == set(config.KINDS)
 
 
 def values(measures):
