@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 import pytest
+from record_kit import record_of
 
 from aibridge.audit import audit
 from aibridge.journal import journal_folder, names_in
-from aibridge.stores.sqlite import read_interception
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="only Linux tells a process's children")
 LARGE = 60
@@ -129,7 +129,7 @@ def check(path, seen):
     result = audit(path)
     assert result.differences == result.waiting == []
     assert (result.started, result.ended["completed"]) == (len(seen), len(seen))
-    assert {read_interception(path, one)["termination"] for one in seen} == {"completed"}
+    assert {record_of(path, one)["termination"] for one in seen} == {"completed"}
 
 
 async def test_a_carrier_killed_under_traffic_costs_no_record(under_load, load, pile_up, records):

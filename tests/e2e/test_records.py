@@ -9,9 +9,9 @@ from contextlib import closing
 
 import pytest
 from api_kit import ALL, each
+from record_kit import record_of
 
 from aibridge.audit import audit
-from aibridge.stores.sqlite import read_interception
 
 PATIENCE = 30.0
 VERSION = ("anthropic-version", "2023-06-01")
@@ -42,7 +42,7 @@ async def test_g3_a_killed_process(serve, build_house, new_client, records, api,
         books.check("gateway_error", "crashed", health="neither", error="the gateway's process ended")
         assert books.record["provider"] == api.provider
         assert books.record["ended_at"] >= books.record["started_at"]
-        kept = read_interception(records, finished.headers["x-aibridge-id"])
+        kept = record_of(records, finished.headers["x-aibridge-id"])
         assert (kept["termination"], kept["usage_source"]) == ("completed", "provider_final")
         assert kept["input_tokens"] > 0
         assert kept["output_tokens"] > 0

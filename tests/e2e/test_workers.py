@@ -11,12 +11,12 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 from gateway_kit import CLIENTS, VERSION, Asking, Gateway, holder, is_there, read_metrics, total, until
 from process_kit import ENVIRONMENT, PATIENCE, run
+from record_kit import record_of
 
 from aibridge.audit import audit
 from aibridge.journal import journal_folder, names_in
 from aibridge.simulator.server import Simulator
 from aibridge.simulator.settings import Settings
-from aibridge.stores.sqlite import read_interception
 from aibridge.supervisor import MAX_BACKOFF_S
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="several workers need Linux")
@@ -100,7 +100,7 @@ async def scraping(admin, most=CLIENTS):
 def check_records(gateway, seen, *, crashed):
     result = audit(gateway.records)
     assert result.differences == result.waiting == []
-    assert {read_interception(gateway.records, one)["termination"] for one in seen} == {"completed"}
+    assert {record_of(gateway.records, one)["termination"] for one in seen} == {"completed"}
     assert result.ended["completed"] >= len(seen)
     assert result.started == result.ended["completed"] + result.ended["failed"] + result.ended["client_gone"]
     assert (result.ended["failed"] > 0) is crashed
