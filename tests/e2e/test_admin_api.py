@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from record_kit import records_in
+from waiting_kit import until
 
 from aibridge.adminapi import exporting
 from aibridge.adminapi.room import DOCUMENT as DOCUMENT_FILE
@@ -333,9 +334,7 @@ async def test_an_export_goes_no_faster_than_its_client_and_ends_with_it(admin, 
             await asyncio.sleep(0.3)
         assert asked < 200
         assert exports._under_way == 1
-    async with asyncio.timeout(20):
-        while exports._under_way:  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0.01)
+    await until(lambda: not exports._under_way)
 
 
 async def test_the_lines_of_the_page_work(admin, ask, tmp_path):

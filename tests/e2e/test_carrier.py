@@ -4,12 +4,12 @@ import asyncio
 import os
 import signal
 import sqlite3
-import time
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 import pytest
 from record_kit import record_of
+from waiting_kit import until
 
 from aibridge.audit import audit
 from aibridge.journal import journal_folder, names_in
@@ -30,19 +30,6 @@ def children(pid):
 def there_is(pid):
     """Whether there is such a process, be it one that nobody waited for."""
     return Path(f"/proc/{pid}").exists()
-
-
-async def until(look):
-    """Look again and again, until there is something to see; what."""
-
-    def wait():
-        give_up_at = time.monotonic() + PATIENCE
-        while not (seen := look()):
-            assert time.monotonic() < give_up_at
-            time.sleep(0.01)
-        return seen
-
-    return await asyncio.to_thread(wait)
 
 
 def carriers(pid):

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from api_kit import APIS, OWN_TOKEN, each
-from mcp_kit import MCPServer, serving, tools_server, until
+from mcp_kit import MCPServer, serving, tools_server
+from waiting_kit import until
 
 from aibridge.audit import audit
 

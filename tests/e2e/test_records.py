@@ -10,6 +10,7 @@ from contextlib import closing
 import pytest
 from api_kit import ALL, each
 from record_kit import record_of
+from waiting_kit import until
 
 from aibridge.audit import audit
 
@@ -163,8 +164,7 @@ async def test_what_is_read_on_for_its_tokens_has_not_gone_out(build_house, new_
     ):
         headers = [("x-sim-fault", "slow:1+size:8000"), ("anthropic-version", "2023-06-01")]
         await client.ask("/anthropic/v1/messages", request_body(stream=False), headers=headers)
-        while not any(one._relay.bytes_in for one in house.app.gateway._live):  # noqa: ASYNC110 - nobody tells it
-            await asyncio.sleep(0)
+        await until(lambda: any(one._relay.bytes_in for one in house.app.gateway._live), pause=0)
         client.close()
         books = await house.books()
         books.check("client_gone", "before_response", health="neither")

@@ -7,8 +7,9 @@ import anthropic
 import openai
 import pytest
 from api_kit import ALL, APIS, each
-from mcp_kit import Recorded, serving, tools_server, until
+from mcp_kit import Recorded, serving, tools_server
 from silence_kit import silence_of
+from waiting_kit import until
 
 from aibridge import turns
 

@@ -9,9 +9,10 @@ import urllib.request
 from contextlib import asynccontextmanager, suppress
 
 import pytest
-from gateway_kit import CLIENTS, VERSION, Asking, Gateway, holder, is_there, read_metrics, total, until
+from gateway_kit import CLIENTS, VERSION, Asking, Gateway, holder, is_there, read_metrics, total
 from process_kit import ENVIRONMENT, PATIENCE, run
 from record_kit import record_of
+from waiting_kit import until
 
 from aibridge.audit import audit
 from aibridge.journal import journal_folder, names_in
