@@ -86,6 +86,16 @@ def an_outcome(cause=Cause.CLEAN, **changes):
 
 
 INTERCEPTION, ATTEMPT, OUTCOME = an_interception(), an_attempt(), an_outcome()
+AN_AGENTS = an_interception(
+    id="0198c0de-0000-7000-8000-000000000001",
+    started_at=1_700_000_000.25,
+    actor=Actor("alice", "Alice"),
+    credential=Credential(CredentialKind.CENTRALIZED, "sk-a...efgh"),
+    client="Claude Code",
+    user_agent="claude-cli/2",
+    request_bytes=321,
+)
+"""One with all that an agent tells of itself."""
 
 
 def numbered(number):

@@ -176,8 +176,8 @@ class _Recorded:
         if row is None:
             return Answer(head, body, streaming, unfinished=True)
         cause = Cause(row["cause"])
-        heard_out = cause in _GONE and record["usage_source"] == UsageSource.PROVIDER_FINAL
         end = END_OF.get(cause)
+        heard_out = end is Signal.CLIENT_LOST and record["usage_source"] == UsageSource.PROVIDER_FINAL
         if cause is Cause.HTTP_STATUS and head is not None and _promised(head) > len(body):
             end = Signal.CUT
         return Answer(head, body, streaming, end=end, error=row["error"] or "", heard_out=heard_out)
@@ -220,9 +220,6 @@ class _Recorded:
         if row is None or row["termination"] not in {Termination.COMPLETED, Termination.UPSTREAM_ERROR}:
             return False
         return bool(self._record["streaming"] and row["events"] and not self._has_tools_of_ours)
-
-
-_GONE = frozenset({Cause.DISCONNECTED, Cause.BEFORE_RESPONSE})
 
 
 def _promised(head: ResponseHead) -> int:

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from record_kit import an_attempt, an_interception, an_outcome, attempted, closed, learned, opened, record_of, write
+from record_kit import AN_AGENTS, an_attempt, an_outcome, attempted, closed, learned, opened, record_of, write
 
 from aibridge.errors import AibridgeError
 from aibridge.lifecycle import TERMINATION_OF, Cause
@@ -33,19 +33,12 @@ from aibridge.values import (
     UserPrompt,
 )
 
-INTERCEPTION = an_interception(
-    id="0198c0de-0000-7000-8000-000000000001",
-    started_at=1_700_000_000.25,
-    actor=Actor("alice", "Alice"),
+INTERCEPTION = AN_AGENTS._replace(
     credential=Credential(CredentialKind.BYOK, "sk-a...efgh"),
     provider="bedrock-eu",
     provider_kind="bedrock",
     request_path="/bedrock-eu/v1/messages",
-    model="claude",
     upstream_model="eu.anthropic.claude",
-    client="Claude Code",
-    user_agent="claude-cli/2",
-    request_bytes=321,
     traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
 )
 

@@ -1,29 +1,16 @@
 """Interceptions and outcomes to tell listeners about."""
 
 import pytest
-from record_kit import an_attempt, an_interception, an_outcome
+from record_kit import AN_AGENTS, an_attempt, an_outcome
 
 from aibridge.lifecycle import Cause, Health
 from aibridge.values import (
-    Actor,
-    Credential,
-    CredentialKind,
     Evidence,
     Usage,
     UsageSource,
 )
 
-INTERCEPTION = an_interception(
-    id="0198c0de-0000-7000-8000-000000000001",
-    started_at=1_700_000_000.25,
-    actor=Actor("alice", "Alice"),
-    credential=Credential(CredentialKind.CENTRALIZED, "sk-a...efgh"),
-    model="claude-sonnet-4-5",
-    upstream_model="claude-sonnet-4-5",
-    client="Claude Code",
-    user_agent="claude-cli/2",
-    request_bytes=321,
-)
+INTERCEPTION = AN_AGENTS._replace(model="claude-sonnet-4-5", upstream_model="claude-sonnet-4-5")
 USAGE = Usage(10, 20, 30, 40, (("web_search_requests", 1),))
 
 
