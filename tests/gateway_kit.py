@@ -2,12 +2,13 @@
 
 import asyncio
 import json
+import sys
 import urllib.error
 import urllib.request
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from process_kit import PATIENCE
+from process_kit import ENVIRONMENT, PATIENCE
 from prometheus_client.parser import text_string_to_metric_families
 from waiting_kit import until
 
@@ -70,6 +71,25 @@ class Gateway:
         self.process, self.file, self.records = process, file, records
         self.lines = []
         self._reading = asyncio.create_task(self._read())
+
+    @classmethod
+    @asynccontextmanager
+    async def serving(cls, file, records):
+        """Run a gateway on a configuration; at the end it is killed, and its workers are waited for."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "aibridge", "serve", "--config", str(file),
+            stderr=asyncio.subprocess.PIPE, env={**ENVIRONMENT, "NO_PROXY": "*"},
+        )  # fmt: skip
+        gateway = cls(process, file, records)
+        try:
+            await gateway.started()
+            yield gateway
+        finally:
+            left = gateway.workers if process.returncode is None else set()
+            with suppress(ProcessLookupError):
+                process.kill()
+            await gateway.end()
+            await until(lambda: not any(map(is_there, left)))
 
     async def _read(self):
         while raw := await self.process.stderr.readline():

@@ -92,11 +92,11 @@ def exported(
 
 def export(query: Query, filters: Filters) -> Iterator[Fields]:
     """Yield interceptions with all that is kept of them, the oldest first."""
-    rows, end = exported(query, filters, None, WHOLE_AT_ONCE, in_full=True)
-    yield from rows
-    while end is not None:
+    end, more = None, True
+    while more:
         rows, end = exported(query, filters, end, WHOLE_AT_ONCE, in_full=True)
         yield from rows
+        more = end is not None
 
 
 def count(query: Query, filters: Filters) -> int:

@@ -6,13 +6,13 @@ import math
 import os
 import signal
 import sys
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import mcp_kit
 import pytest
 from gateway_kit import CLIENTS, VERSION, Asking, Gateway, is_there, read_metrics, total
-from process_kit import ENVIRONMENT, PATIENCE
+from process_kit import PATIENCE
 from waiting_kit import until
 
 from aibridge import config
@@ -71,21 +71,9 @@ def serving(tmp_path):
         if file is None:
             file = tmp_path / "aibridge.yaml"
             file.write_text(json.dumps(raw))
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "aibridge", "serve", "--config", str(file),
-            stderr=asyncio.subprocess.PIPE, env={**ENVIRONMENT, "NO_PROXY": "*"},
-        )  # fmt: skip
-        house = House(process, file, records)
-        house.raw = raw
-        try:
-            await house.started()
+        async with House.serving(file, records) as house:
+            house.raw = raw
             yield house
-        finally:
-            left = house.workers if process.returncode is None else set()
-            with suppress(ProcessLookupError):
-                process.kill()
-            await house.end()
-            await until(lambda: not any(map(is_there, left)))
 
     return serving
 

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import urllib.request
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import pytest
 from gateway_kit import CLIENTS, VERSION, Asking, Gateway, holder, is_there, read_metrics, total
@@ -54,20 +54,8 @@ def gateway(tmp_path):
             providers = {"anthropic": {"base_url": simulator.url, "api_key": "any"}}
             raw = {"listen": anywhere, "admin": anywhere, "records": {"path": str(records)}, "providers": providers}
             file.write_text(json.dumps({**raw, "workers": 2, **more}))
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "aibridge", "serve", "--config", str(file),
-                stderr=asyncio.subprocess.PIPE, env={**ENVIRONMENT, "NO_PROXY": "*"},
-            )  # fmt: skip
-            built = Gateway(process, file, records)
-            try:
-                await built.started()
+            async with Gateway.serving(file, records) as built:
                 yield built
-            finally:
-                left = built.workers if process.returncode is None else set()
-                with suppress(ProcessLookupError):
-                    process.kill()
-                await built.end()
-                await until(lambda: not any(map(is_there, left)))
 
     return gateway
 
