@@ -8,7 +8,8 @@ import http.client
 import json
 
 from aibridge.config import Config
-from aibridge.stores.sqlite import read_interception
+from aibridge.stores import recorded
+from aibridge.stores.sqlite import querying
 
 _MODEL = "claude-sonnet-5"
 _TIMEOUT = 60
@@ -24,11 +25,12 @@ async def show_one_stream(port: int, config: Config) -> str:
 
 
 def show_record(port: int, config: Config, interception_id: str) -> None:
-    """Print the record of an interception. It has to be in the store."""
-    record = read_interception(config.records.path, interception_id)
+    """Print the record of an interception, less what belongs to it. It has to be in the store."""
+    with querying(config.records.path) as query:
+        record = recorded.interception(query, interception_id) or {}
     print("\n\nIts record:\n", flush=True)
     for name, value in record.items():
-        if value not in (None, ""):
+        if value not in (None, "") and not isinstance(value, list | dict):
             print(f"  {name:<22} {value}")
     address = f"http://{_host(config)}:{port}"
     print(f"\nThe gateway goes on serving: ANTHROPIC_BASE_URL={address}/anthropic or /bedrock,")

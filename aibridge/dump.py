@@ -10,14 +10,11 @@ import time
 from aibridge.dumpfiles import DumpFile, DumpFiles
 from aibridge.dumptext import secrets_in
 from aibridge.ids import uuid7
-from aibridge.lifecycle import Cause, Signal
+from aibridge.lifecycle import OF_THE_NETWORK, Signal, ends_by
 from aibridge.upstream import Sink
 from aibridge.values import Attempt, Interception, Learned, Outcome, ResponseHead, UpstreamRequest, address_of
 
-_OF_THE_NETWORK = frozenset({
-    Cause.CONNECT_FAILED, Cause.CONNECTION_RESET, Cause.RESPONSE_TIMEOUT, Cause.IDLE_TIMEOUT, Cause.INCOMPLETE_BODY,
-    Cause.PROTOCOL_ERROR,
-})  # fmt: skip
+_BY_THE_NETWORK = ends_by(*OF_THE_NETWORK)
 """Ends that the bytes of an answer cannot show."""
 
 
@@ -48,7 +45,7 @@ class Dump:
 
     def attempted(self, interception: Interception, attempt: Attempt) -> None:
         """Write down what the network did where it failed."""
-        if attempt.cause in _OF_THE_NETWORK:
+        if attempt.cause in _BY_THE_NETWORK:
             name = f"{interception.id}-{attempt.number}"
             _write_error(
                 self._files, address_of(interception, attempt).provider, name, f"{attempt.cause}: {attempt.error}"

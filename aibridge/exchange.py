@@ -20,9 +20,9 @@ from aibridge.dialects import words_of
 from aibridge.errors import AibridgeError, CorruptPayload, CredentialsError, RecordingFailed
 from aibridge.failover import Asked, Next, Recourse
 from aibridge.faults import KEYS_REFUSED
-from aibridge.headers import EVENT_STREAM, JSON, RETRY_SOON, retry_after
+from aibridge.headers import EVENT_STREAM, JSON, RETRY_SOON, answer_begun, retry_after
 from aibridge.keypool import Exhausted
-from aibridge.lifecycle import Cause, Signal, State
+from aibridge.lifecycle import NOT_ASKED, NOT_THEIRS, Cause, Signal, State
 from aibridge.patience import Due, Since, Standing, next_deadline
 from aibridge.turns import Turns
 from aibridge.upstream import CLOSINGS
@@ -38,8 +38,6 @@ from aibridge.values import (
 
 logger = logging.getLogger(__name__)
 
-_FIRST_ERROR_STATUS = 300
-"""Redirects are no answers of these APIs: they are passed on, and not followed."""
 _HELD_BACK = 1
 """Bytes of a non-streaming answer that wait until the client's socket has taken the rest."""
 _WRITTEN_AT_ONCE = 65_536
@@ -318,20 +316,21 @@ class Exchange(Attempts):
         relay.upstream_request_id = self._provider.upstream_request_id(head)
         if self._rotation is not None:
             self._rotation.hear(head, time.monotonic())
-        if head.status >= _FIRST_ERROR_STATUS:
-            relay.on(Signal.ERROR_HEAD)
+        signal, wrong = answer_begun(head, self._provider.stream_type, streaming=self._interception.streaming)
+        if signal is Signal.ERROR_HEAD:
+            relay.on(signal)
             return
-        if (wrong := self._unexpected(head)) is not None:
-            self._end(Signal.UNEXPECTED_HEAD, wrong)
+        if signal is Signal.UNEXPECTED_HEAD:
+            self._end(signal, wrong)
             return
         request, self._request = self._sent_request(), None  # nobody will need its bytes again
         if self._recourse is not None:
             self._recourse.answered()
-        if self._interception.streaming:
+        if signal is Signal.STREAM_HEAD:
             relay.begin_stream(self._decoder(request))
             self._begin_answer(head)
         else:
-            relay.on(Signal.BODY_HEAD)
+            relay.on(signal)
 
     def _decoder(self, request: UpstreamRequest) -> StreamDecoder:
         if self._turns is not None:
@@ -349,20 +348,6 @@ class Exchange(Attempts):
         self._relay.committed = True
         self._said_at = self._around.loop.time()
         self._client.start(status, headers + _STREAM_HEADERS)
-
-    def _unexpected(self, head: ResponseHead) -> str | None:
-        """Say what is wrong with the kind of a good answer; None where nothing is.
-
-        Where no media type is told the bytes decide: the streams of ChatGPT's backend for Codex have none.
-        """
-        encoding = head.header(b"content-encoding")
-        if encoding not in {b"", b"identity"}:
-            return f"content-encoding {encoding.decode('latin-1')[:100]}, though none was asked for"
-        media_type = head.header(b"content-type").partition(b";")[0].strip().lower()
-        wanted = self._provider.stream_type if self._interception.streaming else b"application/json"
-        if media_type in {b"", wanted}:
-            return None
-        return f"content-type {media_type.decode('latin-1')[:100]} instead of {wanted.decode()}"
 
     def _gather(self, data: bytes) -> None:
         relay = self._relay
@@ -383,8 +368,7 @@ class Exchange(Attempts):
         metrics = self._provider.metrics_in(head)
         if metrics:
             relay.observer.observe_metrics(metrics)
-        relay.terminal_event_seen = signal is Signal.LAST_WORD
-        relay.on(signal, wrong)
+        relay.take_body(signal, wrong)
         if relay.state is State.FINISHED and len(body) > _WRITTEN_AT_ONCE:
             self._client.begin_sized(head.status, self._headers(head), len(body))
             relay.last_words = body[-_HELD_BACK:]
@@ -396,15 +380,14 @@ class Exchange(Attempts):
             self._finish(b"")
 
     def _observe_body(self, body: bytes) -> tuple[Signal, bytes, str]:
-        """Return what a whole answer is, as the client gets it, and what is wrong with it."""
-        observer = self._relay.observer
-        signal = observer.observe_body(body)
+        """Return what a whole answer is, as the client gets it, and what is wrong with it in our words."""
+        signal = self._relay.observer.observe_body(body)
         if self._turns is not None and signal is Signal.LAST_WORD:
             try:
                 body = self._turns.take_body(body)
             except CorruptPayload as error:
                 return Signal.BAD_PAYLOAD, body, str(error)
-        return signal, body, observer.error or "the answer is not the JSON promised"
+        return signal, body, ""
 
     def _refuse(self) -> None:
         """An error status and its body came whole: passed on in the client's API."""
@@ -471,9 +454,9 @@ class Exchange(Attempts):
         the client has nothing yet, and there is recourse; the key was turned away, and so were all others.
         """
         recourse = self._recourse
-        answered = self._request is None and signal not in _UNASKED
+        answered = self._request is None and cause not in NOT_ASKED
         rotation = self._rotation if cause is Cause.HTTP_STATUS else None
-        if answered or signal in _LAST:
+        if answered or signal in NOT_THEIRS:
             self._conclude()
         elif rotation is not None and rotation.goes_on:
             self._begin_anew()
@@ -655,12 +638,6 @@ def _say_nothing() -> None:
     """The client is not there."""
 
 
-_LAST = frozenset({
-    Signal.CLIENT_LOST, Signal.CLIENT_STALLED, Signal.BUDGET_SPENT, Signal.DRAINED, Signal.BUG,
-})  # fmt: skip
-"""Facts behind which nothing is tried again, whatever the upstream said."""
-_UNASKED = frozenset({Signal.CIRCUIT_OPEN, Signal.KEYS_EXHAUSTED})
-"""Facts that may come before anything was asked of the upstream."""
 _ANSWERED = frozenset({State.STREAMING, State.COLLECTING})
 _GATHERING = frozenset({State.COLLECTING, State.REFUSED})
 _FOR_A_WHILE = frozenset({Cause.DRAINING, Cause.CIRCUIT_OPEN, Cause.KEYS_EXHAUSTED})

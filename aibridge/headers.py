@@ -1,4 +1,4 @@
-"""Which headers pass, both ways. Pure rules over tuples of names and values; names are in lower case.
+"""Which headers pass, both ways, and what answer a head begins. Pure rules; names are in lower case.
 
 Source: RFC 9110 section 7.6.1 (hop-by-hop), and what each side must not say for another.
 """
@@ -6,7 +6,8 @@ Source: RFC 9110 section 7.6.1 (hop-by-hop), and what each side must not say for
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from aibridge.values import Headers
+from aibridge.lifecycle import Signal
+from aibridge.values import Headers, ResponseHead
 
 HOP_BY_HOP = frozenset({
     b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te",
@@ -45,6 +46,8 @@ _NOT_FOR_UPSTREAMS = HOP_BY_HOP | _TRANSPORT | CREDENTIALS | _FORWARDED | {b"x-g
 _NOT_FOR_CLIENTS = HOP_BY_HOP | _OF_THEIR_HOST
 _USUAL_CONNECTION = frozenset({b"keep-alive", b"close"})
 """Values of `Connection` that name no header."""
+_FIRST_ERROR_STATUS = 300
+"""Redirects are no answers of these APIs: they are passed on, and not followed."""
 
 
 JSON: Headers = ((b"content-type", b"application/json"),)
@@ -95,3 +98,22 @@ def _less(headers: Headers, dropped: frozenset[bytes]) -> Headers:
         if name == b"connection" and value.lower() not in _USUAL_CONNECTION:
             dropped = dropped.union([token.strip().lower() for token in value.split(b",")])
     return tuple([pair for pair in headers if pair[0] not in dropped and not pair[0].startswith(OURS)])
+
+
+def answer_begun(head: ResponseHead, stream_type: bytes, *, streaming: bool) -> tuple[Signal, str]:
+    """Return what answer an upstream's head begins, as a fact, and what is wrong with one that cannot be taken.
+
+    Where no media type is told the bytes decide: the streams of ChatGPT's backend for Codex have none.
+    """
+    if head.status >= _FIRST_ERROR_STATUS:
+        return Signal.ERROR_HEAD, ""
+    encoding = head.header(b"content-encoding")
+    if encoding not in {b"", b"identity"}:
+        text = f"content-encoding {encoding.decode('latin-1')[:100]}, though none was asked for"
+        return Signal.UNEXPECTED_HEAD, text
+    media_type = head.header(b"content-type").partition(b";")[0].strip().lower()
+    wanted = stream_type if streaming else b"application/json"
+    if media_type not in {b"", wanted}:
+        text = f"content-type {media_type.decode('latin-1')[:100]} instead of {wanted.decode()}"
+        return Signal.UNEXPECTED_HEAD, text
+    return Signal.STREAM_HEAD if streaming else Signal.BODY_HEAD, ""

@@ -280,6 +280,24 @@ TRANSITIONS: dict[tuple[State, Signal], Step] = {
 }
 """The machine, total: every state and every signal."""
 
+OF_THE_NETWORK = (
+    Signal.UNREACHABLE, Signal.RESET, Signal.CUT, Signal.NO_HEAD_IN_TIME, Signal.SILENT, Signal.BAD_HTTP,
+)  # fmt: skip
+"""What the network does to an answer; its bytes do not show it."""
+
+NOT_THEIRS = (Signal.CLIENT_LOST, Signal.CLIENT_STALLED, Signal.BUDGET_SPENT, Signal.DRAINED, Signal.BUG)
+"""What the client or we ourselves end any answer with. Nothing is tried again behind it, whatever the upstream said."""
+
+
+def ends_by(*signals: Signal) -> dict[Cause, Signal]:
+    """Return the causes of the ends that these signals bring by themselves, each with the first that brings it."""
+    found: dict[Cause, Signal] = {}
+    for signal in signals:
+        for cell in _ROWS[signal]:
+            if cell.cause is not None and cell is not _IMPOSSIBLE and cell is not _REFUSED:
+                found.setdefault(cell.cause, signal)
+    return found
+
 
 def step(state: State, signal: Signal) -> Step:
     """Return what `signal` means in `state`."""

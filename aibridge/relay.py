@@ -32,7 +32,6 @@ from aibridge.values import (
 MAX_ERROR_CHARACTERS = 1024
 """The upstream's words on a record: enough for every message seen, and no room for a hostile one."""
 
-
 _GONE = "the client closed the connection"
 MISSING_DONE = "missing_done"
 """The note on an answer that was whole, and whose server closed it without the API's last word."""
@@ -146,6 +145,11 @@ class Relay:
         if self.state is State.STREAMING:
             self._meet_end_of_body()
         return text
+
+    def take_body(self, signal: Signal, error: str = "") -> None:
+        """Take what the observer says of an answer that is not a stream; `error` is ours, where it has none."""
+        self.terminal_event_seen = signal is Signal.LAST_WORD
+        self.on(signal, error or self.observer.error or "the answer is not the JSON promised")
 
     def fail(self, signal: Signal, error: str = "") -> None:
         """Take a fact that ends the answer, and keep an error event of ours as `last_words` where a stream is open."""

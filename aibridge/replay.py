@@ -9,29 +9,15 @@ from typing import NamedTuple
 from aibridge.content import ContentPolicy
 from aibridge.dialects import Dialect, words_of
 from aibridge.errors import WireError
-from aibridge.lifecycle import Cause, Signal, State
+from aibridge.headers import answer_begun
+from aibridge.lifecycle import NOT_THEIRS, OF_THE_NETWORK, Signal, State, ends_by
 from aibridge.providers.base import Provider
 from aibridge.relay import Relay
 from aibridge.values import Attempt, Credential, CredentialKind, Event, ResponseHead, UpstreamRequest
 from aibridge.wire import SSEScanner
 
-END_OF = {
-    Cause.CONNECT_FAILED: Signal.UNREACHABLE,
-    Cause.CONNECTION_RESET: Signal.RESET,
-    Cause.RESPONSE_TIMEOUT: Signal.NO_HEAD_IN_TIME,
-    Cause.IDLE_TIMEOUT: Signal.SILENT,
-    Cause.INCOMPLETE_BODY: Signal.CUT,
-    Cause.PROTOCOL_ERROR: Signal.BAD_HTTP,
-    Cause.BEFORE_RESPONSE: Signal.CLIENT_LOST,
-    Cause.DISCONNECTED: Signal.CLIENT_LOST,
-    Cause.STALLED: Signal.CLIENT_STALLED,
-    Cause.BUDGET_SPENT: Signal.BUDGET_SPENT,
-    Cause.DRAINING: Signal.DRAINED,
-    Cause.INTERNAL: Signal.BUG,
-}
+END_OF = ends_by(*OF_THE_NETWORK, *NOT_THEIRS)
 """Causes that the bytes of an answer cannot show, and the fact behind each."""
-
-_FIRST_ERROR_STATUS = 300
 
 
 class Answer(NamedTuple):
@@ -105,18 +91,19 @@ def _take(answer: Answer, head: ResponseHead, provider: Provider, quiet: tuple[b
     """Take head and body as the exchange does. Returns what the client gets of a stream before the last words."""
     relay.http_status = head.status
     relay.upstream_request_id = provider.upstream_request_id(head)
-    if head.status >= _FIRST_ERROR_STATUS:
-        relay.on(Signal.ERROR_HEAD)
+    signal, wrong = answer_begun(head, provider.stream_type, streaming=answer.streaming)
+    if signal is Signal.ERROR_HEAD:
+        relay.on(signal)
         relay.bytes_in = len(answer.body)
         if answer.end is None and not answer.unfinished:
             shown = provider.error_answer(head, answer.body)[1]
             relay.fail(Signal.BODY_END, words_of(answer.body) or words_of(shown) or f"status {head.status}")
         return b""
-    if wrong := _unexpected(head, provider, streaming=answer.streaming):
-        relay.fail(Signal.UNEXPECTED_HEAD, wrong)
+    if signal is Signal.UNEXPECTED_HEAD:
+        relay.fail(signal, wrong)
         return b""
-    if not answer.streaming:
-        relay.on(Signal.BODY_HEAD)
+    if signal is Signal.BODY_HEAD:
+        relay.on(signal)
         _observe_body(answer, head, provider, relay)
         return b""
     relay.begin_stream(provider.decoder(quiet, _request(answer)))
@@ -138,19 +125,7 @@ def _observe_body(answer: Answer, head: ResponseHead, provider: Provider, relay:
     signal = observer.observe_body(answer.body)
     if metrics := provider.metrics_in(head):
         observer.observe_metrics(metrics)
-    relay.terminal_event_seen = signal is Signal.LAST_WORD
-    relay.on(signal, observer.error or "the answer is not the JSON promised")
-
-
-def _unexpected(head: ResponseHead, provider: Provider, *, streaming: bool) -> str | None:
-    encoding = head.header(b"content-encoding")
-    if encoding not in {b"", b"identity"}:
-        return f"content-encoding {encoding.decode('latin-1')[:100]}, though none was asked for"
-    media_type = head.header(b"content-type").partition(b";")[0].strip().lower()
-    wanted = provider.stream_type if streaming else b"application/json"
-    if media_type in {b"", wanted}:
-        return None
-    return f"content-type {media_type.decode('latin-1')[:100]} instead of {wanted.decode()}"
+    relay.take_body(signal)
 
 
 def _request(answer: Answer) -> UpstreamRequest:

@@ -17,10 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from aibridge.adminapi.questions import ALONE, BOUNDS, IN_A_LIST
 from aibridge.ids import uuid7
 from aibridge.lifecycle import TERMINATION_OF, Cause
-from aibridge.stores import browsing, ledger, summaries
-from aibridge.stores.base import CLOSED_COLUMNS, OPENED_COLUMNS, TOKEN_USAGES, TOOL_USAGES, WHOLE, Row, Rows
+from aibridge.stores import browsing, ledger, recorded, summaries
+from aibridge.stores.base import CLOSED_COLUMNS, OPENED_COLUMNS, TOKEN_USAGES, TOOL_USAGES, WHOLE, Query, Row, Rows
 from aibridge.stores.browsing import Filters
 from aibridge.stores.sqlite import SQLiteStore, querying
 
@@ -131,7 +132,7 @@ def add(batch: Rows, number: int, rows: int, chance: random.Random, sessions: li
         batch[TOOL_USAGES.name].append(tool + [None] * (len(TOOL_USAGES.columns) - len(tool)))
 
 
-def questions(path: Path) -> dict[str, Callable[[ledger.Query], object]]:
+def questions(path: Path) -> dict[str, Callable[[Query], object]]:
     """Return what is asked, by name."""
     with querying(path) as query:
         middle, _ = browsing.interceptions(query, Filters(until=_NOW - _MONTH / 2), None, 1)
@@ -154,13 +155,13 @@ def questions(path: Path) -> dict[str, Callable[[ledger.Query], object]]:
         "of four at once": Filters(actor="actor-20", model="gpt-5", client="Zed", cause="truncated"),
         "of none of four": Filters(actor="actor-0", provider="bedrock", model="gpt-5", client="Zed"),
     }
-    found: dict[str, Callable[[ledger.Query], object]] = {
+    found: dict[str, Callable[[Query], object]] = {
         f"page {name}": partial(_page, filters=filters) for name, filters in pages.items()
     }
     found["page in the middle"] = partial(_page, filters=Filters(), after=place)
     found["page in the middle of a time"] = partial(_page, filters=Filters(until=_NOW), after=place)
     found["page in the middle of an actor"] = partial(_page, filters=Filters(actor="actor-3"), after=place)
-    found["interception"] = partial(browsing.interception, interception_id=middle[0]["id"])
+    found["interception"] = partial(recorded.interception, interception_id=middle[0]["id"], bounds=BOUNDS)
     found["facets of a day"] = partial(browsing.facets, since=_NOW - 86_400)
     found["facets of all"] = partial(browsing.facets, since=0.0)
     for span, since in (("a day", _NOW - 86_400), ("a month", 0.0)):
@@ -168,19 +169,20 @@ def questions(path: Path) -> dict[str, Callable[[ledger.Query], object]]:
         found[f"outcomes of {span}"] = partial(summaries.outcomes, filters=filters, bucket="hour")
         found[f"latency of {span}"] = partial(summaries.latency, filters=filters, by="model", bucket=None)
         found[f"usage of {span}"] = partial(ledger.usage, since=since, by=("day", "actor", "model"))
-        found[f"sessions of {span}"] = partial(browsing.sessions, since=since, actor=None, after=None, limit=20)
+        listed = partial(browsing.sessions, actor=None, after=None, limit=20, shown=IN_A_LIST)
+        found[f"sessions of {span}"] = partial(listed, since=since)
     found["usage of a day by tool"] = partial(ledger.usage, since=_NOW - 86_400, by=("tool",))
-    found["session"] = partial(ledger.session, actor=middle[0]["actor_id"], name=session, since=0.0)
+    found["session"] = partial(ledger.session, actor=middle[0]["actor_id"], name=session, since=0.0, shown=ALONE)
     found["ends of this second"] = partial(browsing.ended_since, horizon=_NOW - 15, most=20_000)
-    found["page of an export"] = partial(browsing.exported, filters=Filters(), after=place, limit=20, whole=True)
+    found["page of an export"] = partial(browsing.exported, filters=Filters(), after=place, limit=20, in_full=True)
     return found
 
 
-def _page(query: ledger.Query, filters: Filters, after: browsing.Place | None = None) -> object:
+def _page(query: Query, filters: Filters, after: browsing.Place | None = None) -> object:
     return browsing.interceptions(query, filters, after, 50)
 
 
-def measured(path: Path, name: str, ask: Callable[[ledger.Query], object]) -> dict[str, Any]:
+def measured(path: Path, name: str, ask: Callable[[Query], object]) -> dict[str, Any]:
     """Ask a question some times; print and return how long it takes, and the plans of its queries."""
     rounds = [once(path, ask)]
     while len(rounds) < ROUNDS and rounds[-1][0] < 2:
@@ -194,7 +196,7 @@ def measured(path: Path, name: str, ask: Callable[[ledger.Query], object]) -> di
     return {"cpu_ms": cpu, "ms": wall, "plans": plans}
 
 
-def once(path: Path, ask: Callable[[ledger.Query], object]) -> tuple[float, float]:
+def once(path: Path, ask: Callable[[Query], object]) -> tuple[float, float]:
     """Ask on a new connection, as the admin API does; return the seconds of CPU, and on the wall."""
     wall, cpu = time.perf_counter(), time.process_time()
     with querying(path) as query:
@@ -202,7 +204,7 @@ def once(path: Path, ask: Callable[[ledger.Query], object]) -> tuple[float, floa
     return time.process_time() - cpu, time.perf_counter() - wall
 
 
-def planned(query: ledger.Query, ask: Callable[[ledger.Query], object]) -> Iterator[str]:
+def planned(query: Query, ask: Callable[[Query], object]) -> Iterator[str]:
     """Yield how SQLite does each of the queries that a question comes to."""
     plans: list[str] = []
 

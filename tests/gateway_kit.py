@@ -2,14 +2,15 @@
 
 import asyncio
 import json
-import time
+import sys
 import urllib.error
 import urllib.request
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from process_kit import PATIENCE
+from process_kit import ENVIRONMENT, PATIENCE
 from prometheus_client.parser import text_string_to_metric_families
+from waiting_kit import until
 
 VERSION = ("anthropic-version", "2023-06-01")
 CLIENTS = 6
@@ -25,15 +26,6 @@ def is_there(pid):
     with suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
-
-
-async def until(look, patience=PATIENCE):
-    """Look again and again, until there is something to see; what."""
-    give_up_at = time.monotonic() + patience
-    while not (seen := await asyncio.to_thread(look)):
-        assert time.monotonic() < give_up_at, "what was waited for did not come"
-        await asyncio.sleep(0.01)
-    return seen
 
 
 def holder(pids, client):
@@ -80,6 +72,25 @@ class Gateway:
         self.lines = []
         self._reading = asyncio.create_task(self._read())
 
+    @classmethod
+    @asynccontextmanager
+    async def serving(cls, file, records):
+        """Run a gateway on a configuration; at the end it is killed, and its workers are waited for."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "aibridge", "serve", "--config", str(file),
+            stderr=asyncio.subprocess.PIPE, env={**ENVIRONMENT, "NO_PROXY": "*"},
+        )  # fmt: skip
+        gateway = cls(process, file, records)
+        try:
+            await gateway.started()
+            yield gateway
+        finally:
+            left = gateway.workers if process.returncode is None else set()
+            with suppress(ProcessLookupError):
+                process.kill()
+            await gateway.end()
+            await until(lambda: not any(map(is_there, left)))
+
     async def _read(self):
         while raw := await self.process.stderr.readline():
             is_line = raw.startswith(b"{")  # what is wrong with a configuration is said in plain words
@@ -103,10 +114,12 @@ class Gateway:
         status, body = get(self.admin + "/readyz")
         return status, json.loads(body)
 
+    def _is_ready(self):
+        workers = self.health()[1]["workers"]
+        return workers["ready"] == workers["wanted"] and not workers["retiring"]
+
     async def all_ready(self, patience=PATIENCE):
-        await until(
-            lambda: (seen := self.health()[1]["workers"])["ready"] == seen["wanted"] and not seen["retiring"], patience
-        )
+        await until(lambda: asyncio.to_thread(self._is_ready), patience)
 
     async def end(self):
         """Wait for the end, and for the end of the log. Returns the exit status."""

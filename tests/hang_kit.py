@@ -5,6 +5,8 @@ A plugin for pytest, and the loops that tests run on.
 
 import asyncio
 import faulthandler
+import functools
+import inspect
 import os
 
 import pytest
@@ -29,6 +31,20 @@ def _take(loop, context):
 
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": new_uvloop}
+
+
+def both_loops(test):
+    """Run a test on asyncio's own loop and on uvloop."""
+
+    def run(new_loop, **fixtures):
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(test(**fixtures))
+
+    functools.update_wrapper(run, test)
+    of_test = inspect.signature(test)
+    one_more = inspect.Parameter("new_loop", inspect.Parameter.KEYWORD_ONLY)
+    run.__signature__ = of_test.replace(parameters=[*of_test.parameters.values(), one_more])
+    return pytest.mark.parametrize("new_loop", LOOPS.values(), ids=LOOPS)(run)
 
 
 def pytest_configure(config):

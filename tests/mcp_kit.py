@@ -18,6 +18,7 @@ from mcp_types import (
     TextResourceContents,
     Tool,
 )
+from waiting_kit import until
 
 from aibridge.mcp.servers import ToolServers
 from aibridge.mcp.sessions import Pace, load_connect
@@ -192,10 +193,3 @@ def state_of(servers, name="kit"):
 
 def is_up(servers, name="kit"):
     return state_of(servers, name).state is State.UP
-
-
-async def until(condition, seconds=20):
-    """Wait until a condition holds."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - conditions of any kind
-            await asyncio.sleep(0.01)

@@ -140,9 +140,10 @@ INNER_FLOORS = {
     ],
     "stores/": [
         ["__init__", "base", "writeahead"],
-        ["entries", "ledger", "migrations"],
-        ["browsing", "carrying", "following", "keys", "sqlite"],
-        ["rerating", "summaries"],
+        ["entries", "migrations", "recorded"],
+        ["carrying", "following", "keys", "ledger", "sqlite"],
+        ["browsing", "rerating"],
+        ["summaries"],
     ],
     "telemetry/": [
         ["__init__", "conventions", "exporters", "lag", "log", "series"],

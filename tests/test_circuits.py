@@ -3,20 +3,16 @@
 import logging
 
 import pytest
+from record_kit import an_interception, an_outcome
 
 from aibridge import circuits as module
 from aibridge.breaker import BreakerState, Limits
 from aibridge.circuits import Circuits
-from aibridge.lifecycle import TERMINATION_OF, Cause, Health
+from aibridge.lifecycle import Cause, Health
 from aibridge.values import (
-    Actor,
     Credential,
     CredentialKind,
     Evidence,
-    Interception,
-    Outcome,
-    Usage,
-    UsageSource,
 )
 
 LIMITS = Limits(failures=2, interval=10.0, timeout=30.0, probes=1)
@@ -46,42 +42,16 @@ class Desk:
 
     def ask(self, provider="a", route="/v1/messages", model="m", kind=CredentialKind.CENTRALIZED):
         self.number += 1
-        interception = Interception(
-            id=str(self.number),
-            started_at=0.0,
-            actor=Actor("alice"),
-            credential=Credential(kind, ""),
-            provider=provider,
-            provider_kind="anthropic",
-            dialect="messages",
-            route=route,
-            request_path=route,
-            method="POST",
-            model=model,
-            upstream_model=model,
-            streaming=True,
-            client="",
-            user_agent="",
-            request_bytes=1,
+        credential = Credential(kind, "")
+        interception = an_interception(
+            id=str(self.number), credential=credential, provider=provider, route=route, model=model
         )
         return interception, self.circuits.ask(interception)
 
     def end(self, interception, health=Health.FAILURE, *, status=None, duration=0.0):
         cause = Cause.CLEAN if health is Health.SUCCESS else Cause.CONNECTION_RESET
-        outcome = Outcome(
-            termination=TERMINATION_OF[cause],
-            cause=cause,
-            error="",
-            ended_at=0.0,
-            duration=duration,
-            evidence=Evidence(http_status=status),
-            health=health,
-            usage=Usage(),
-            usage_source=UsageSource.NONE,
-            message_id="",
-            response_model="",
-            stop_reason="",
-        )
+        evidence = Evidence(http_status=status)
+        outcome = an_outcome(cause, ended_at=0.0, duration=duration, evidence=evidence, health=health)
         self.circuits.closed(interception, outcome)
 
     def trip(self, **place):

@@ -2,7 +2,9 @@
 
 import pytest
 
-from aibridge.headers import CREDENTIALS, HOP_BY_HOP, OURS, to_client, to_upstream
+from aibridge.headers import CREDENTIALS, HOP_BY_HOP, OURS, answer_begun, to_client, to_upstream
+from aibridge.lifecycle import Signal
+from aibridge.values import ResponseHead
 
 BOTH_WAYS = pytest.mark.parametrize("passing", [to_upstream, to_client])
 TOKEN = (b"anthropic-version", b"2023-06-01")
@@ -82,3 +84,35 @@ def test_stays_on_the_way_to_the_client(name):
 @pytest.mark.parametrize("name", [b"retry-after", b"request-id", b"content-encoding", b"x-should-retry"])
 def test_what_clients_act_on_comes_back(name):
     assert to_client(((name, b"1"),)) == ((name, b"1"),)
+
+
+SSE = b"text/event-stream"
+
+
+@pytest.mark.parametrize(
+    ("status", "streaming", "headers", "begun"),
+    [
+        (200, True, {b"content-type": SSE}, (Signal.STREAM_HEAD, "")),
+        (200, True, {b"content-type": b"Text/Event-Stream; charset=utf-8"}, (Signal.STREAM_HEAD, "")),
+        (200, True, {}, (Signal.STREAM_HEAD, "")),
+        (200, False, {b"content-type": b"application/json", b"content-encoding": b"identity"}, (Signal.BODY_HEAD, "")),
+        (200, False, {}, (Signal.BODY_HEAD, "")),
+        (
+            200, True, {b"content-type": b"text/html"},
+            (Signal.UNEXPECTED_HEAD, "content-type text/html instead of text/event-stream"),
+        ),
+        (
+            200, False, {b"content-type": SSE},
+            (Signal.UNEXPECTED_HEAD, "content-type text/event-stream instead of application/json"),
+        ),
+        (
+            200, True, {b"content-type": SSE, b"content-encoding": b"gzip"},
+            (Signal.UNEXPECTED_HEAD, "content-encoding gzip, though none was asked for"),
+        ),
+        (299, True, {}, (Signal.STREAM_HEAD, "")),
+        (300, True, {b"content-encoding": b"gzip"}, (Signal.ERROR_HEAD, "")),
+        (529, False, {b"content-type": b"text/html"}, (Signal.ERROR_HEAD, "")),
+    ],
+)  # fmt: skip
+def test_what_answer_a_head_begins(status, streaming, headers, begun):
+    assert answer_begun(ResponseHead(status, tuple(headers.items())), SSE, streaming=streaming) == begun

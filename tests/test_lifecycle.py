@@ -3,6 +3,8 @@
 import pytest
 
 from aibridge.lifecycle import (
+    NOT_THEIRS,
+    OF_THE_NETWORK,
     TERMINATION_OF,
     TRANSITIONS,
     Cause,
@@ -11,6 +13,7 @@ from aibridge.lifecycle import (
     State,
     Step,
     Termination,
+    ends_by,
     health_of,
     step,
 )
@@ -220,3 +223,27 @@ def test_every_other_end_of_the_upstream_is_a_failure():
     for cause, termination in TERMINATION_OF.items():
         if termination is Termination.UPSTREAM_ERROR and cause not in {Cause.HTTP_STATUS, *NOT_ASKED}:
             assert health_of(cause, None, None) is Health.FAILURE
+
+
+def test_what_the_network_and_who_is_not_the_upstream_end_an_answer_with():
+    assert ends_by(*OF_THE_NETWORK) == {
+        Cause.CONNECT_FAILED: Signal.UNREACHABLE,
+        Cause.CONNECTION_RESET: Signal.RESET,
+        Cause.INCOMPLETE_BODY: Signal.CUT,
+        Cause.RESPONSE_TIMEOUT: Signal.NO_HEAD_IN_TIME,
+        Cause.IDLE_TIMEOUT: Signal.SILENT,
+        Cause.PROTOCOL_ERROR: Signal.BAD_HTTP,
+    }
+    assert ends_by(*NOT_THEIRS) == {
+        Cause.BEFORE_RESPONSE: Signal.CLIENT_LOST,
+        Cause.DISCONNECTED: Signal.CLIENT_LOST,
+        Cause.STALLED: Signal.CLIENT_STALLED,
+        Cause.BUDGET_SPENT: Signal.BUDGET_SPENT,
+        Cause.DRAINING: Signal.DRAINED,
+        Cause.INTERNAL: Signal.BUG,
+    }
+
+
+def test_each_cause_that_leads_back_to_a_fact_comes_of_it():
+    for cause, signal in ends_by(*OF_THE_NETWORK, *NOT_THEIRS).items():
+        assert cause in {step(state, signal).cause for state in OPEN}

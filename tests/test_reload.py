@@ -1,8 +1,7 @@
 """Which keys have changed, which may, and when a file is read again. Real processes: tests/e2e/test_reload.py."""
 
-import asyncio
-
 import pytest
+from waiting_kit import until
 
 from aibridge import config
 from aibridge import reload as reloading
@@ -111,12 +110,6 @@ async def watched(tmp_path, load, monkeypatch):
     reloader = Reloader(lambda files: config.load(path, {}, files), target, look_at([path]), counts)
     yield reloader, target, counts, path
     await reloader.stop()
-
-
-async def until(look):
-    async with asyncio.timeout(20):
-        while not look():  # noqa: ASYNC110 - nobody tells it
-            await asyncio.sleep(0.005)
 
 
 async def test_a_file_that_is_replaced_written_or_asked_for_is_read_again(watched):

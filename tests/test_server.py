@@ -1,17 +1,16 @@
 """HTTP in: what a handler sees of a request, and the exact bytes that its answer becomes, on real sockets."""
 
 import asyncio
-import functools
 import gc
 import gzip
-import inspect
 import socket
 import struct
 import zlib
 from contextlib import asynccontextmanager, suppress
 
 import pytest
-from hang_kit import LOOPS
+from hang_kit import both_loops
+from waiting_kit import until
 
 from aibridge.clientconnection import ClientConnection
 from aibridge.clientstream import ClientStream
@@ -23,20 +22,6 @@ from aibridge.server import Server
 PATIENCE = 20.0
 JSON = (b"content-type", b"application/json")
 GET = b"GET / HTTP/1.1\r\nhost: h\r\n\r\n"
-
-
-def both_loops(test):
-    """Run a test on asyncio's own loop and on uvloop."""
-
-    def run(new_loop, **fixtures):
-        with asyncio.Runner(loop_factory=new_loop) as runner:
-            runner.run(test(**fixtures))
-
-    functools.update_wrapper(run, test)
-    of_test = inspect.signature(test)
-    one_more = inspect.Parameter("new_loop", inspect.Parameter.KEYWORD_ONLY)
-    run.__signature__ = of_test.replace(parameters=[*of_test.parameters.values(), one_more])
-    return pytest.mark.parametrize("new_loop", LOOPS.values(), ids=LOOPS)(run)
 
 
 class Listener:
@@ -625,9 +610,7 @@ async def test_leaving_is_kept_where_nobody_listens_yet():
     async with held.serving() as (_, client):
         held.stream.listener = None
         client.finish()
-        async with asyncio.timeout(PATIENCE):
-            while not held.stream.lost:  # noqa: ASYNC110 - nobody tells
-                await asyncio.sleep(0)
+        await until(lambda: held.stream.lost, pause=0)
         assert held.listener.told == []
 
 
@@ -733,12 +716,6 @@ class Kept:
 KEPT = GET.replace(b"/ ", b"/kept ")
 
 
-async def until(reached):
-    async with asyncio.timeout(PATIENCE):
-        while not reached():  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0)
-
-
 def connection_of(server):
     (connection,) = server._connections
     return connection
@@ -751,7 +728,7 @@ async def test_what_comes_as_an_answer_ends_stays_behind_what_was_held():
         await client.send(KEPT)
         await kept.until_begun()
         await client.send(b"GET /held HTTP/1.1\r\nho")
-        await until(lambda: connection_of(server)._held)
+        await until(lambda: connection_of(server)._held, pause=0)
         client.socket.send(b"st: h\r\n\r\n")  # read in the turn of the loop in which the answer ends
         asyncio.get_running_loop().call_soon(kept.answer)
         await client.read_until(b"kept")
@@ -801,7 +778,7 @@ async def test_requests_are_the_same_however_they_are_cut(step):
         stream.respond(200, (), b"ok")
 
     async with serving(handler) as (server, client):
-        await until(lambda: server._connections)
+        await until(lambda: server._connections, pause=0)
         connection = connection_of(server)
         for at in range(0, len(SEQUENCE), step):
             connection.data_received(SEQUENCE[at : at + step])
@@ -838,7 +815,7 @@ def test_no_parser_finds_an_upgrade_again(connection, left):
 @both_loops
 async def test_many_requests_in_one_piece(request_, count, caplog):
     async with serving(say_ok) as (server, client):
-        await until(lambda: server._connections)
+        await until(lambda: server._connections, pause=0)
         connection_of(server).data_received(request_ * count)
         if count <= 64:
             for _ in range(count):
@@ -854,7 +831,7 @@ async def test_a_full_answer_reaches_a_client_that_sends_on_behind_it():
     async with serving(kept) as (server, client):
         sending = asyncio.create_task(client.send(KEPT + post(b"x" * 30_000_000)))
         await kept.until_begun()
-        await until(lambda: not kept.stream.reusable)
+        await until(lambda: not kept.stream.reusable, pause=0)
         assert len(connection_of(server)._held) == 0
         kept.answer()
         await sending
@@ -892,7 +869,7 @@ async def test_a_malformed_request_is_told_so_also_where_its_client_sends_on():
 async def test_what_is_refused_however_it_is_cut(raw, step):
     seen = []
     async with serving(seen.append) as (server, client):
-        await until(lambda: server._connections)
+        await until(lambda: server._connections, pause=0)
         connection = connection_of(server)
         for at in range(0, len(raw), step):
             connection.data_received(raw[at : at + step])
@@ -906,7 +883,7 @@ async def test_what_is_refused_however_it_is_cut(raw, step):
 async def test_the_bound_of_a_head(size, status, step):
     raw = b"GET / HTTP/1.1\r\nx:%b\r\n\r\n" % (b"y" * (size - len(b"/x:\r\n")))
     async with serving(say_ok) as (server, client):
-        await until(lambda: server._connections)
+        await until(lambda: server._connections, pause=0)
         connection = connection_of(server)
         for at in range(0, len(raw), step):
             connection.data_received(raw[at : at + step])
@@ -939,7 +916,7 @@ async def test_a_client_of_http_1_0_is_not_told_to_go_on():
     kept = Kept()
     async with serving(kept) as (_, client):
         await client.send(b"POST / HTTP/1.0\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n")
-        await until(lambda: kept.seen)
+        await until(lambda: kept.seen, pause=0)
         await client.send(b"abc")
         assert (await client.rest()).startswith(b"HTTP/1.1 200 ")
 
@@ -955,10 +932,10 @@ async def test_a_client_that_takes_nothing_of_its_last_answer_is_cut_off(said, m
 
     async with serving(handler, receive_buffer=4096, stall=0.1, buffer_bytes=2 * size) as (server, client):
         await client.send(b"GET / HTTP/1.1\r\nhost: h\r\n%b\r\n" % said)
-        await until(lambda: server._connections)
+        await until(lambda: server._connections, pause=0)
         if not said:
             client.finish()
-        await until(lambda: not server._connections)
+        await until(lambda: not server._connections, pause=0)
 
 
 @both_loops
@@ -1017,7 +994,7 @@ async def test_a_connection_that_is_gone_leaves_nothing_to_the_collector():
                 async with Client(first.port) as client:
                     await client.send(GET)
                     await client.read_until(OK)
-            await until(lambda: len(server._connections) == 1)
+            await until(lambda: len(server._connections) == 1, pause=0)
             await asyncio.sleep(0)
             assert alive() == before
     finally:

@@ -4,7 +4,6 @@ import asyncio
 import base64
 import datetime as dt
 import functools
-import inspect
 import itertools
 import socket
 import struct
@@ -12,9 +11,10 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trustme
-from hang_kit import LOOPS
+from hang_kit import both_loops
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from waiting_kit import until
 
 from aibridge.errors import ConfigError, UpstreamFailure
 from aibridge.lifecycle import Signal
@@ -25,27 +25,6 @@ PATIENCE = 20.0
 OK = b"HTTP/1.1 200 OK\r\n"
 SHORT = OK + b"content-length: 2\r\n\r\nhi"
 NOBODY = Credential(CredentialKind.CENTRALIZED, "")
-
-
-def both_loops(test):
-    """Run a test on asyncio's own loop and on uvloop."""
-
-    def run(new_loop, **fixtures):
-        with asyncio.Runner(loop_factory=new_loop) as runner:
-            runner.run(test(**fixtures))
-
-    functools.update_wrapper(run, test)
-    of_test = inspect.signature(test)
-    one_more = inspect.Parameter("new_loop", inspect.Parameter.KEYWORD_ONLY)
-    run.__signature__ = of_test.replace(parameters=[*of_test.parameters.values(), one_more])
-    return pytest.mark.parametrize("new_loop", LOOPS.values(), ids=LOOPS)(run)
-
-
-async def until(condition):
-    """Let the loop turn until a condition holds that nobody tells of."""
-    async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110 - there is no event to wait for
-            await asyncio.sleep(0)
 
 
 @pytest.fixture(autouse=True)
@@ -614,7 +593,7 @@ async def new_pool(**more):
         yield pool
     finally:
         pool.close()
-        await until(lambda: not any(lane.live for lane in pool._lanes.values()))
+        await until(lambda: not any(lane.live for lane in pool._lanes.values()), pause=0)
 
 
 async def ask(pool, origin, method="GET", **more):
@@ -687,7 +666,7 @@ async def test_an_idle_connection_that_the_peer_closed_is_not_handed_out(action)
     async with Peer(answers(SHORT, then=action), answers(SHORT)) as peer, new_pool() as pool:
         await ask(pool, peer.origin)
         lane = pool._lanes[peer.origin]
-        await until(lambda: not lane.live)
+        await until(lambda: not lane.live, pause=0)
         assert lane.idle == []
         assert pool.take(peer.origin) is None
         assert (await ask(pool, peer.origin)).body == b"hi"
@@ -755,7 +734,7 @@ async def test_a_closed_pool_keeps_none():
 async def test_lost_between_connect_and_send_is_told():
     async with Peer(fin) as peer, new_pool() as pool:
         connection = await pool.connect(peer.origin)
-        await until(lambda: connection.lost)
+        await until(lambda: connection.lost, pause=0)
         taker = Taker(connection)
         connection.send(request(), taker)
         assert taker.told == [], "not from inside of send"
@@ -768,7 +747,7 @@ async def test_lost_between_connect_and_send_is_told():
 async def test_close_behind_send_on_a_lost_connection_is_silent():
     async with Peer(fin) as peer, new_pool() as pool:
         connection = await pool.connect(peer.origin)
-        await until(lambda: connection.lost)
+        await until(lambda: connection.lost, pause=0)
         taker = Taker(connection)
         connection.send(request(), taker)
         connection.close()
@@ -837,7 +816,7 @@ async def one_place():
 async def start_waiting(pool, origin, number):
     """Start tasks that wait for a place, in order."""
     tasks = [asyncio.create_task(pool.connect(origin)) for _ in range(number)]
-    await until(lambda: len(pool._lanes[origin].waiters) == number)
+    await until(lambda: len(pool._lanes[origin].waiters) == number, pause=0)
     return tasks
 
 
@@ -900,7 +879,7 @@ async def test_a_waiter_that_leaves_when_it_was_served_passes_it_on(served_with)
         go.set()
         if served_with == "a place":
             taker.connection.close()
-        await until(waiter.done)
+        await until(waiter.done, pause=0)
         first.cancel()  # served, but it does not know yet
         cancelled = (await asyncio.wait([first]))[0].pop()
         if not cancelled.cancelled():  # it had known before: then it gives back what it got
@@ -916,7 +895,7 @@ async def test_the_limit_holds_however_they_come():
         (first,) = await start_waiting(pool, peer.origin, 1)
         waiter = pool._lanes[peer.origin].waiters[0]
         taker.connection.close()
-        await until(waiter.done)
+        await until(waiter.done, pause=0)
         late = asyncio.create_task(pool.connect(peer.origin))
         go.set()
         await use(first)
@@ -958,7 +937,7 @@ async def test_who_leaves_while_connecting_frees_its_place_once():
             if not task.cancelled():
                 task.result().close()
             lane = pool._lanes[peer.origin]
-            await until(functools.partial(has_none_live, lane))
+            await until(functools.partial(has_none_live, lane), pause=0)
             for _ in range(5):
                 await asyncio.sleep(0)
             assert lane.live == 0

@@ -7,14 +7,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from record_kit import ATTEMPT, INTERCEPTION, OUTCOME, numbered
+from record_kit import ATTEMPT, INTERCEPTION, OUTCOME, numbered, record_of
 
 from aibridge.journal import Fsync, Journal, names_in
 from aibridge.lifecycle import Cause
 from aibridge.recorder import Recorder
 from aibridge.stores.base import StoreRefused, StoreUnavailable
 from aibridge.stores.entries import attempted_parts, closed_parts, entry, opened_parts, progressed_parts, rows_of
-from aibridge.stores.sqlite import SQLiteStore, read_interception
+from aibridge.stores.sqlite import SQLiteStore
 from aibridge.values import (
     Evidence,
 )
@@ -527,9 +527,9 @@ def test_attempts_of_the_version_before_are_read(folder, tmp_path):
     recorder = Recorder(SQLiteStore(tmp_path / "r.db"), Journal(folder, max_bytes=1 << 20))
     assert recorder.flush(10)
     recorder.close()
-    row = read_interception(tmp_path / "r.db", "0198c0de-0000-7000-8000-000000000004")
+    row = record_of(tmp_path / "r.db", "0198c0de-0000-7000-8000-000000000004")
     assert (row["provider"], row["answered_by"], row["answered_kind"], row["answered_model"]) == (
-        "anthropic", None, None, None,
+        "anthropic", "anthropic", None, None,
     )  # fmt: skip
     assert (row["termination"], row["input_tokens"], row["cost_nanodollars"]) == ("completed", 10, 330000)
     with closing(sqlite3.connect(tmp_path / "r.db")) as db:
@@ -554,12 +554,13 @@ def test_what_an_older_program_left_is_read(folder, tmp_path, version, note, cou
     recorder = Recorder(SQLiteStore(tmp_path / "r.db"), Journal(folder, max_bytes=1 << 20))
     assert recorder.flush(10)
     recorder.close()
-    row = read_interception(tmp_path / "r.db", "0198c0de-0000-7000-8000-000000000003")
+    row = record_of(tmp_path / "r.db", "0198c0de-0000-7000-8000-000000000003")
     expected = {"termination": "completed", "cause": "clean", "stop_reason": "end_turn"}
     expected |= {"usage_source": "provider_final"}
     expected |= {"events": 9, "upstream_request_id": "req_1", "time_to_first_event": 0.5, "message_id": "msg_1"}
     expected |= {"input_tokens": 10, "output_tokens": 20, "note": note}
-    expected |= {"cost_nanodollars": None, "price_version": None, "unpriced": None}
+    expected |= {"cost_nanodollars": None, "unpriced": None}
+    assert row["usage"]["price_version"] is None
     assert {name: row[name] for name in expected} == expected
     with closing(sqlite3.connect(tmp_path / "r.db")) as db:
         columns = "number, origin, cause, time_to_first_event, note, usage_source, input_tokens"

@@ -9,8 +9,7 @@ from typing import Any, TypeVar
 
 from aibridge.adminapi.problems import Problem
 from aibridge.headers import RETRY_SOON
-from aibridge.stores.base import StoreRefused, StoreUnavailable
-from aibridge.stores.ledger import Query
+from aibridge.stores.base import Query, StoreRefused, StoreUnavailable
 
 MAX_SECONDS = 10.0
 """For one question, from when a thread takes it up."""

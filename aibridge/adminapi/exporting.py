@@ -13,12 +13,13 @@ from aibridge.adminapi.problems import Problem
 from aibridge.clientstream import ClientStream
 from aibridge.headers import RETRY_SOON
 from aibridge.stores import browsing
-from aibridge.stores.browsing import ROW, Filters, Place
-from aibridge.stores.ledger import Fields, Query
+from aibridge.stores.base import Fields, Query
+from aibridge.stores.browsing import WHOLE_AT_ONCE, Filters, Place
+from aibridge.stores.recorded import ROW
 
 MAX_EXPORTS = 4
-_ROWS = {"jsonl": 20, "csv": 500}
-"""Of one page: whole interceptions may have megabytes each."""
+_ROWS = {"jsonl": WHOLE_AT_ONCE, "csv": 500}
+"""Of one page."""
 _TYPES = {"jsonl": b"application/jsonl", "csv": b"text/csv; charset=utf-8"}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """What a text begins with that a spreadsheet would run, in full width too (OWASP): clients choose some of them."""
@@ -80,12 +81,10 @@ class _Pages:
 
     def next(self, query: Query) -> bytes:
         """Return the next piece, which may be empty. Called on a thread."""
-        whole, after = self._kind == "jsonl", self._end
-        rows = browsing.exported(query, self._asked, after, _ROWS[self._kind], whole=whole)
-        self.more = len(rows) == _ROWS[self._kind]
-        if rows:
-            self._end = Place(rows[-1]["started_at"], rows[-1]["id"])
-        return b"".join(jsontext.dumps(row) + b"\n" for row in rows) if whole else _csv(rows, header=after is None)
+        in_full, after = self._kind == "jsonl", self._end
+        rows, self._end = browsing.exported(query, self._asked, after, _ROWS[self._kind], in_full=in_full)
+        self.more = self._end is not None
+        return b"".join(jsontext.dumps(row) + b"\n" for row in rows) if in_full else _csv(rows, header=after is None)
 
 
 def _csv(rows: list[Fields], *, header: bool) -> bytes:

@@ -19,7 +19,7 @@ from aibridge.adminapi.problems import Problem
 from aibridge.clientstream import ClientStream
 from aibridge.headers import EVENT_STREAM
 from aibridge.stores import browsing
-from aibridge.stores.ledger import Fields, Query
+from aibridge.stores.base import Fields, Query
 
 MAX_LISTENERS = 32
 MAX_TOLD = 100

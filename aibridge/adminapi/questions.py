@@ -6,13 +6,18 @@ from typing import Any
 
 from aibridge.adminapi.parameters import Arguments, cursor, filters
 from aibridge.adminapi.problems import Problem
-from aibridge.stores import browsing, ledger, summaries
-from aibridge.stores.ledger import Query
+from aibridge.stores import browsing, ledger, recorded, summaries
+from aibridge.stores.base import Query
+from aibridge.stores.ledger import Shown
+from aibridge.stores.recorded import Bounds
 
+BOUNDS = Bounds(parts=200, text=16_384, prompt=262_144)
+"""Of one interception that is told whole."""
 _PAGE = 50
 _SESSIONS = 20
-_PROMPT = 2000
-"""Characters of each of one session; in a list of sessions they are fewer, and one interception has more."""
+IN_A_LIST = Shown(interceptions=100, prompt=500)
+ALONE = Shown(interceptions=2000, prompt=2000)
+"""Of a session."""
 _MAX_USAGE = 5000
 _DAY = 86_400.0
 _GROUPS = ("day", "actor", "provider", "model")
@@ -26,7 +31,7 @@ def interceptions(query: Query, said: Arguments) -> Any:
 
 def interception(query: Query, said: Arguments) -> Any:
     """Return one interception."""
-    found = browsing.interception(query, said["id"])
+    found = recorded.interception(query, said["id"], BOUNDS)
     if found is None:
         raise Problem(404, "not_found", "no such interception is recorded")
     return found
@@ -34,9 +39,8 @@ def interception(query: Query, said: Arguments) -> Any:
 
 def sessions(query: Query, said: Arguments) -> Any:
     """Return a page of sessions; of the last day, where nothing else is said."""
-    rows, end = browsing.sessions(
-        query, _since(said, _DAY), said.get("actor"), said.get("cursor"), said.get("limit", _SESSIONS)
-    )
+    limit = said.get("limit", _SESSIONS)
+    rows, end = browsing.sessions(query, _since(said, _DAY), said.get("actor"), said.get("cursor"), limit, IN_A_LIST)
     return {"items": rows, "next": None if end is None else cursor(end)}
 
 
@@ -48,7 +52,7 @@ def session(query: Query, said: Arguments) -> Any:
         detail = f"is needed: sessions of this name have {', '.join(actors)}"
         raise Problem(400, "bad_parameter", f"actor {detail}", errors=[("actor", detail)])
     for actor in actors:
-        found = ledger.session(query, actor, name, 0.0, browsing.MAX_SESSION, _PROMPT)
+        found = ledger.session(query, actor, name, 0.0, ALONE)
         if found["interceptions"]:
             return found
     raise Problem(404, "not_found", "no such session is recorded")

@@ -21,7 +21,7 @@ from aibridge.adminapi.signin import AdminKey, SignIn
 from aibridge.clientstream import ClientStream
 from aibridge.credentials import bearer_of
 from aibridge.errors import PayloadError, RequestRejected
-from aibridge.stores.ledger import Query
+from aibridge.stores.base import Query
 
 API = "/api/"
 DOCUMENT = Path(__file__).parent / "openapi.json"

@@ -12,9 +12,10 @@ from aibridge.commands.reporting import Fields, add_source, cost_of, records_pat
 from aibridge.commands.terminal import Colour, is_open, painter, plain, print_lines
 from aibridge.errors import AibridgeError
 from aibridge.lifecycle import Cause, Termination
-from aibridge.stores import ledger
+from aibridge.stores import recorded
 from aibridge.stores.base import StoreUnavailable
 from aibridge.stores.following import FILTERS, Follower, latest
+from aibridge.stores.recorded import COSTED
 from aibridge.stores.sqlite import querying
 
 LOOK_EVERY_S = 0.5
@@ -134,7 +135,7 @@ def _seconds(seconds: float | None) -> str:
 def _show(options: argparse.Namespace) -> int:
     path = records_path(options)
     with querying(path) as query:
-        found = ledger.one(query, options.id)
+        found = recorded.interception(query, options.id)
     if found is None:
         raise AibridgeError(f"{options.id}: {path} has no such interception; `aibridge tail` shows ids")
     lines = [jsontext.dumps(found).decode()] if options.json else _sheet(found)
@@ -149,10 +150,10 @@ _TIMES = frozenset({"started_at", "ended_at", "created_at"})
 def _sheet(found: Fields) -> Iterator[str]:
     """Yield all that is known of an interception; what nobody said is left out."""
     yield f"{found['id']}  {_end_of(found)}"
-    yield from _pairs(found)
+    yield from _pairs({name: value for name, value in found.items() if name not in COSTED})
     if found["usage"] is not None:
         yield "usage"
-        yield f"  {'cost':<28}{cost_of({**found['usage']}) or '-'}"
+        yield f"  {'cost':<28}{cost_of(found['usage']) or '-'}"
         yield from _pairs(found["usage"])
     for name in _OF_ROWS:
         if found[name]:
@@ -165,5 +166,10 @@ def _sheet(found: Fields) -> Iterator[str]:
 def _pairs(row: Fields) -> Iterator[str]:
     for name, value in row.items():
         if name not in {*_OF_ROWS, "usage", "id"} and value not in (None, "", {}):
-            shown = told_time(value) if name in _TIMES else str(value)
-            yield f"  {name:<28}{plain(shown)}"
+            yield f"  {name:<28}{plain(_told(name, value))}"
+
+
+def _told(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return told_time(value) if name in _TIMES else str(value)

@@ -19,7 +19,8 @@ from aibridge.errors import AibridgeError, ConfigError
 from aibridge.lifecycle import Cause, Signal, Termination
 from aibridge.relay import Relay
 from aibridge.replay import END_OF, Answer, Played, events_in, play
-from aibridge.stores import ledger
+from aibridge.stores import recorded
+from aibridge.stores.recorded import COUNTS
 from aibridge.stores.sqlite import querying
 from aibridge.telemetry.metrics import Metrics
 from aibridge.values import ResponseHead, UsageSource
@@ -30,8 +31,8 @@ _OF_ATTEMPTS = (
     "termination", "cause", "error", "http_status", "terminal_event_seen", "last_event", "events", "bytes_in",
     "upstream_request_id", "note",
 )  # fmt: skip
+_SEEN = ("http_status", "terminal_event_seen", "events", "bytes_in", "bytes_out")
 _OF_THE_WHOLE = ("message_id", "response_model", "stop_reason", "usage_source")
-_COUNTS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 
 
 class Replayed(NamedTuple):
@@ -87,7 +88,7 @@ def _record(path: Path, interception_id: str) -> Fields:
     if not path.exists():
         raise ConfigError(f"{path}: there are no records; --config FILE names the gateway's configuration")
     with querying(path) as query:
-        found = ledger.one(query, interception_id)
+        found = recorded.interception(query, interception_id)
     if found is None:
         raise AibridgeError(f"{interception_id}: {path} has no such interception; `aibridge tail` shows ids")
     if found["started_at"] is None:
@@ -175,8 +176,8 @@ class _Recorded:
         if row is None:
             return Answer(head, body, streaming, unfinished=True)
         cause = Cause(row["cause"])
-        heard_out = cause in _GONE and record["usage_source"] == UsageSource.PROVIDER_FINAL
         end = END_OF.get(cause)
+        heard_out = end is Signal.CLIENT_LOST and record["usage_source"] == UsageSource.PROVIDER_FINAL
         if cause is Cause.HTTP_STATUS and head is not None and _promised(head) > len(body):
             end = Signal.CUT
         return Answer(head, body, streaming, end=end, error=row["error"] or "", heard_out=heard_out)
@@ -188,10 +189,9 @@ class _Recorded:
             return {}
         found = {name: row[name] for name in _OF_ATTEMPTS}
         if self._is_last and not self._has_tools_of_ours:
-            usage = self._record["usage"] or dict.fromkeys(_COUNTS)
             alone = len(self._record["attempts"]) == 1
             found |= {name: self._record[name] for name in _OF_THE_WHOLE}
-            found |= {name: (usage if alone else row)[name] for name in _COUNTS}
+            found |= {name: (self._record if alone else row)[name] for name in COUNTS}
         if self._writes_a_stream:
             found["bytes_out"] = row["bytes_out"]
         return found
@@ -202,12 +202,11 @@ class _Recorded:
         return {
             **{name: getattr(attempt, name) for name in ("termination", "cause", "usage_source")},
             **{name: getattr(attempt, name) or None for name in ("error", "message_id")},
-            **{name: getattr(evidence, name) for name in ("http_status", "events", "bytes_in", "bytes_out")},
-            "terminal_event_seen": int(evidence.terminal_event_seen),
+            **{name: getattr(evidence, name) for name in _SEEN},
             **{name: getattr(evidence, name) or None for name in ("last_event", "upstream_request_id", "note")},
             "response_model": played.response_model or None,
             "stop_reason": played.stop_reason or None,
-            **{name: getattr(attempt.usage, name) for name in _COUNTS},
+            **{name: getattr(attempt.usage, name) for name in COUNTS},
         }
 
     @property
@@ -221,9 +220,6 @@ class _Recorded:
         if row is None or row["termination"] not in {Termination.COMPLETED, Termination.UPSTREAM_ERROR}:
             return False
         return bool(self._record["streaming"] and row["events"] and not self._has_tools_of_ours)
-
-
-_GONE = frozenset({Cause.DISCONNECTED, Cause.BEFORE_RESPONSE})
 
 
 def _promised(head: ResponseHead) -> int:

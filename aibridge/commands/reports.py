@@ -19,7 +19,8 @@ from aibridge.commands.reporting import (
     told_time,
 )
 from aibridge.commands.terminal import plain, print_lines, progress
-from aibridge.stores import ledger
+from aibridge.stores import browsing, ledger
+from aibridge.stores.browsing import Filters
 from aibridge.stores.sqlite import prune, querying
 
 _DEFAULT_GROUPS = ("day", "actor", "provider", "model")
@@ -77,7 +78,7 @@ def _groups(text: str) -> tuple[str, ...]:
 
 def _sessions(options: argparse.Namespace) -> int:
     with querying(records_path(options)) as query:
-        found = ledger.sessions(query, options.since, options.limit)
+        found, _ = browsing.sessions(query, options.since, None, None, options.limit)
     print_lines([jsontext.dumps(found).decode()] if options.json else _session_lines(found), as_json=options.json)
     return 0
 
@@ -91,9 +92,10 @@ def _usage(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     with querying(records_path(options)) as query:
-        found: Iterable[Fields] = ledger.export(query, options.since)
+        asked = Filters(since=options.since)
+        found: Iterable[Fields] = browsing.export(query, asked)
         if not sys.stdout.isatty():  # there the lines themselves show how far it is
-            found = progress(found, "interceptions", lambda: ledger.count(query, options.since))
+            found = progress(found, "interceptions", lambda: browsing.count(query, asked))
         print_lines((jsontext.dumps(row).decode() for row in found), as_json=True)
     return 0
 
@@ -133,7 +135,7 @@ def _interception_line(row: Fields) -> str:
     parts = [
         told_time(row["started_at"]),
         row["id"],
-        row["answered_by"] or row["provider"],
+        row["answered_by"],
         row["model"] or "-",
         end,
         took,

@@ -4,7 +4,7 @@ Times are UTC seconds since the epoch as REAL, which sorts, subtracts and needs 
 that nobody said is NULL, and so is a count that nobody told. How a row is made of our values: `entries.py`.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
@@ -38,6 +38,12 @@ Row = list[Any]
 
 Rows = dict[str, list[Row]]
 """Rows by the name of what they are written to."""
+
+Fields = dict[str, Any]
+"""A row that was read, by column."""
+
+Query = Callable[[str, Sequence[Any]], list[Fields]]
+"""Runs a query on the store with parameters, and gives its rows; see `aibridge.stores.sqlite.querying`."""
 
 
 class LeftOpen(NamedTuple):

@@ -1,47 +1,19 @@
-"""What the admin API asks the records: pages of interceptions and of sessions, and one whole.
+"""Interceptions and sessions by what they are asked for: pages of them, exports, values to filter by.
 
-Read only, as `ledger.py`, and each answer within a bound. Nothing that a request says becomes part of a statement: it
-chooses among conditions that stand here, and its values are parameters.
+Read only, as `ledger.py`. Nothing that is asked for becomes part of a statement: it chooses among conditions that stand
+here, and its values are parameters.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from aibridge import jsontext
 from aibridge.stores import ledger
-from aibridge.stores.base import ATTEMPTS, COUNTS_VALUES, MODEL_THOUGHTS, TOKEN_USAGES, TOOL_USAGES, USER_PROMPTS, Table
-from aibridge.stores.ledger import Fields, Query
-from aibridge.text import CUT
+from aibridge.stores.base import Fields, Query
+from aibridge.stores.recorded import FILTERED, SELECT_ROWS, told, whole
 
-MAX_PARTS = 200
-"""Attempts, tools and thoughts of one interception that are told."""
-MAX_PART_TEXT = 16_384
-"""Characters of each."""
-MAX_PROMPT = 262_144
 MAX_FACETS = 200
-SESSION_SHOWN = 100
-"""Interceptions of each session in a list."""
-PROMPT_SHOWN = 500
-"""Characters of a prompt there."""
-MAX_SESSION = 2000
-"""Interceptions of a session that is looked at alone."""
-
-_ANSWERED_BY = "coalesce(answered_by, provider)"
-
-_COUNTS = ", ".join(column.name for column in COUNTS_VALUES)
-
-ROW = (
-    "id", "started_at", "ended_at", "duration", "actor_id", "actor_name", "provider", "answered_by", "model",
-    "upstream_model", "client", "dialect", "route", "streaming", "termination", "cause", "error", "http_status",
-    "time_to_first_event", "stop_reason", "input_tokens", "output_tokens", "cache_read_input_tokens",
-    "cache_creation_input_tokens", "cost_nanodollars", "unpriced", "usage_source", "session_id", "thread_root_id",
-)  # fmt: skip
-"""What is told of an interception in a list."""
-
-_FROM_BOTH = {"answered_by": f"{_ANSWERED_BY} AS answered_by", "usage_source": "interceptions.usage_source"}
-_COLUMNS = ", ".join(_FROM_BOTH.get(name, name) for name in ROW)
-WITH_USAGE = "interceptions LEFT JOIN token_usages ON token_usages.interception_id = id"
-_FLAGS = ("streaming", "terminal_event_seen")
+WHOLE_AT_ONCE = 20
+"""Interceptions read at once with all that is kept of them: some may have megabytes."""
 
 
 class Filters(NamedTuple):
@@ -66,21 +38,6 @@ class Place(NamedTuple):
     id: str
 
 
-_EQUALS = {
-    "actor": "actor_id",
-    "provider": "provider",
-    "model": "model",
-    "client": "client",
-    "termination": "termination",
-    "cause": "cause",
-}
-_OF_A_SESSION = (
-    "(session_id = ? OR (+session_id IS NULL AND thread_root_id = ?)"
-    " OR (+session_id IS NULL AND +thread_root_id IS NULL AND id = ?))"
-)
-"""As `ledger.SESSION` has it, spelt so that each part finds its index; a plus keeps a column's own index out of it."""
-
-
 def where(filters: Filters) -> tuple[str, list[Any], str]:
     """Return the conditions, the values of their parameters, and the time to sort by.
 
@@ -95,12 +52,12 @@ def where(filters: Filters) -> tuple[str, list[Any], str]:
     if filters.until is not None:
         conditions.append(f"{time} < ?")
         values.append(filters.until)
-    for name, column in _EQUALS.items():
+    for name, column in FILTERED.items():
         if said[name] is not None:
             conditions.append(f"{column} = ?")
             values.append(said[name])
     if filters.session is not None:
-        conditions.append(_OF_A_SESSION)
+        conditions.append(ledger.OF_A_SESSION)
         values += [filters.session] * 3
     if filters.running is not None:
         conditions.append("ended_at IS NULL" if filters.running else "termination IS NOT NULL")
@@ -118,72 +75,48 @@ def interceptions(query: Query, filters: Filters, after: Place | None, limit: in
     """
     if after is not None and filters.until is not None and after.started_at < filters.until:
         filters = filters._replace(until=None)  # of two upper bounds SQLite walks from either
-    conditions, values, time = where(filters)
+    rows, end = _page(query, SELECT_ROWS, filters, after, limit, descending=True)
+    return [told(row) for row in rows], end
+
+
+def exported(
+    query: Query, filters: Filters, after: Place | None, limit: int, *, in_full: bool
+) -> tuple[list[Fields], Place | None]:
+    """Return a page, the oldest first, of rows as in a list, or of interceptions with all that is kept of them."""
     if after is not None:
-        conditions += f" AND ({time}, id) < (?, ?)"
+        filters = filters._replace(since=max(filters.since, after.started_at))
+    select = "SELECT * FROM interceptions" if in_full else SELECT_ROWS
+    rows, end = _page(query, select, filters, after, limit, descending=False)
+    return whole(query, rows) if in_full else [told(row) for row in rows], end
+
+
+def export(query: Query, filters: Filters) -> Iterator[Fields]:
+    """Yield interceptions with all that is kept of them, the oldest first."""
+    end, more = None, True
+    while more:
+        rows, end = exported(query, filters, end, WHOLE_AT_ONCE, in_full=True)
+        yield from rows
+        more = end is not None
+
+
+def count(query: Query, filters: Filters) -> int:
+    """Return how many interceptions there are."""
+    conditions, values, _ = where(filters)
+    return int(query(f"SELECT count(*) AS number FROM interceptions WHERE {conditions}", values)[0]["number"])  # noqa: S608 - our own names
+
+
+def _page(
+    query: Query, select: str, filters: Filters, after: Place | None, limit: int, *, descending: bool
+) -> tuple[list[Fields], Place | None]:
+    conditions, values, time = where(filters)
+    behind, order = ("<", " DESC") if descending else (">", "")
+    if after is not None:
+        conditions += f" AND ({time}, id) {behind} (?, ?)"
         values += after
-    text = f"SELECT {_COLUMNS} FROM {WITH_USAGE} WHERE {conditions} ORDER BY {time} DESC, id DESC LIMIT ?"  # noqa: S608 - our own names
-    rows = [_flagged(row) for row in query(text, [*values, limit + 1])]
+    text = f"{select} WHERE {conditions} ORDER BY {time}{order}, id{order} LIMIT ?"
+    rows = query(text, [*values, limit + 1])
     page = rows[:limit]
     return page, Place(page[-1]["started_at"], page[-1]["id"]) if len(rows) > limit else None
-
-
-def interception(query: Query, interception_id: str) -> Fields | None:
-    """Return one interception with all that is kept of it, long texts cut; None where there is none."""
-    rows = query(
-        f"SELECT interceptions.*, {_COUNTS}, cost_nanodollars, unpriced"  # noqa: S608 - our own names
-        f" FROM {WITH_USAGE} WHERE id = ?",
-        (interception_id,),
-    )
-    if not rows:
-        return None
-    row = _flagged(rows[0])
-    attempts = _parts(query, ATTEMPTS, interception_id)
-    for attempt in attempts:
-        ledger.name_who_was_asked(attempt, row)
-    usage = _parts(query, TOKEN_USAGES, interception_id)
-    return {
-        **row,
-        "answered_by": row["answered_by"] or row["provider"],
-        "attempts": attempts,
-        "tools": _parts(query, TOOL_USAGES, interception_id, arguments=MAX_PART_TEXT),
-        "prompts": _parts(query, USER_PROMPTS, interception_id, prompt=MAX_PROMPT),
-        "thoughts": _parts(query, MODEL_THOUGHTS, interception_id, thought=MAX_PART_TEXT),
-        "usage": _opened(usage[0]) if usage else None,
-    }
-
-
-def _parts(query: Query, table: Table, interception_id: str, **cut: int) -> list[Fields]:
-    """Return the rows of a table that belong to an interception; `cut` says how long the texts of a column may be."""
-    columns = ", ".join(
-        _cut(column.name, cut[column.name]) if column.name in cut else column.name for column in table.columns[1:]
-    )
-    text = (
-        f"SELECT {columns} FROM {table.name} WHERE interception_id = ?"  # noqa: S608 - our own names
-        f" ORDER BY {', '.join(table.key)} LIMIT {MAX_PARTS}"
-    )
-    return [_flagged(row) for row in query(text, (interception_id,))]
-
-
-def _cut(column: str, most: int) -> str:
-    cut = f"substr({column}, 1, {most}) || '{CUT}'"
-    return f"CASE WHEN length({column}) > {most} THEN {cut} ELSE {column} END AS {column}"
-
-
-def _opened(usage: Fields) -> Fields:
-    """Return a row of `token_usages` whose JSON is values."""
-    return {
-        **usage,
-        "extras": jsontext.loads(usage["extras"].encode()) if usage["extras"] else {},
-        "turns": jsontext.loads(usage["turns"].encode()) if usage["turns"] else None,
-    }
-
-
-def _flagged(row: Fields) -> Fields:
-    for name in _FLAGS:
-        if row.get(name) is not None:
-            row[name] = bool(row[name])
-    return row
 
 
 def facets(query: Query, since: float) -> Fields:
@@ -197,7 +130,7 @@ def facets(query: Query, since: float) -> Fields:
                 (since,),
             )
         ]
-        for name, column in _EQUALS.items()
+        for name, column in FILTERED.items()
     }
 
 
@@ -213,22 +146,8 @@ def ended_since(query: Query, horizon: float, most: int) -> list[tuple[int, floa
 def rows_at(query: Query, places: Sequence[int]) -> list[Fields]:
     """Return rows by their numbers, in the order of their ends."""
     marks = ", ".join("?" for _ in places)
-    text = f"SELECT {_COLUMNS} FROM {WITH_USAGE} WHERE interceptions.rowid IN ({marks}) ORDER BY ended_at"  # noqa: S608 - our own names
-    return [_flagged(row) for row in query(text, places)]
-
-
-def exported(query: Query, filters: Filters, after: Place | None, limit: int, *, whole: bool) -> list[Fields]:
-    """Return a page of interceptions, the oldest first: rows as in a list, or with all that is kept of them."""
-    if after is not None:
-        filters = filters._replace(since=max(filters.since, after.started_at))
-    conditions, values, time = where(filters)
-    if after is not None:
-        conditions += f" AND ({time}, id) > (?, ?)"
-        values += after
-    columns, tables = ("*", "interceptions") if whole else (_COLUMNS, WITH_USAGE)
-    text = f"SELECT {columns} FROM {tables} WHERE {conditions} ORDER BY {time}, id LIMIT ?"  # noqa: S608 - our own names
-    rows = query(text, [*values, limit])
-    return ledger.whole(query, rows) if whole else [_flagged(row) for row in rows]
+    text = f"{SELECT_ROWS} WHERE interceptions.rowid IN ({marks}) ORDER BY ended_at"
+    return [told(row) for row in query(text, places)]
 
 
 class SessionPlace(NamedTuple):
@@ -240,12 +159,14 @@ class SessionPlace(NamedTuple):
 
 
 def sessions(
-    query: Query, since: float, actor: str | None, after: SessionPlace | None, limit: int
+    query: Query,
+    since: float,
+    actor: str | None,
+    after: SessionPlace | None,
+    limit: int,
+    shown: ledger.Shown = ledger.ALL_SHOWN,
 ) -> tuple[list[Fields], SessionPlace | None]:
-    """Return a page of sessions, those with the latest interceptions first, and where it ends, as `interceptions`.
-
-    Of each `SESSION_SHOWN` interceptions are told, the oldest; the sums are of all.
-    """
+    """Return a page of sessions, those with the latest interceptions first, and where it ends, as `interceptions`."""
     conditions = "started_at >= ?" + ("" if actor is None else " AND actor_id = ?")
     having = "" if after is None else "HAVING (max(started_at), session, actor_id) < (?, ?, ?)"
     text = f"""
@@ -254,7 +175,7 @@ def sessions(
     """  # noqa: S608 - our own names
     found = query(text, [since, *([] if actor is None else [actor]), *(after or ()), limit + 1])
     page = found[:limit]
-    items = [ledger.session(query, row["actor_id"], row["session"], since, SESSION_SHOWN, PROMPT_SHOWN) for row in page]
+    items = [ledger.session(query, row["actor_id"], row["session"], since, shown) for row in page]
     if len(found) == len(page):
         return items, None
     return items, SessionPlace(page[-1]["latest"], page[-1]["session"], page[-1]["actor_id"])
@@ -262,5 +183,5 @@ def sessions(
 
 def actors_of(query: Query, session: str) -> list[str]:
     """Return whose sessions have this name."""
-    text = f"SELECT DISTINCT actor_id FROM interceptions WHERE {_OF_A_SESSION} ORDER BY 1 LIMIT 10"  # noqa: S608 - our own names
+    text = f"SELECT DISTINCT actor_id FROM interceptions WHERE {ledger.OF_A_SESSION} ORDER BY 1 LIMIT 10"  # noqa: S608 - our own names
     return [row["actor_id"] for row in query(text, [session] * 3)]

@@ -3,26 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from aibridge.stores.ledger import Fields, Query
+from aibridge.stores.base import Fields, Query
+from aibridge.stores.recorded import FILTERED, SELECT_ROWS, told
 
-FILTERS = {
-    "actor": "actor_id",
-    "provider": "provider",
-    "model": "model",
-    "client": "client",
-    "session": "session_id",
-    "termination": "termination",
-    "cause": "cause",
-}
+FILTERS = {**FILTERED, "session": "session_id"}
 """What can be asked for, and its column."""
-
-_ROW = """
-SELECT id, started_at, ended_at, duration, actor_id, actor_name, provider, model, upstream_model, client, dialect,
-route, streaming, termination, cause, error, http_status, time_to_first_event, stop_reason, input_tokens, output_tokens,
-cache_read_input_tokens, cache_creation_input_tokens, cost_nanodollars, unpriced, interceptions.usage_source,
-session_id, thread_root_id
-FROM interceptions LEFT JOIN token_usages ON token_usages.interception_id = id
-"""
 
 _MARKS_AT_ONCE = 500
 """Parameters of one query; SQLite takes 999 everywhere."""
@@ -37,7 +22,7 @@ def latest(query: Query, wanted: Mapping[str, str], limit: int) -> list[Fields]:
         limit: how many at most.
     """
     conditions = "".join(f" AND {FILTERS[name]} = ?" for name in wanted)
-    text = f"{_ROW} WHERE ended_at IS NOT NULL{conditions} ORDER BY started_at DESC LIMIT ?"
+    text = f"{SELECT_ROWS} WHERE ended_at IS NOT NULL{conditions} ORDER BY started_at DESC LIMIT ?"
     return _by_end(query(text, (*wanted.values(), limit)))
 
 
@@ -62,13 +47,13 @@ class Follower:
         newest, is_open = _newest(query), _open_in(query)
         if newest < self._last:  # another file in the old one's place
             self._last = 0
-        new = f"{_ROW} WHERE interceptions.rowid > ? AND ended_at IS NOT NULL"
+        new = f"{SELECT_ROWS} WHERE interceptions.rowid > ? AND ended_at IS NOT NULL"
         found = {row["id"]: row for row in query(new, (self._last,))}
         ended = sorted(self._open - is_open)
         for at in range(0, len(ended), _MARKS_AT_ONCE):
             ids = ended[at : at + _MARKS_AT_ONCE]
             marks = ", ".join("?" for _ in ids)
-            found |= {row["id"]: row for row in query(f"{_ROW} WHERE id IN ({marks})", ids)}
+            found |= {row["id"]: row for row in query(f"{SELECT_ROWS} WHERE id IN ({marks})", ids)}
         self._last, self._open = newest, is_open
         return _by_end(row for row in found.values() if self._is_wanted(row))
 
@@ -85,4 +70,4 @@ def _open_in(query: Query) -> set[str]:
 
 
 def _by_end(rows: Any) -> list[Fields]:
-    return sorted(rows, key=lambda row: (row["ended_at"], row["id"]))
+    return sorted(map(told, rows), key=lambda row: (row["ended_at"], row["id"]))

@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from aibridge.stores.base import (
     CLOSED_COLUMNS,
@@ -31,6 +30,7 @@ from aibridge.stores.base import (
     USER_PROMPTS,
     WHOLE,
     LeftOpen,
+    Query,
     Row,
     Rows,
     StoreRefused,
@@ -304,9 +304,7 @@ def changing(path: str | Path) -> Iterator[sqlite3.Connection]:
 
 
 @contextmanager
-def querying(
-    path: str | Path, stop: Callable[[], bool] | None = None
-) -> Iterator[Callable[[str, Sequence[Any]], list[dict[str, Any]]]]:
+def querying(path: str | Path, stop: Callable[[], bool] | None = None) -> Iterator[Query]:
     """Open a store for reading only, as `reading` does, and give a function that runs a query: rows by column.
 
     Args:
@@ -317,24 +315,6 @@ def querying(
         if stop is not None:
             db.set_progress_handler(stop, _STEPS_BETWEEN_LOOKS)
         yield lambda text, values: [dict(row) for row in db.execute(text, values)]
-
-
-def read_interception(path: str | Path, interception_id: str) -> dict[str, Any]:
-    """Return the record of one interception with its token counts and their cost, by column; empty where there is none.
-
-    Args:
-        path: the file; it is opened for reading only.
-        interception_id: its id.
-    """
-    with reading(path) as db:
-        query = (
-            "SELECT interceptions.*, input_tokens, output_tokens, cache_read_input_tokens, cache_creation_input_tokens,"
-            " cost_nanodollars, price_version, unpriced"
-            " FROM interceptions LEFT JOIN token_usages ON token_usages.interception_id = interceptions.id"
-            " WHERE interceptions.id = ?"
-        )
-        row = db.execute(query, (interception_id,)).fetchone()
-        return dict(row) if row is not None else {}
 
 
 def prune(path: str | Path, before: float, most: int = PRUNED_AT_ONCE) -> int:

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from aibridge.stores.browsing import WITH_USAGE, Filters, where
-from aibridge.stores.ledger import Fields, Query
+from aibridge.stores.base import Fields, Query
+from aibridge.stores.browsing import Filters, where
+from aibridge.stores.recorded import WITH_USAGE
 
 BUCKETS = {"minute": 60, "hour": 3600, "day": 86_400}
 """Seconds of the pieces that time is cut into; they begin with UTC's."""

@@ -4,11 +4,10 @@ import json
 from contextlib import closing
 
 import pytest
-from record_kit import INTERCEPTION, OUTCOME
+from record_kit import an_interception, an_outcome, learned, opened, whole, write
 
 from aibridge.cli import main
-from aibridge.lifecycle import TERMINATION_OF, Cause
-from aibridge.stores.entries import closed_parts, content_entry, entry, learned_parts, opened_parts, rows_of
+from aibridge.lifecycle import Cause
 from aibridge.stores.following import Follower, latest
 from aibridge.stores.sqlite import SQLiteStore, prune, querying
 from aibridge.values import Actor, Evidence, ToolUse, Usage, UsageSource, UserPrompt
@@ -17,20 +16,15 @@ AT = 1_795_000_000.0  # 2026-11-18 11:06:40
 
 
 def interception(number, **more):
-    return INTERCEPTION._replace(id=f"id-{number}", started_at=AT + number, **more)
-
-
-def opened(one):
-    return entry(one.started_at, opened_parts(one))
+    return an_interception(id=f"id-{number}", started_at=AT + number, **more)
 
 
 def closed(one, cause=Cause.CLEAN, after=1.0, **more):
-    end = OUTCOME._replace(
-        termination=TERMINATION_OF[cause], cause=cause, error="" if cause is Cause.CLEAN else "their \x1b[31mwords",
-        ended_at=one.started_at + after, duration=after, usage=Usage(5, 7), usage_source=UsageSource.PROVIDER_FINAL,
-        **more,
+    end = an_outcome(
+        cause, error="" if cause is Cause.CLEAN else "their \x1b[31mwords", ended_at=one.started_at + after,
+        duration=after, usage=Usage(5, 7), usage_source=UsageSource.PROVIDER_FINAL, **more,
     )  # fmt: skip
-    return entry(end.ended_at, opened_parts(one) + closed_parts(one, end))
+    return whole(one, end)
 
 
 @pytest.fixture
@@ -42,10 +36,6 @@ def path(tmp_path):
 def store(path):
     with closing(SQLiteStore(path)) as store:
         yield store
-
-
-def write(store, *entries):
-    store.write(rows_of(entries, "journal-1")[0], "journal-1", 1)
 
 
 @pytest.fixture
@@ -214,8 +204,8 @@ def test_a_look_reads_no_whole_table(path):
 @pytest.mark.usefixtures("records")
 def test_all_that_is_known_of_one(store, run):
     one = interception(4)
-    write(store, content_entry(AT, learned_parts(one, UserPrompt("read\nit"), "", 1, AT)))
-    write(store, content_entry(AT, learned_parts(one, ToolUse("toolu_1", "Read", "{}"), "msg_1", 2, AT)))
+    write(store, learned(one, UserPrompt("read\nit"), "", 1, AT))
+    write(store, learned(one, ToolUse("toolu_1", "Read", "{}"), "msg_1", 2, AT))
     write(store, closed(one, Cause.TRUNCATED, evidence=Evidence(events=3, last_event="ping", http_status=200)))
     told = json.loads(run("show", "id-4", "--json"))
     assert (told["id"], told["last_event"], told["tools"][0]["tool"]) == ("id-4", "ping", "Read")

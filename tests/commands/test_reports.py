@@ -9,28 +9,15 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from record_kit import an_attempt, an_interception, an_outcome, attempted, learned, opened, whole, write
 
 from aibridge.cli import main
-from aibridge.lifecycle import TERMINATION_OF, Cause, Health
-from aibridge.stores.entries import (
-    attempted_parts,
-    closed_parts,
-    content_entry,
-    entry,
-    learned_parts,
-    opened_parts,
-    rows_of,
-)
+from aibridge.lifecycle import Cause
 from aibridge.stores.sqlite import SQLiteStore
 from aibridge.values import (
     Actor,
-    Attempt,
     Cost,
-    Credential,
-    CredentialKind,
     Evidence,
-    Interception,
-    Outcome,
     Thought,
     ToolUse,
     Unpriced,
@@ -43,65 +30,19 @@ DAY_1, DAY_2 = 1_767_225_600.0, 1_767_312_000.0  # 2026-01-01 and the next
 
 
 def interception(number, at, **more):
-    base = Interception(
-        id=f"0198c0de-0000-7000-8000-{number:012}",
-        started_at=at,
-        actor=Actor("alice"),
-        credential=Credential(CredentialKind.CENTRALIZED, "sk-a...efgh"),
-        provider="anthropic",
-        provider_kind="anthropic",
-        dialect="messages",
-        route="/v1/messages",
-        request_path="/anthropic/v1/messages",
-        method="POST",
-        model="claude-x",
-        upstream_model="claude-x",
-        streaming=True,
-        client="Claude Code",
-        user_agent="claude-cli/2",
-        request_bytes=100,
-    )
+    base = an_interception(
+        id=f"0198c0de-0000-7000-8000-{number:012}", started_at=at, model="claude-x", upstream_model="claude-x",
+        client="Claude Code", user_agent="claude-cli/2", request_bytes=100,
+    )  # fmt: skip
     return base._replace(**more)
 
 
 def outcome(at, usage, cause=Cause.CLEAN, source=UsageSource.PROVIDER_FINAL, cost=Cost()):  # noqa: B008 - frozen
-    return Outcome(
-        termination=TERMINATION_OF[cause],
-        cause=cause,
-        error="" if cause is Cause.CLEAN else "its words",
-        ended_at=at + 2,
-        duration=2.0,
-        evidence=Evidence(terminal_event_seen=True, last_event="message_stop", http_status=200),
-        health=Health.SUCCESS,
-        usage=usage,
-        usage_source=source,
-        message_id="msg_1",
-        response_model="claude-x",
-        stop_reason="tool_use",
-        cost=cost,
-    )
-
-
-def attempt(at):
-    return Attempt(
-        1, "https://x", at, 1.0, TERMINATION_OF[Cause.CLEAN], Cause.CLEAN, "", Evidence(), Usage(), UsageSource.NONE, ""
-    )
-
-
-def opened(one):
-    return entry(one.started_at, opened_parts(one))
-
-
-def learned(one, fact, message_id, number, at):
-    return content_entry(at, learned_parts(one, fact, message_id, number, at))
-
-
-def closed(one, end):
-    return entry(end.ended_at, opened_parts(one) + closed_parts(one, end))
-
-
-def write(store, *entries):
-    store.write(rows_of(entries, "journal-1")[0], "journal-1", 1)
+    evidence = Evidence(terminal_event_seen=True, last_event="message_stop", http_status=200)
+    return an_outcome(
+        cause, ended_at=at + 2, duration=2.0, evidence=evidence, usage=usage, usage_source=source, message_id="msg_1",
+        response_model="claude-x", stop_reason="tool_use", cost=cost,
+    )  # fmt: skip
 
 
 FIRST = interception(1, DAY_1 + 10, session_id="s-1")
@@ -121,15 +62,13 @@ RECORDS = [
     learned(FIRST, UserPrompt("read the file\x1b]0;x\x07\n" + "word " * 50), "", 1, DAY_1 + 10),
     learned(FIRST, Thought("I read it", "thinking"), "msg_1", 2, DAY_1 + 11),
     learned(FIRST, ToolUse("toolu_1", "Read", '{"path":"/x"}'), "msg_1", 3, DAY_1 + 12),
-    entry(DAY_1 + 10, attempted_parts(FIRST, attempt(DAY_1 + 10))),
-    closed(FIRST, outcome(DAY_1 + 10, Usage(2, 61, 13993, 22, (("web_search_requests", 1),)), cost=cost(15_201_400))),
-    closed(SECOND, outcome(DAY_1 + 20, Usage(5, 84, 23490), cost=cost(1_500))),
-    closed(NEXT, outcome(DAY_1 + 30, Usage(1, 1), cost=Cost(None, "v", Unpriced.UNKNOWN_MODEL))),
-    closed(
-        CUT, outcome(DAY_2 + 10, Usage(10, 1), Cause.TRUNCATED, UsageSource.PROVIDER_PARTIAL, cost(2 * 10**9 + 499))
-    ),
+    attempted(FIRST, an_attempt(origin="https://x", started_at=DAY_1 + 10, usage=Usage())),
+    whole(FIRST, outcome(DAY_1 + 10, Usage(2, 61, 13993, 22, (("web_search_requests", 1),)), cost=cost(15_201_400))),
+    whole(SECOND, outcome(DAY_1 + 20, Usage(5, 84, 23490), cost=cost(1_500))),
+    whole(NEXT, outcome(DAY_1 + 30, Usage(1, 1), cost=Cost(None, "v", Unpriced.UNKNOWN_MODEL))),
+    whole(CUT, outcome(DAY_2 + 10, Usage(10, 1), Cause.TRUNCATED, UsageSource.PROVIDER_PARTIAL, cost(2 * 10**9 + 499))),
     opened(RUNNING),
-    closed(OTHERS, outcome(DAY_1 + 15, Usage(), Cause.CONNECT_FAILED, UsageSource.NONE)),
+    whole(OTHERS, outcome(DAY_1 + 15, Usage(), Cause.CONNECT_FAILED, UsageSource.NONE)),
 ]
 
 
@@ -230,7 +169,7 @@ def test_what_has_no_cost_is_not_for_free(records, run):
     with closing(SQLiteStore(records)) as store:
         for number, why in ((7, Unpriced.UNKNOWN_MODEL), (8, None)):  # one that nobody rated yet, too
             end = outcome(DAY_2, Usage(5, 5), cost=Cost(None, "v" if why else "", why))
-            write(store, closed(interception(number, DAY_2, model="odd"), end))
+            write(store, whole(interception(number, DAY_2, model="odd"), end))
     rows = json.loads(run("usage", "--since", "all", "--by", "model", "--json"))
     odd = next(row for row in rows if row["model"] == "odd")
     assert (odd["cost_nanodollars"], odd["unpriced"]) == (None, 2)
@@ -263,7 +202,7 @@ def test_sums_larger_than_a_column(records, run):
     huge = 2**62 - 1
     with closing(SQLiteStore(records)) as store:
         for number in range(7, 17):
-            write(store, closed(interception(number, DAY_2, model="huge"), outcome(DAY_2, Usage(huge, huge))))
+            write(store, whole(interception(number, DAY_2, model="huge"), outcome(DAY_2, Usage(huge, huge))))
     rows = json.loads(run("usage", "--since", "all", "--by", "model", "--json"))
     assert next(row for row in rows if row["model"] == "huge")["input_tokens"] == 10 * huge
 
@@ -288,7 +227,7 @@ def test_export(run):
 
 
 def test_an_export_longer_than_a_page(run, monkeypatch):
-    monkeypatch.setattr("aibridge.stores.ledger._PAGE", 2)
+    monkeypatch.setattr("aibridge.stores.browsing.WHOLE_AT_ONCE", 2)
     assert [json.loads(line)["id"][-1] for line in run("export").splitlines()] == ["1", "6", "2", "3", "4", "5"]
 
 

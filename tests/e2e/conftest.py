@@ -15,13 +15,13 @@ import pytest
 from api_kit import APIS
 from hang_kit import new_uvloop
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from record_kit import record_of, records_in
 
 from aibridge import config
 from aibridge.app import App
 from aibridge.simulator.server import Simulator
 from aibridge.simulator.settings import Settings
 from aibridge.simulator.sigv4 import Credentials
-from aibridge.stores.sqlite import read_interception
 from aibridge.telemetry.log import JSONFormatter
 from aibridge.telemetry.tracing import Tracing
 
@@ -121,6 +121,12 @@ class House:
         await asyncio.to_thread(self.tracing.flush)
         return Books(self, interception, outcome)
 
+    async def exported(self, ended=0):
+        """Wait for `ended` outcomes, and return what `aibridge export` writes."""
+        await self.outcomes.wait(ended=ended)
+        assert await asyncio.to_thread(self.app.recorder.flush)
+        return records_in(self.records)
+
 
 @dataclass
 class Books:
@@ -139,7 +145,7 @@ class Books:
         if recorded:
             self._check_record(termination, cause)
         else:
-            assert self.record == {}
+            assert self.record is None
         assert self.outcome.health.value == health
         if termination == "completed":
             assert self.outcome.error == ""
@@ -191,7 +197,7 @@ class Books:
 
     @property
     def record(self):
-        return read_interception(self.house.records, self.interception.id)
+        return record_of(self.house.records, self.interception.id)
 
 
 @pytest.fixture

@@ -10,13 +10,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from record_kit import records_in
+from waiting_kit import until
 
 from aibridge.adminapi import exporting
 from aibridge.adminapi.room import DOCUMENT as DOCUMENT_FILE
 from aibridge.adminapi.room import ROUTES
 from aibridge.lifecycle import Cause, Termination
-from aibridge.stores.browsing import ROW
+from aibridge.stores.browsing import Place
 from aibridge.stores.ledger import GROUPS
+from aibridge.stores.recorded import ROW
 from aibridge.stores.summaries import BUCKETS
 
 KEY = "an-admin-key-of-tests"
@@ -202,9 +205,11 @@ async def test_an_export_is_what_the_filters_name(admin, get, ask):
         await ask(admin, "anthropic", fault, model="=cmd()")
     await admin.outcomes.wait(ended=2)
     assert await asyncio.to_thread(admin.app.recorder.flush)
-    lines = (await get(admin, "/api/v1/export")).body.splitlines()
-    assert [json.loads(line)["id"] for line in lines] == admin.outcomes.opened_ids
-    assert len(json.loads(lines[0])["attempts"]) == 1
+    told = [json.loads(line) for line in (await get(admin, "/api/v1/export")).body.splitlines()]
+    assert [row["id"] for row in told] == admin.outcomes.opened_ids
+    assert len(told[0]["attempts"]) == 1
+    alone = [json.loads((await get(admin, f"/api/v1/interceptions/{row['id']}")).body) for row in told]
+    assert told == alone == records_in(admin.records)
     answer = await get(admin, "/api/v1/export?format=csv&cause=http_status")
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     (row,) = csv.DictReader(io.StringIO(answer.body.decode()))
@@ -314,10 +319,10 @@ async def test_an_export_goes_no_faster_than_its_client_and_ends_with_it(admin, 
     assert await asyncio.to_thread(admin.app.recorder.flush)
     exports, asked = admin.app._admin_api.exports, 0
 
-    def endless(query, asked_for, after, limit, *, whole):  # noqa: ARG001 - as it is called
+    def endless(query, asked_for, after, limit, *, in_full):  # noqa: ARG001 - as it is called
         nonlocal asked
         asked += 1
-        return [{"id": "1", "started_at": 1.0, "text": "x" * 100_000}]
+        return [{"text": "x" * 100_000}], Place(1.0, "1")
 
     monkeypatch.setattr(exporting.browsing, "exported", endless)
     async with new_client(admin.app.admin_port, receive_buffer=4096) as client:
@@ -329,9 +334,7 @@ async def test_an_export_goes_no_faster_than_its_client_and_ends_with_it(admin, 
             await asyncio.sleep(0.3)
         assert asked < 200
         assert exports._under_way == 1
-    async with asyncio.timeout(20):
-        while exports._under_way:  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0.01)
+    await until(lambda: not exports._under_way)
 
 
 async def test_the_lines_of_the_page_work(admin, ask, tmp_path):

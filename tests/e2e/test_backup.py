@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from process_kit import ENVIRONMENT, PATIENCE, run, serving
+from waiting_kit import until
 
 from aibridge.audit import audit
 
@@ -84,12 +85,6 @@ class Load:
 def ids(path, condition):
     with closing(sqlite3.connect(path)) as db:
         return {row[0] for row in db.execute(f"SELECT id FROM interceptions WHERE {condition}")}
-
-
-async def until(look):
-    async with asyncio.timeout(PATIENCE):
-        while not look():  # noqa: ASYNC110 - another process decides
-            await asyncio.sleep(0.05)
 
 
 async def back_up_under_load(house, started):

@@ -4,15 +4,15 @@ import asyncio
 import os
 import signal
 import sqlite3
-import time
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 import pytest
+from record_kit import record_of
+from waiting_kit import until
 
 from aibridge.audit import audit
 from aibridge.journal import journal_folder, names_in
-from aibridge.stores.sqlite import read_interception
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="only Linux tells a process's children")
 LARGE = 60
@@ -30,19 +30,6 @@ def children(pid):
 def there_is(pid):
     """Whether there is such a process, be it one that nobody waited for."""
     return Path(f"/proc/{pid}").exists()
-
-
-async def until(look):
-    """Look again and again, until there is something to see; what."""
-
-    def wait():
-        give_up_at = time.monotonic() + PATIENCE
-        while not (seen := look()):
-            assert time.monotonic() < give_up_at
-            time.sleep(0.01)
-        return seen
-
-    return await asyncio.to_thread(wait)
 
 
 def carriers(pid):
@@ -129,7 +116,7 @@ def check(path, seen):
     result = audit(path)
     assert result.differences == result.waiting == []
     assert (result.started, result.ended["completed"]) == (len(seen), len(seen))
-    assert {read_interception(path, one)["termination"] for one in seen} == {"completed"}
+    assert {record_of(path, one)["termination"] for one in seen} == {"completed"}
 
 
 async def test_a_carrier_killed_under_traffic_costs_no_record(under_load, load, pile_up, records):

@@ -5,6 +5,7 @@ import json
 
 import pytest
 from api_kit import ALL, COPILOT, SSE, each
+from waiting_kit import until
 
 PROMPTLY = 0.1
 """Seconds within which a client's end closes the upstream's connection (outcomes: 100 ms)."""
@@ -152,9 +153,7 @@ async def test_c8_leaves_inside_its_request(house, new_client, api, way):
     async with new_client(house.port) as client:
         await client.ask(api.path, b'{"model":', headers=[("content-length", "1000"), *api.headers])
         leave(client, way)
-        async with asyncio.timeout(PATIENCE):
-            while not house.metric("aibridge_rejections_total", reason="request_incomplete"):  # noqa: ASYNC110 - the gateway runs on this loop
-                await asyncio.sleep(0)
+        await until(lambda: house.metric("aibridge_rejections_total", reason="request_incomplete"))
     assert house.outcomes.opened_ids == []
     assert house.simulator.accepted == 0
 
@@ -219,12 +218,9 @@ VERSION = ("anthropic-version", "2023-06-01")
 # an answer that is read on once its client has left
 
 
-async def until(house, look):
+async def until_live(house, look):
     """Wait until the one exchange under way is so: nobody else has it, and nothing else tells."""
-    live = house.app.gateway._live
-    async with asyncio.timeout(PATIENCE):
-        while not any(look(exchange) for exchange in live):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    await until(lambda: any(map(look, house.app.gateway._live)))
 
 
 def reading_on(**more):
@@ -255,7 +251,7 @@ async def test_a_whole_answer_is_read_on_too(build_house, new_client, api):
         async with new_client(house.port) as client:
             headers = [("x-sim-fault", "slow:200"), *api.headers]
             await client.ask(api.path, api.body(stream=False), headers=headers)
-            await until(house, lambda exchange: exchange._relay.bytes_in > 0)
+            await until_live(house, lambda exchange: exchange._relay.bytes_in > 0)
         books = await house.books()
         books.check("client_gone", "before_response", health="neither")
         assert books.outcome.usage_source.value == "provider_final"
@@ -295,7 +291,7 @@ async def test_a_client_that_did_not_read_is_read_on_for(build_house, new_client
             body = request_body(max_tokens=10_000)
             await client.ask("/anthropic/v1/messages", body, headers=[("x-sim-fault", "many:3000+size:3000"), VERSION])
             await client.read_until(b"content_block_delta")
-            await until(house, lambda exchange: exchange._paused_at is not None)
+            await until_live(house, lambda exchange: exchange._paused_at is not None)
         books = await house.books()
         books.check("client_gone", "disconnected", health="neither")
         assert books.outcome.usage_source.value == "provider_final"

@@ -14,8 +14,6 @@ from silence_kit import silence_of
 
 from aibridge import clientstream
 from aibridge.decompression import decompressed
-from aibridge.stores import ledger
-from aibridge.stores.sqlite import querying
 
 CODEX = Path(__file__).parent / "node" / "node_modules" / ".bin" / "codex"
 PATIENCE = 60.0
@@ -98,12 +96,6 @@ def calling(command):
     return "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in numbered).encode()
 
 
-async def exported(house, ended):
-    await house.books(ended=ended)
-    with querying(house.records) as query:
-        return list(ledger.export(query, 0.0))
-
-
 def items(told, kind):
     return [one["item"] for one in told if one["type"] == "item.completed" and one["item"]["type"] == kind]
 
@@ -121,7 +113,7 @@ async def test_a_session_with_a_tool(house, codex, settings):
     (ran,) = items(told, "command_execution")
     assert (ran["aggregated_output"], ran["exit_code"]) == ("sunny in Bern\n", 0)
     assert items(told, "agent_message")[-1]["text"].startswith(TEXT)
-    first, second = await exported(house, ended=2)
+    first, second = await house.exported(ended=2)
     assert {row["termination"] for row in (first, second)} == {"completed"}
     assert {row["client"] for row in (first, second)} == {"Codex"}
     assert {row["session_id"] for row in (first, second)} == {told[0]["thread_id"]}
@@ -151,7 +143,7 @@ async def test_a_stream_that_breaks_is_asked_for_again(build_house, codex, fault
         (once,) = reconnections(told)
         assert once.startswith("Reconnecting... 1/")
         assert items(told, "agent_message")[-1]["text"].startswith(TEXT)
-        first, *_ = await exported(house, ended=3)
+        first, *_ = await house.exported(ended=3)
     assert first["termination"] == "upstream_error"
 
 
@@ -160,7 +152,7 @@ async def test_streams_that_break_again_and_again_are_an_error(house, codex):
     status, told = await codex(settings=as_provider(house, ",stream_max_retries=1"))
     assert (status, told[-1]["type"]) == (1, "turn.failed")
     assert "the upstream ended its answer before it was complete" in told[-1]["error"]["message"]
-    rows = await exported(house, ended=2)
+    rows = await house.exported(ended=2)
     assert [row["cause"] for row in rows] == ["truncated"] * 2
 
 
@@ -185,7 +177,7 @@ async def test_compressed_requests_behind_a_login_with_chatgpt(house, codex, mon
     house.simulator.replay(calling(COMMAND))
     status, told = await codex(settings=as_openai(house), login=chatgpt_login())
     assert (status, told[-1]["type"], reconnections(told)) == (0, "turn.completed", [])
-    first, second = await exported(house, ended=2)
+    first, second = await house.exported(ended=2)
     assert encodings == [b"zstd"] * 2
     assert [prompt["prompt"] for prompt in first["prompts"]] == [ASKED]
     assert second["thread_parent_id"] == first["id"]

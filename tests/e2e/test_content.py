@@ -13,7 +13,6 @@ import pytest
 from aibridge.cli import main
 from aibridge.config import SIMULATOR_API_KEY
 from aibridge.credentials import hint
-from aibridge.stores import ledger
 from aibridge.stores.sqlite import querying
 
 HERE = Path(__file__).parent / "recorded"
@@ -105,15 +104,6 @@ def send(new_client):
     return send
 
 
-async def exported(house, ended=None):
-    """Return what `aibridge export` gives of a house, once its interceptions have ended."""
-    if ended is not None:
-        await house.outcomes.wait(ended=ended)
-    assert await asyncio.to_thread(house.app.recorder.flush)
-    with querying(house.records) as query:
-        return list(ledger.export(query, 0.0))
-
-
 def counts(row):
     usage = row["usage"] or {}
     return tuple(
@@ -180,7 +170,7 @@ async def test_recorded_traffic_is_counted_once_and_kept_whole(
     async with play(answer) as house:
         got = await send(house, json.loads(parts["request"]), stream=section == "streaming")
         assert got.body == answer
-        [row] = await exported(house, ended=1)
+        [row] = await house.exported(ended=1)
     assert (row["termination"], row["usage_source"], counts(row)) == ("completed", "provider_final", usage)
     assert prompts(row) == [prompt]
     assert compact(tools(row)) == compact(calls)
@@ -208,7 +198,7 @@ async def test_two_turns_are_one_thread_and_summed_once(play, send, capsys, path
     async with play(*answers) as house:
         await send(house, body)
         await send(house, {**body, "messages": turn})
-        first, second = await exported(house, ended=2)
+        first, second = await house.exported(ended=2)
         assert main(["sessions", "--records", house.records, "--json"]) == 0
         (session,) = json.loads(capsys.readouterr().out)
         assert main(["usage", "--records", house.records, "--by", "model", "--json"]) == 0
@@ -237,7 +227,7 @@ async def test_errors_keep_the_prompt_and_what_was_counted(play, send):
     async with play(start + error, refused) as house:
         await send(house, body)
         await send(house, body)
-        first, second = await exported(house, ended=2)
+        first, second = await house.exported(ended=2)
     assert (first["cause"], first["usage_source"], counts(first)[:2]) == ("error_event", "provider_partial", (18, 1))
     assert (second["cause"], second["usage_source"], second["usage"]) == ("http_status", "none", None)
     assert prompts(first) == prompts(second) == ["yo"]
@@ -247,7 +237,7 @@ async def test_a_request_that_reaches_nobody_keeps_its_prompt(build_house, send)
     async with build_house(base_url="http://127.0.0.1:1", records=FULL) as house:
         answer = await send(house, {"model": "m", "messages": [{"role": "user", "content": "yo"}]})
         assert answer.status == 502
-        [row] = await exported(house, ended=1)
+        [row] = await house.exported(ended=1)
     assert (row["cause"], prompts(row), row["message_id"]) == ("connect_failed", ["yo"], None)
 
 
@@ -260,7 +250,7 @@ async def test_a_cut_stream_keeps_every_block_that_was_whole(play, send):
     async with play(*cuts) as house:
         for _cut in cuts:
             await send(house, json.loads(parts["request"]))
-        rows = await exported(house, ended=len(cuts))
+        rows = await house.exported(ended=len(cuts))
     for row, cut in zip(rows, cuts, strict=True):
         stops = cut.count(b"event: content_block_stop")
         assert row["cause"] == "truncated"
@@ -283,7 +273,7 @@ async def test_a_client_may_answer_a_tool_while_the_stream_that_called_it_is_ope
             await client.ask("/anthropic/v1/messages", {**body, "stream": True})
             await client.read_until(stop)
             await send(house, {**body, "messages": [*body["messages"], result]})
-            calling, answering = await exported(house, ended=1)
+            calling, answering = await house.exported(ended=1)
             house.player.gate.set()
             await client.answer()
         await house.outcomes.wait(ended=2)
@@ -304,7 +294,7 @@ async def run_one(play, send, **options):
     async with play(*answers, **options) as house:
         await send(house, json.loads(parts["request"]), headers=headers)
         await send(house, json.loads(parts["request"]), stream=False, headers=headers)
-        rows = await exported(house, ended=2)
+        rows = await house.exported(ended=2)
         log = house.log.getvalue()
         stored = b"".join(path.read_bytes() for path in Path(house.records).parent.rglob("*") if path.is_file())
     return rows, stored, log
@@ -375,7 +365,7 @@ async def test_a_secret_that_an_upstream_echoes_in_the_content_is_not_kept(play,
     async with play(*answers, provider={"anthropic": {"api_key": SECRET}}) as house:
         assert (await send(house, body)).body == answers[0]
         assert (await send(house, body, stream=False)).body == answers[1]
-        rows = await exported(house, ended=2)
+        rows = await house.exported(ended=2)
         files = [path for path in Path(house.records).parent.rglob("*") if path.is_file()]
         stored = b"".join(path.read_bytes() for path in files if path.name != "aibridge.yaml")
     assert [(len(tools(row)), len(thoughts(row))) for row in rows] == [(2, 1), (1, 1)]
@@ -396,7 +386,7 @@ async def test_sessions_and_clients(play, send):
         await send(house, body, headers=[agent, ("X-Claude-Code-Session-Id", "in-a-header")])
         await send(house, {**body, **user_id}, headers=[agent])
         await send(house, {**body, **user_id})
-        rows = await exported(house, ended=3)
+        rows = await house.exported(ended=3)
     assert [(row["client"], row["session_id"]) for row in rows] == [
         ("Claude Code", "in-a-header"),
         ("Claude Code", "in-the-body"),
@@ -417,7 +407,7 @@ async def test_tools_and_thoughts_of_both_kinds_of_provider(build_house, ask, pr
         answer = await ask(
             house, provider, stream=stream, tools=TOOLS, thinking={"type": "enabled", "budget_tokens": 9}
         )
-        [row] = await exported(house, ended=1)
+        [row] = await house.exported(ended=1)
     assert answer.status == 200
     assert row["termination"] == "completed"
     assert prompts(row) == ["hello"]
@@ -434,7 +424,7 @@ async def test_what_is_too_old_goes_while_the_gateway_runs(build_house, ask, mon
     async with build_house(records={"retention_days": 1e-6, **FULL}) as house:  # 0.09 s
         await ask(house, "anthropic")
         async with asyncio.timeout(PATIENCE):
-            while await exported(house, ended=1):  # asked again: nobody tells when another thread has deleted
+            while await house.exported(ended=1):  # asked again: nobody tells when another thread has deleted
                 pass
         with querying(house.records) as query:
             assert query("SELECT * FROM user_prompts", ()) == []

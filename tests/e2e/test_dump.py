@@ -9,6 +9,7 @@ import stat
 
 import httptools
 import pytest
+from waiting_kit import until
 
 from aibridge import config
 from aibridge.app import App
@@ -223,9 +224,7 @@ async def test_no_credential_is_written_down_though_the_upstream_repeats_it(
             await client.ask(
                 "/anthropic/v1/messages", request_body(), headers=[credential, VERSION, ("cookie", CANARY)]
             )
-            async with asyncio.timeout(PATIENCE):
-                while first.encode() not in gathered(house):  # noqa: ASYNC110 - the gateway runs on this loop
-                    await asyncio.sleep(0)
+            await until(lambda: first.encode() in gathered(house))
             await dumped.flush(house)  # so that the two halves are written in two goes
             go_on.set()
             assert CANARY not in (await client.answer()).body.decode()

@@ -13,7 +13,7 @@ from aibridge import cli
 from aibridge.audit import audit
 from aibridge.errors import CredentialsError
 from aibridge.providers.renewal import CredentialSource
-from aibridge.stores import ledger
+from aibridge.stores import browsing, ledger
 from aibridge.stores.rerating import rerate
 from aibridge.stores.sqlite import querying
 from aibridge.values import Cost
@@ -58,12 +58,6 @@ def asked(house):
     return [attempt.address and attempt.address.provider for attempt in house.outcomes.attempts]
 
 
-def record_of(house, interception_id):
-    with querying(house.records) as query:
-        (one,) = [row for row in ledger.export(query, 0.0) if row["id"] == interception_id]
-    return one
-
-
 def no_price(_counted):
     return Cost()
 
@@ -78,7 +72,7 @@ async def check_answered_by(house, api, *, ended=1, cause="http_status"):
     assert address.credential.hint != books.interception.credential.hint or api.provider == "openai"
     assert (books.interception.provider, books.interception.upstream_model != "") == (api.provider, True)
 
-    row = record_of(house, books.interception.id)
+    row = books.record
     assert (row["provider"], row["answered_by"]) == (api.provider, to)
     assert (row["answered_kind"], row["answered_model"]) == (address.provider_kind, address.upstream_model)
     first, last = row["attempts"]
@@ -91,7 +85,7 @@ async def check_answered_by(house, api, *, ended=1, cause="http_status"):
     assert first["output_tokens"] is None
     with querying(house.records) as query:
         assert [one["provider"] for one in ledger.usage(query, 0.0, ["provider"])] == [to]
-        assert ledger.sessions(query, 0.0, 9)[0]["providers"] == [to]
+        assert browsing.sessions(query, 0.0, None, None, 9)[0][0]["providers"] == [to]
     ((rated,),) = [[one for one, _ in batch] for batch in rerate(house.records, no_price, "x", 0.0, dry_run=True)]
     assert (rated.provider, rated.provider_kind) == (to, address.provider_kind)
     assert rated.upstream_model == address.upstream_model
@@ -384,7 +378,7 @@ async def test_an_open_circuit_is_gone_round(build, ask):
             assert (await ask(house, "anthropic", stream=stream)).status == 200
             books = await house.books(ended=number)
             assert books.outcome.address.provider == "bedrock"
-            row = record_of(house, books.interception.id)
+            row = books.record
             assert [(one["number"], one["provider"], one["cause"]) for one in row["attempts"]] == [
                 (1, "bedrock", "clean")
             ]
@@ -527,5 +521,5 @@ async def test_of_the_content_is_kept_what_both_keep(build, ask, first, second, 
         thinking = {"type": "enabled", "budget_tokens": 1024}
         assert (await ask(house, "anthropic", thinking=thinking, max_tokens=2048)).status == 200
         books = await house.books()
-        row = record_of(house, books.interception.id)
+        row = books.record
         assert (row["answered_by"], len(row["thoughts"]) or None) == ("bedrock", kept)

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 from api_kit import APIS, OWN_TOKEN, each
-from mcp_kit import MCPServer, serving, tools_server, until
+from mcp_kit import MCPServer, serving, tools_server
+from waiting_kit import until
 
 from aibridge.audit import audit
-from aibridge.stores import ledger
-from aibridge.stores.sqlite import querying
 
 POOLED = ("anthropic", "chat", "responses")
 KEYS = {name: f"sk-pool-0123456789-{name}" for name in ("aaaa", "bbbb", "cccc")}
@@ -102,8 +101,7 @@ async def test_each_attempt_is_recorded_with_its_own_credential(build_pooled, as
         await ask(house, "anthropic")
         books = await house.books()
         assert books.outcome.address.credential.hint == "sk-p...cccc"
-        with querying(house.records) as query:
-            (row,) = ledger.export(query, 0.0)
+        (row,) = await house.exported()
         told = [(one["provider"], one["credential_hint"], one["cause"]) for one in row["attempts"]]
         assert told == [
             ("anthropic", "sk-p...aaaa", "http_status"),
@@ -407,9 +405,7 @@ async def test_a_turn_that_comes_back_to_the_first_key_is_told_as_its_own(build_
             assert (await client.answer()).events[-1] == "message_stop"
             assert (await other).status == 200
         assert sorted(asked_with(house)) == ["aaaa", "aaaa", "aaaa", "bbbb", "bbbb", "cccc", "cccc"]
-        await house.books(ended=2)
-        with querying(house.records) as query:
-            row = min(ledger.export(query, 0.0), key=lambda row: row["started_at"])
+        row = min(await house.exported(ended=2), key=lambda row: row["started_at"])
         assert [one["credential_hint"] for one in row["attempts"]] == ["sk-p...aaaa", "sk-p...bbbb", "sk-p...aaaa"]
 
 

@@ -9,6 +9,7 @@ import urllib.request
 
 import pytest
 from process_kit import ENVIRONMENT, PATIENCE, run, serving
+from waiting_kit import until
 
 from aibridge import cli
 
@@ -49,7 +50,7 @@ def ask(new_client, request_body):
     return send
 
 
-async def until(ask, ports, key, status, within=PATIENCE):
+async def until_answered(ask, ports, key, status, within=PATIENCE):
     """Ask all ports until each gives a status; returns the seconds until the last did."""
     began = time.monotonic()
     for port in ports:
@@ -86,10 +87,10 @@ async def test_a_key_is_made_and_ended_while_two_gateways_serve(environment, ask
         status, out, _ = await run("keys", "create", "--owner", "ann", "--json", environment=environment)
         assert status == 0
         made = json.loads(out)
-        await until(ask, ports, made["key"], 200)
+        await until_answered(ask, ports, made["key"], 200)
         status, _, err = await run("keys", "revoke", made["id"], environment=environment)
         assert status == 0, err
-        took = await until(ask, ports, made["key"], 401)
+        took = await until_answered(ask, ports, made["key"], 401)
         assert took < WITHIN_S
         for port in ports:
             assert "revoked" in error_of(await ask(port, made["key"]))["message"]
@@ -110,9 +111,9 @@ async def test_nothing_that_is_said_or_kept_holds_a_secret(environment, ask, tmp
         said += await run("keys", "list", "--json", environment=environment)
         _, out, err = await run("keys", "rotate", key_id, environment=environment)
         new = out.strip()
-        await until(ask, [port], new, 200)
+        await until_answered(ask, [port], new, 200)
         said += [err, *await run("keys", "revoke", key_id, environment=environment)]
-        await until(ask, [port], new, 401)
+        await until_answered(ask, [port], new, 401)
         with urllib.request.urlopen(started["admin"] + "/metrics", timeout=PATIENCE) as answer:  # noqa: ASYNC210
             said.append(answer.read().decode())
         process.terminate()
@@ -252,7 +253,7 @@ def test_an_expiry_behind_all_calendars_is_refused(tmp_path, capsys):
 async def test_an_expired_key_says_so(in_house, ask, command):
     made = command("create", "--owner", "ann", "--expires", "1s")["key"]
     async with in_house() as house:
-        await until(ask, [house.port], made, 401)
+        await until_answered(ask, [house.port], made, 401)
         assert "expired" in error_of(await ask(house.port, made))["message"]
         assert house.metric("aibridge_gateway_keys", state="expired") == 1
 
@@ -262,15 +263,15 @@ async def test_both_secrets_are_good_while_a_rotation_overlaps(in_house, ask, co
     async with in_house() as house:
         new = command("rotate", old["id"], "--overlap", "1h")
         assert new["id"] == old["id"]
-        await until(ask, [house.port], new["key"], 200)
+        await until_answered(ask, [house.port], new["key"], 200)
         assert (await ask(house.port, old["key"])).status == 200
         assert command("list")[0]["old_secret_until"]
         newest = command("rotate", old["id"], "--overlap", "0s")
-        await until(ask, [house.port], newest["key"], 200)
+        await until_answered(ask, [house.port], newest["key"], 200)
         for gone in (old, new):
             assert (await ask(house.port, gone["key"])).status == 401
         command("revoke", old["id"])
-        await until(ask, [house.port], newest["key"], 401)
+        await until_answered(ask, [house.port], newest["key"], 401)
         assert house.metric("aibridge_gateway_keys", state="revoked") == 3
 
 
@@ -280,17 +281,15 @@ async def test_the_last_known_keys_go_on_while_the_store_is_away_and_then_no_mor
     async with in_house(max_age=6.0) as house:
         file.rename(away)
         words = "gateway keys cannot be read; the last known ones go on"
-        async with asyncio.timeout(PATIENCE):
-            while not any(line["message"] == words for line in house.lines()):  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
+        await until(lambda: any(line["message"] == words for line in house.lines()))
         assert (await ask(house.port, made)).status == 200
-        await until(ask, [house.port], made, 503)
+        await until_answered(ask, [house.port], made, 503)
         answer = await ask(house.port, made)
         assert answer.headers["retry-after"] == "1"
         assert house.metric("aibridge_rejections_total", reason="keys_unknown") >= 1
         assert house.metric("aibridge_key_store_age_seconds") > 6
         away.rename(file)
-        await until(ask, [house.port], made, 200)
+        await until_answered(ask, [house.port], made, 200)
         assert house.metric("aibridge_key_store_age_seconds") < 6
         assert any(line["message"] == "gateway keys are read again" for line in house.lines())
 

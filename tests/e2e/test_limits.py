@@ -3,12 +3,12 @@
 import asyncio
 import json
 import sqlite3
-import time
 from contextlib import asynccontextmanager
 
 import pytest
 from api_kit import ALL, APIS, each
 from valkey_kit import needs_server, valkey
+from waiting_kit import until
 
 from aibridge import cli
 from aibridge.stores.keys import KeyStore
@@ -61,13 +61,6 @@ def check_refused(house, answer, api, kind, *, started, reason):
     assert house.metric("aibridge_rejections_total", reason=reason) == 1
     assert house.metric("aibridge_limit_refusals_total") == 1
     assert house.simulator.ledger.arrived == started
-
-
-async def until(look):
-    give_up_at = time.monotonic() + PATIENCE
-    while not look():
-        assert time.monotonic() < give_up_at, "what was waited for did not come"
-        await asyncio.sleep(0.01)
 
 
 async def settled(house):

@@ -1,6 +1,5 @@
 """Recorded traffic of OpenAI's APIs through a real gateway: bytes as they came, counts once, tools and prompts."""
 
-import asyncio
 import hashlib
 import hmac
 import json
@@ -9,9 +8,6 @@ from pathlib import Path
 
 import pytest
 from api_kit import APIS, OPENAI, each, without_usage
-
-from aibridge.stores import ledger
-from aibridge.stores.sqlite import querying
 
 HERE = Path(__file__).parent / "recorded"
 THEIRS = Path(__file__).parents[3] / "shared" / "fixtures" / "openai"
@@ -36,13 +32,6 @@ async def send(house, new_client, api, body, headers=()):
     async with new_client(house.port) as client:
         await client.ask(APIS[api].path, body, headers=[*APIS[api].headers, *headers])
         return await client.answer()
-
-
-async def exported(house, ended):
-    await house.outcomes.wait(ended=ended)
-    assert await asyncio.to_thread(house.app.recorder.flush)
-    with querying(house.records) as query:
-        return list(ledger.export(query, 0.0))
 
 
 def learned(row):
@@ -117,14 +106,14 @@ async def test_recorded_traffic(build_house, new_client, api, path, section, usa
         house.simulator.replay(answer)
         got = await send(house, new_client, api, {**request, **ordered})
         assert (got.status, got.body) == (200, answer)
-        [row] = await exported(house, ended=1)
+        [row] = await house.exported(ended=1)
         assert (row["termination"], row["usage_source"]) == ("completed", "provider_final")
         assert learned(row) == (usage, tools, [prompt], thoughts)
         assert row["message_id"].encode() in answer
         if ordered:
             house.simulator.replay(answer)
             assert (await send(house, new_client, api, request)).body == without_usage(answer)
-            _, row = sorted(await exported(house, ended=2), key=lambda row: row["started_at"])
+            _, row = sorted(await house.exported(ended=2), key=lambda row: row["started_at"])
             assert learned(row) == (usage, tools, [prompt], thoughts)
 
 
@@ -149,7 +138,7 @@ async def test_recorded_errors_byte_for_byte(build_house, new_client, api, path,
         books = await house.books()
         health = "neither" if status in {400, 401} else "failure"
         books.check("upstream_error", cause, health=health, error=words)
-        [row] = await exported(house, ended=1)
+        [row] = await house.exported(ended=1)
         assert learned(row)[::2] == (None, [request.get("input") or request["messages"][-1]["content"]])
 
 
@@ -178,7 +167,7 @@ async def test_two_turns_are_one_thread_of_one_session(build_house, new_client, 
     headers += [("user-agent", "codex_cli_rs/0.169.0 (Linux)")]
     async with build_house(records=FULL) as house:
         await send(house, new_client, api.name, api.body(stream=stream), headers)
-        [first] = await exported(house, ended=1)
+        [first] = await house.exported(ended=1)
         _, [_, (call_id, tool, arguments)], prompts, _ = learned(first)
         assert (prompts, json.loads(arguments).__class__) == (["hello"], dict)
         call = {"id": call_id, "type": "function", "function": {"name": tool, "arguments": arguments}}
@@ -186,7 +175,7 @@ async def test_two_turns_are_one_thread_of_one_session(build_house, new_client, 
             call = {"type": "function_call", "call_id": call_id, "name": tool, "arguments": arguments}
         turn = api.body(stream=stream, **ANSWERS[api.name](call, call_id))
         await send(house, new_client, api.name, turn, headers[1:])
-        first, second = sorted(await exported(house, ended=2), key=lambda row: row["started_at"])
+        first, second = sorted(await house.exported(ended=2), key=lambda row: row["started_at"])
     assert second["correlating_tool_call_id"] == call_id
     assert (second["thread_parent_id"], second["thread_root_id"]) == (first["id"], first["id"])
     assert (first["session_id"], first["client"]) == (second["session_id"], second["client"]) == ("a-session", "Codex")
@@ -210,7 +199,7 @@ async def test_policies(build_house, new_client, policy):
         request, answer = recording(CHAT / "single_builtin_tool.txtar", "streaming")
         house.simulator.replay(answer)
         await send(house, new_client, "chat", {**request, "stream": True})
-        rows = sorted(await exported(house, ended=3), key=lambda row: row["started_at"])
+        rows = sorted(await house.exported(ended=3), key=lambda row: row["started_at"])
         stored = b"".join(path.read_bytes() for path in Path(house.records).parent.rglob("*") if path.is_file())
         log = house.log.getvalue().encode()
 

@@ -8,9 +8,6 @@ import openai
 import pytest
 from silence_kit import silence_of
 
-from aibridge.stores import ledger
-from aibridge.stores.sqlite import querying
-
 MODEL = "gpt-sim"
 ASKED = {
     "chat": {"model": MODEL, "messages": [{"role": "user", "content": "What is the weather in Bern?"}]},
@@ -202,13 +199,6 @@ async def responses_calls(client, *, stream, **more):
 CALLS = {"chat": chat_calls, "responses": responses_calls}
 
 
-async def exported(house, ended):
-    """Return what `aibridge export` gives, once so many interceptions have ended."""
-    await house.books(ended=ended)
-    with querying(house.records) as query:
-        return list(ledger.export(query, 0.0))
-
-
 def tools_of(row):
     return [(tool["tool_call_id"], tool["tool"], tool["arguments"]) for tool in row["tools"]]
 
@@ -223,7 +213,7 @@ async def test_parallel_tools_and_their_results(house, connect, api, stream, num
     assert [(name, json.loads(arguments)) for _, name, arguments in calls] == [("get_weather", ARGUMENTS)] * number
     create = client.chat.completions.create if api == "chat" else client.responses.create
     await create(model=MODEL, tools=TOOLS[api], **turn)
-    calling, answering = await exported(house, ended=2)
+    calling, answering = await house.exported(ended=2)
     assert tools_of(calling) == calls
     assert (answering["tools"], answering["thread_parent_id"]) == ([], calling["id"])
 
@@ -232,7 +222,7 @@ async def test_a_tool_without_a_schema(house, connect):
     tools = [{"type": "custom", "name": "code_exec"}]
     async with connect().responses.stream(**ASKED["responses"], tools=tools) as stream:
         (item,) = (await stream.get_final_response()).output
-    (row,) = await exported(house, ended=1)
+    (row,) = await house.exported(ended=1)
     assert tools_of(row) == [(item.call_id, "code_exec", item.input)]
 
 
@@ -243,7 +233,7 @@ async def test_a_tool_without_a_schema(house, connect):
 async def test_thoughts_of_responses(house, connect, ask):
     answer = await ask(connect(), reasoning={"effort": "low", "summary": "auto"})
     assert answer.usage.output_tokens_details.reasoning_tokens == 3
-    (row,) = await exported(house, ended=1)
+    (row,) = await house.exported(ended=1)
     assert [thought["thought"] for thought in row["thoughts"]] == ["".join(THOUGHTS)]
     assert row["usage"]["extras"]["reasoning_tokens"] == 3
 
@@ -260,7 +250,7 @@ async def test_thoughts_of_chat_completions(house, connect, stream):
     else:
         told = (await client.chat.completions.create(**asked)).choices[0].message.reasoning
     assert told == "".join(THOUGHTS)
-    (row,) = await exported(house, ended=1)
+    (row,) = await house.exported(ended=1)
     assert [thought["thought"] for thought in row["thoughts"]] == [told]
     assert row["usage"]["extras"]["reasoning_tokens"] == 3
 

@@ -9,9 +9,10 @@ from contextlib import closing
 
 import pytest
 from api_kit import ALL, each
+from record_kit import record_of
+from waiting_kit import until
 
 from aibridge.audit import audit
-from aibridge.stores.sqlite import read_interception
 
 PATIENCE = 30.0
 VERSION = ("anthropic-version", "2023-06-01")
@@ -42,7 +43,7 @@ async def test_g3_a_killed_process(serve, build_house, new_client, records, api,
         books.check("gateway_error", "crashed", health="neither", error="the gateway's process ended")
         assert books.record["provider"] == api.provider
         assert books.record["ended_at"] >= books.record["started_at"]
-        kept = read_interception(records, finished.headers["x-aibridge-id"])
+        kept = record_of(records, finished.headers["x-aibridge-id"])
         assert (kept["termination"], kept["usage_source"]) == ("completed", "provider_final")
         assert kept["input_tokens"] > 0
         assert kept["output_tokens"] > 0
@@ -163,8 +164,7 @@ async def test_what_is_read_on_for_its_tokens_has_not_gone_out(build_house, new_
     ):
         headers = [("x-sim-fault", "slow:1+size:8000"), ("anthropic-version", "2023-06-01")]
         await client.ask("/anthropic/v1/messages", request_body(stream=False), headers=headers)
-        while not any(one._relay.bytes_in for one in house.app.gateway._live):  # noqa: ASYNC110 - nobody tells it
-            await asyncio.sleep(0)
+        await until(lambda: any(one._relay.bytes_in for one in house.app.gateway._live), pause=0)
         client.close()
         books = await house.books()
         books.check("client_gone", "before_response", health="neither")

@@ -6,13 +6,14 @@ import math
 import os
 import signal
 import sys
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import mcp_kit
 import pytest
-from gateway_kit import CLIENTS, VERSION, Asking, Gateway, is_there, read_metrics, total, until
-from process_kit import ENVIRONMENT, PATIENCE
+from gateway_kit import CLIENTS, VERSION, Asking, Gateway, is_there, read_metrics, total
+from process_kit import PATIENCE
+from waiting_kit import until
 
 from aibridge import config
 from aibridge.simulator.server import Simulator
@@ -70,21 +71,9 @@ def serving(tmp_path):
         if file is None:
             file = tmp_path / "aibridge.yaml"
             file.write_text(json.dumps(raw))
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "aibridge", "serve", "--config", str(file),
-            stderr=asyncio.subprocess.PIPE, env={**ENVIRONMENT, "NO_PROXY": "*"},
-        )  # fmt: skip
-        house = House(process, file, records)
-        house.raw = raw
-        try:
-            await house.started()
+        async with House.serving(file, records) as house:
+            house.raw = raw
             yield house
-        finally:
-            left = house.workers if process.returncode is None else set()
-            with suppress(ProcessLookupError):
-                process.kill()
-            await house.end()
-            await until(lambda: not any(map(is_there, left)))
 
     return serving
 
@@ -541,9 +530,7 @@ async def test_tasks_and_parts_of_old_configurations_are_gone(build_house, ask, 
         assert len(asyncio.all_tasks()) <= tasks
         assert len(house.app._leaving) <= 2
         client.close()
-        async with asyncio.timeout(PATIENCE):
-            while house.app._leaving:  # noqa: ASYNC110 - nobody tells it
-                await asyncio.sleep(0.01)
+        await until(lambda: not house.app._leaving)
         await house.outcomes.wait(ended=33)
 
 
@@ -585,9 +572,7 @@ async def test_sessions_with_tool_servers_are_kept_renewed_and_ended(build_house
             await renew(house, timeouts={"idle": 9})
             assert sessions() == first
             await renew(house, mcp={"servers": {"kit": {**kit, "allow": "^add$"}}})
-            async with asyncio.timeout(PATIENCE):
-                while sessions() & first:  # noqa: ASYNC110 - nobody tells it
-                    await asyncio.sleep(0.01)
+            await until(lambda: not sessions() & first)
             assert len(sessions()) == 1
             assert house.metric("aibridge_mcp_server_up", server="kit") == 1
             house.simulator.play("tools:2", 1)
@@ -596,9 +581,7 @@ async def test_sessions_with_tool_servers_are_kept_renewed_and_ended(build_house
             assert house.metric("aibridge_injected_tool_invocations_total", outcome="ok") == 2
             await renew(house, mcp={"servers": {}})
             assert math.isnan(house.metric("aibridge_mcp_server_up", server="kit"))
-            async with asyncio.timeout(PATIENCE):
-                while sessions():  # noqa: ASYNC110 - nobody tells it
-                    await asyncio.sleep(0.01)
+            await until(lambda: not sessions())
 
 
 async def test_a_tool_that_runs_is_not_cut_by_a_reload(build_house, renew, new_client, request_body):

@@ -10,6 +10,7 @@ import pytest
 from api_kit import ALL, APIS
 from mcp_kit import serving, tools_server
 from silence_kit import silence_of
+from waiting_kit import until
 
 from aibridge.cli import main
 from aibridge.stores.sqlite import changing
@@ -119,9 +120,7 @@ async def test_a_client_that_left_before_a_whole_answer_that_was_read_on(
         async with new_client(house.port) as client:
             headers = [("x-sim-fault", "many:100+slow:20"), *APIS["anthropic"].headers]
             await client.ask("/anthropic/v1/messages", request_body(stream=False), headers=headers)
-            async with asyncio.timeout(20.0):
-                while not list((tmp_path / "dump").rglob("*.resp.txt")):  # noqa: ASYNC110 - a thread writes it
-                    await asyncio.sleep(0)
+            await until(lambda: list((tmp_path / "dump").rglob("*.resp.txt")))
             client.reset()
         (interception_id,) = await settle(house, 1)
     status, told, _ = replay(interception_id, "--json")

@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from waiting_kit import until
 
 PATIENCE = 20.0
 VERSION = ("anthropic-version", "2023-06-01")
@@ -95,11 +96,12 @@ def ask(new_client, request_body):
     return send
 
 
-async def until(ask, house, token, status):
-    async with asyncio.timeout(PATIENCE):
-        while (answer := await ask(house, token)).status != status:  # noqa: ASYNC110 - only asking tells
-            await asyncio.sleep(0.05)
-    return answer
+async def until_answered(ask, house, token, status):
+    async def asked():
+        answer = await ask(house, token)
+        return answer if answer.status == status else None
+
+    return await until(asked, pause=0.05)
 
 
 def error_of(answer):
@@ -183,7 +185,7 @@ HOSTILE = {
 @pytest.mark.parametrize("make", HOSTILE.values(), ids=HOSTILE)
 async def test_hostile_tokens_open_nothing(in_house, provider, ask, make):
     async with in_house() as house:
-        answer = await until(ask, house, make(provider), 401)
+        answer = await until_answered(ask, house, make(provider), 401)
         assert error_of(answer)["type"] == "authentication_error"
         assert house.simulator.accepted == 0
         assert (await ask(house, provider.token())).status == 200
@@ -193,7 +195,7 @@ async def test_an_expired_token_says_so_within_the_leeway_it_is_good(in_house, p
     async with in_house() as house:
         token = provider.token(exp=int(time.time()) - 1)
         assert (await ask(house, token)).status == 200
-        answer = await until(ask, house, token, 401)  # known by its hash, and only as long as it is good
+        answer = await until_answered(ask, house, token, 401)  # known by its hash, and only as long as it is good
         assert "expired" in error_of(answer)["message"]
         assert (await ask(house, provider.token(exp=int(time.time()) - 60))).status == 401
 
@@ -206,7 +208,7 @@ async def test_keys_rotate(in_house, provider, ask):
         new = provider.token(OTHER_RSA, "three")
         first = await ask(house, new)
         assert (first.status, first.headers["retry-after"]) == (503, "1")
-        await until(ask, house, new, 200)
+        await until_answered(ask, house, new, 200)
         assert (await ask(house, old)).status == 401
         assert provider.asked == 2
 
@@ -232,7 +234,7 @@ async def test_an_outage_of_the_issuer_ends_nothing_before_its_time(in_house, pr
         assert answer.status == 503
         assert any("cannot be fetched" in line["message"] for line in house.lines())
         await provider.start()
-        await until(ask, house, provider.token(), 200)
+        await until_answered(ask, house, provider.token(), 200)
 
 
 async def test_a_gateway_starts_without_its_issuer_and_takes_tokens_when_it_is_there(in_house, provider, ask):
@@ -240,4 +242,4 @@ async def test_a_gateway_starts_without_its_issuer_and_takes_tokens_when_it_is_t
     async with in_house() as house:
         assert (await ask(house, provider.token())).status == 503
         await provider.start()
-        await until(ask, house, provider.token(), 200)
+        await until_answered(ask, house, provider.token(), 200)

@@ -7,12 +7,11 @@ import anthropic
 import openai
 import pytest
 from api_kit import ALL, APIS, each
-from mcp_kit import Recorded, serving, tools_server, until
+from mcp_kit import Recorded, serving, tools_server
 from silence_kit import silence_of
+from waiting_kit import until
 
 from aibridge import turns
-from aibridge.stores import ledger
-from aibridge.stores.sqlite import querying
 
 VERSION = ("anthropic-version", "2023-06-01")
 
@@ -33,12 +32,6 @@ def build_tooled(build_house):
     return build
 
 
-def record_of(house, interception_id):
-    with querying(house.records) as query:
-        (one,) = [row for row in ledger.export(query, 0.0) if row["id"] == interception_id]
-    return one
-
-
 @each(*ALL)
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "blocking"])
 @pytest.mark.parametrize("calls", [1, 2, 5])
@@ -57,7 +50,7 @@ async def test_calls_are_run_and_the_client_sees_one_answer(build_tooled, ask, a
         assert [one.cause.value for one in attempts] == ["clean", "clean"]
         told = [one.usage.output_tokens for one in attempts]
         assert books.outcome.usage.output_tokens == sum(told)
-        row = record_of(house, books.interception.id)
+        row = books.record
         assert [one["output_tokens"] for one in row["attempts"]] == told
         assert [one["tool"] for one in row["tools"]] == ["bmcp_kit_add"] * calls
         assert {one["server"] for one in row["tools"]} == {"kit"}
@@ -84,7 +77,7 @@ async def test_calls_without_an_id_are_told_once(build_tooled, ask):
         await ask(house, "chat")
         books = await house.books()
         books.check("completed", "clean", health="success")
-        assert [use["server"] for use in record_of(house, books.interception.id)["tools"]] == ["kit"] * 2
+        assert [use["server"] for use in books.record["tools"]] == ["kit"] * 2
 
 
 async def test_the_key_of_a_clients_request_is_not_that_of_another_turn(build_tooled, ask):
@@ -104,7 +97,7 @@ async def test_results_of_many_calls_have_one_bound(build_tooled, ask, monkeypat
         books.check("completed", "clean", health="success")
         first, second = [int(dict(row.headers)["content-length"]) for row in house.simulator.ledger.rows]
         assert 500_000 < second - first < 602_000
-        told = record_of(house, books.interception.id)["tools"]
+        told = books.record["tools"]
         assert [use["result_bytes"] for use in told] == [1_000_000] * 5
 
 
@@ -186,7 +179,7 @@ async def test_c7_a_client_that_leaves_while_a_tool_runs(build_tooled, new_clien
         books.check("client_gone", "disconnected", health="neither")
         await until(lambda: "cancelled" in events)
         assert house.simulator.ledger.total == 1
-        (use,) = record_of(house, books.interception.id)["tools"]
+        (use,) = books.record["tools"]
         assert (use["tool"], use["server"], use["error"]) == ("bmcp_kit_sleep", "kit", "cancelled")
         assert use["latency"] > 0
 
@@ -199,7 +192,7 @@ async def test_a_call_that_is_cut_short_is_told_as_not_run(build_tooled, ask):
         assert b"bmcp_" not in answer.body
         books = await house.books()
         books.check("completed", "clean", health="success")
-        (use,) = record_of(house, books.interception.id)["tools"]
+        (use,) = books.record["tools"]
         assert (use["tool"], use["server"], use["error"]) == ("bmcp_kit_add", "kit", "not_run")
         assert house.metric("aibridge_injected_tool_invocations_total", outcome="not_run") == 1
         assert house.metric("aibridge_non_injected_tool_selections_total") == 0
@@ -225,7 +218,7 @@ async def test_a_tool_that_is_too_slow_is_told_to_the_model(build_tooled, ask):
         assert answer.events[-1] == "message_stop"
         books = await house.books()
         books.check("completed", "clean", health="success")
-        (use,) = record_of(house, books.interception.id)["tools"]
+        (use,) = books.record["tools"]
         assert "did not answer within" in use["error"]
         assert house.metric("aibridge_injected_tool_invocations_total", outcome="timeout") == 1
 
@@ -321,7 +314,7 @@ async def test_an_actors_own_credential_goes_to_its_server_alone(build_house, as
             books = await house.books()
             assert [one.number for one in house.outcomes.attempts] == [1, 2]
             assert {head.get("authorization") for head in server.heads} == {f"Bearer {secret}"}
-            said = json.dumps(record_of(house, books.interception.id)) + house.log.getvalue()
+            said = json.dumps(books.record) + house.log.getvalue()
             assert secret not in said
             headers = [pair for row in house.simulator.ledger.rows for pair in row.headers]
             assert secret not in str(headers)

@@ -6,17 +6,18 @@ import os
 import signal
 import sys
 import urllib.request
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import pytest
-from gateway_kit import CLIENTS, VERSION, Asking, Gateway, holder, is_there, read_metrics, total, until
+from gateway_kit import CLIENTS, VERSION, Asking, Gateway, holder, is_there, read_metrics, total
 from process_kit import ENVIRONMENT, PATIENCE, run
+from record_kit import record_of
+from waiting_kit import until
 
 from aibridge.audit import audit
 from aibridge.journal import journal_folder, names_in
 from aibridge.simulator.server import Simulator
 from aibridge.simulator.settings import Settings
-from aibridge.stores.sqlite import read_interception
 from aibridge.supervisor import MAX_BACKOFF_S
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="several workers need Linux")
@@ -53,20 +54,8 @@ def gateway(tmp_path):
             providers = {"anthropic": {"base_url": simulator.url, "api_key": "any"}}
             raw = {"listen": anywhere, "admin": anywhere, "records": {"path": str(records)}, "providers": providers}
             file.write_text(json.dumps({**raw, "workers": 2, **more}))
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "aibridge", "serve", "--config", str(file),
-                stderr=asyncio.subprocess.PIPE, env={**ENVIRONMENT, "NO_PROXY": "*"},
-            )  # fmt: skip
-            built = Gateway(process, file, records)
-            try:
-                await built.started()
+            async with Gateway.serving(file, records) as built:
                 yield built
-            finally:
-                left = built.workers if process.returncode is None else set()
-                with suppress(ProcessLookupError):
-                    process.kill()
-                await built.end()
-                await until(lambda: not any(map(is_there, left)))
 
     return gateway
 
@@ -100,7 +89,7 @@ async def scraping(admin, most=CLIENTS):
 def check_records(gateway, seen, *, crashed):
     result = audit(gateway.records)
     assert result.differences == result.waiting == []
-    assert {read_interception(gateway.records, one)["termination"] for one in seen} == {"completed"}
+    assert {record_of(gateway.records, one)["termination"] for one in seen} == {"completed"}
     assert result.ended["completed"] >= len(seen)
     assert result.started == result.ended["completed"] + result.ended["failed"] + result.ended["client_gone"]
     assert (result.ended["failed"] > 0) is crashed

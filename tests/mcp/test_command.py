@@ -7,7 +7,8 @@ import sys
 import pytest
 import uvloop
 import yaml
-from mcp_kit import call, kept, listing_server, serving, settings, text_of, tool_named, tools_server, until
+from mcp_kit import call, kept, listing_server, serving, settings, text_of, tool_named, tools_server
+from waiting_kit import until
 
 from aibridge import config
 from aibridge.assembly import build_tool_servers, tool_rules

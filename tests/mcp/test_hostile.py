@@ -4,7 +4,8 @@ import asyncio
 import json
 
 import pytest
-from mcp_kit import QUICK, call, kept, raw_serving, settings, state_of, text_of, until
+from mcp_kit import QUICK, call, kept, raw_serving, settings, state_of, text_of
+from waiting_kit import until
 
 from aibridge.mcp import link
 from aibridge.mcp.values import CallOutcome, State

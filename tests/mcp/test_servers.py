@@ -21,8 +21,8 @@ from mcp_kit import (
     state_of,
     text_of,
     tools_server,
-    until,
 )
+from waiting_kit import until
 
 from aibridge.mcp.sessions import Pace
 from aibridge.mcp.values import CallOutcome, State

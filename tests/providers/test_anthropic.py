@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from record_kit import an_interception
 
 from aibridge.content import NOTHING
 from aibridge.dialects import DIALECTS
@@ -10,7 +11,7 @@ from aibridge.errors import RequestRejected
 from aibridge.keypool import Exhausted, KeyChoice, KeyPool
 from aibridge.poolkey import PoolKey
 from aibridge.providers.anthropic import AnthropicProvider
-from aibridge.values import Actor, ClientRequest, Credential, CredentialKind, Interception, ResponseHead
+from aibridge.values import Actor, ClientRequest, Credential, CredentialKind, ResponseHead
 from aibridge.wire import SSEScanner
 
 MESSAGES = DIALECTS["messages"]
@@ -41,24 +42,7 @@ def request(*headers, body=BODY, method="POST", query=""):
 
 
 def interception(actor="alice"):
-    return Interception(
-        id="id-1",
-        started_at=0.0,
-        actor=Actor(actor),
-        credential=Credential(CredentialKind.CENTRALIZED, ""),
-        provider="anthropic",
-        provider_kind="anthropic",
-        dialect="messages",
-        route="/v1/messages",
-        request_path="/anthropic/v1/messages",
-        method="POST",
-        model="claude-x",
-        upstream_model="claude-x",
-        streaming=True,
-        client="",
-        user_agent="",
-        request_bytes=0,
-    )
+    return an_interception(actor=Actor(actor), model="claude-x", upstream_model="claude-x")
 
 
 def prepared(provider, request, interception):

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from record_kit import an_interception
 
 from aibridge.body import read_body
 from aibridge.dialects import DIALECTS
@@ -19,7 +20,7 @@ from aibridge.providers.renewal import CredentialSource, Found
 from aibridge.providers.sigv4 import Keys
 from aibridge.simulator import sigv4
 from aibridge.simulator.values import Received
-from aibridge.values import Actor, ClientRequest, Credential, CredentialKind, Interception, ResponseHead
+from aibridge.values import Actor, ClientRequest, Credential, CredentialKind, ResponseHead
 from aibridge.wire import ChunkTranscoder
 
 MESSAGES = DIALECTS["messages"]
@@ -54,24 +55,10 @@ def request(body=b'{"model":"x"}', *headers):
 
 
 def interception(model=MODEL, *, streaming=True, actor="alice"):
-    return Interception(
-        id="id-1",
-        started_at=0.0,
-        actor=Actor(actor),
-        credential=Credential(CredentialKind.CENTRALIZED, "AK...A6"),
-        provider="bedrock",
-        provider_kind="bedrock",
-        dialect="messages",
-        route="/v1/messages",
-        request_path="/bedrock/v1/messages",
-        method="POST",
-        model=model,
-        upstream_model=model,
+    return an_interception(
+        actor=Actor(actor), provider="bedrock", provider_kind="bedrock", model=model, upstream_model=model,
         streaming=streaming,
-        client="",
-        user_agent="",
-        request_bytes=0,
-    )
+    )  # fmt: skip
 
 
 async def prepared(provider, request, interception):

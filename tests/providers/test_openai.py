@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from record_kit import an_interception
 
 from aibridge.content import NOTHING
 from aibridge.dialects import DIALECTS, UsageWithheld
@@ -10,7 +11,7 @@ from aibridge.errors import RequestRejected
 from aibridge.keypool import Exhausted, KeyPool
 from aibridge.poolkey import PoolKey
 from aibridge.providers.openai import OpenAIProvider
-from aibridge.values import Actor, ClientRequest, Credential, CredentialKind, Interception, ResponseHead
+from aibridge.values import ClientRequest, Credential, CredentialKind, ResponseHead
 from aibridge.wire import SSEScanner
 
 CHAT = DIALECTS["chat"]
@@ -59,23 +60,8 @@ def request(*headers, body=BODY, method="POST", query=""):
 
 
 def interception(dialect="chat", route="/v1/chat/completions"):
-    return Interception(
-        id="id-1",
-        started_at=0.0,
-        actor=Actor("alice"),
-        credential=Credential(CredentialKind.CENTRALIZED, ""),
-        provider="openai",
-        provider_kind="openai",
-        dialect=dialect,
-        route=route,
-        request_path=f"/openai{route}",
-        method="POST",
-        model="gpt-x",
-        upstream_model="gpt-x",
-        streaming=True,
-        client="",
-        user_agent="",
-        request_bytes=0,
+    return an_interception(
+        provider="openai", provider_kind="openai", dialect=dialect, route=route, model="gpt-x", upstream_model="gpt-x"
     )
 
 

@@ -7,7 +7,8 @@ from contextlib import closing
 
 import pytest
 
-from aibridge.stores import browsing, ledger, summaries
+from aibridge.adminapi.questions import BOUNDS
+from aibridge.stores import browsing, ledger, recorded, summaries
 from aibridge.stores.base import (
     CLOSED_COLUMNS,
     INTERCEPTIONS,
@@ -138,12 +139,14 @@ def test_pages_have_what_the_filters_name_in_order_and_once(store, query, filter
     ids = [row["id"] for row in wanted]
     for limit in (7, 1000):
         assert [row["id"] for row in pages(query, filters, limit)] == ids[::-1]
-    exported, after = [], None
-    while page := browsing.exported(query, filters, after, 11, whole=False):
-        exported += page
-        after = Place(page[-1]["started_at"], page[-1]["id"])
-    assert [row["id"] for row in exported] == ids
-    assert all(tuple(row) == browsing.ROW for row in exported)
+    assert [row["id"] for row in browsing.export(query, filters)] == ids
+    assert browsing.count(query, filters) == len(ids)
+    rows, after = browsing.exported(query, filters, None, 11, in_full=False)
+    while after is not None:
+        page, after = browsing.exported(query, filters, after, 11, in_full=False)
+        rows += page
+    assert [row["id"] for row in rows] == ids
+    assert all(tuple(row) == recorded.ROW for row in rows)
     counted = summaries.outcomes(query, filters, "hour")
     ended = [row for row in wanted if "ended_at" in row]
     assert sum(item["count"] for item in counted) == len(ended)
@@ -196,7 +199,7 @@ def test_usage_by_tool_counts_an_interception_under_each(store, query):
 
 def test_sums_of_a_session_are_of_all_also_where_not_all_is_shown(query):
     whole = ledger.session(query, "ann", "one", 0.0)
-    cut = ledger.session(query, "ann", "one", 0.0, 3, 10)
+    cut = ledger.session(query, "ann", "one", 0.0, ledger.Shown(3, 10))
     shown = [row for thread in cut["threads"] for row in thread["interceptions"]]
     assert len(shown) == 3
     assert {thread["prompt"] for thread in cut["threads"]} == {"p" * 10}
@@ -221,12 +224,23 @@ def test_sessions_are_paged(store, query):
 
 def test_one_interception_is_told_within_bounds(store, query):
     row = next(row for row in store[1] if row["tools"])
-    found = browsing.interception(query, row["id"])
-    assert [len(tool["arguments"]) for tool in found["tools"]] == [browsing.MAX_PART_TEXT + len(" […cut]")] * len(
-        row["tools"]
-    )
+    found = recorded.interception(query, row["id"], BOUNDS)
+    assert [len(tool["arguments"]) for tool in found["tools"]] == [BOUNDS.text + len(" […cut]")] * len(row["tools"])
     assert found["prompts"][0]["prompt"] == "p" * 1000
-    assert browsing.interception(query, "none") is None
+    few = recorded.interception(query, row["id"], BOUNDS._replace(parts=1, prompt=5))
+    assert (few["tools"], few["prompts"][0]["prompt"]) == (found["tools"][:1], "ppppp […cut]")
+    assert recorded.interception(query, "none") is None
+
+
+def test_an_interception_is_told_alike_in_a_list_in_an_export_and_alone(query):
+    exported = list(browsing.export(query, Filters()))
+    listed = {row["id"]: row for row in pages(query, Filters(), 1000)}
+    assert len(exported) == len(listed) == ROWS
+    for row in exported:
+        assert listed[row["id"]].items() <= row.items()
+        alone = recorded.interception(query, row["id"])
+        assert (alone, list(alone)) == (row, list(row))
+    assert any(row["tools"] and row["output_tokens"] for row in exported)
 
 
 def test_time_is_cut_into_not_too_many_pieces(query):

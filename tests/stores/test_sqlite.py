@@ -6,33 +6,25 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from record_kit import AN_AGENTS, an_attempt, an_outcome, attempted, closed, learned, opened, record_of, write
 
 from aibridge.errors import AibridgeError
-from aibridge.lifecycle import TERMINATION_OF, Cause, Health
+from aibridge.lifecycle import TERMINATION_OF, Cause
 from aibridge.stores import base, migrations
 from aibridge.stores.base import StoreRefused, StoreUnavailable
 from aibridge.stores.entries import (
-    attempted_parts,
-    closed_parts,
-    content_entry,
     crashed,
-    entry,
-    learned_parts,
-    opened_parts,
     rows_of,
 )
-from aibridge.stores.sqlite import SQLiteStore, prune, read_interception
+from aibridge.stores.sqlite import SQLiteStore, prune
 from aibridge.sums import sum_of
 from aibridge.values import (
     Actor,
     Address,
-    Attempt,
     Cost,
     Credential,
     CredentialKind,
     Evidence,
-    Interception,
-    Outcome,
     Thought,
     ToolRun,
     ToolUse,
@@ -41,23 +33,12 @@ from aibridge.values import (
     UserPrompt,
 )
 
-INTERCEPTION = Interception(
-    id="0198c0de-0000-7000-8000-000000000001",
-    started_at=1_700_000_000.25,
-    actor=Actor("alice", "Alice"),
+INTERCEPTION = AN_AGENTS._replace(
     credential=Credential(CredentialKind.BYOK, "sk-a...efgh"),
     provider="bedrock-eu",
     provider_kind="bedrock",
-    dialect="messages",
-    route="/v1/messages",
     request_path="/bedrock-eu/v1/messages",
-    method="POST",
-    model="claude",
     upstream_model="eu.anthropic.claude",
-    streaming=True,
-    client="Claude Code",
-    user_agent="claude-cli/2",
-    request_bytes=321,
     traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
 )
 
@@ -73,14 +54,10 @@ EVIDENCE = Evidence(
     note="missing_done",
 )
 
-OUTCOME = Outcome(
-    termination=TERMINATION_OF[Cause.CLEAN],
-    cause=Cause.CLEAN,
-    error="",
+OUTCOME = an_outcome(
     ended_at=1_700_000_002.25,
     duration=2.0,
     evidence=EVIDENCE,
-    health=Health.SUCCESS,
     usage=Usage(10, 20, 30, None, (("web_search_requests", 1),), "batch", "us"),
     usage_source=UsageSource.PROVIDER_FINAL,
     message_id="msg_1",
@@ -97,19 +74,7 @@ FAILED = OUTCOME._replace(
     usage_source=UsageSource.NONE,
 )
 
-ATTEMPT = Attempt(
-    number=1,
-    origin="https://bedrock",
-    started_at=1_700_000_000.5,
-    duration=1.5,
-    termination=TERMINATION_OF[Cause.CLEAN],
-    cause=Cause.CLEAN,
-    error="",
-    evidence=EVIDENCE,
-    usage=Usage(input_tokens=5, output_tokens=7),
-    usage_source=UsageSource.PROVIDER_FINAL,
-    message_id="msg_1",
-)
+ATTEMPT = an_attempt(origin="https://bedrock", started_at=1_700_000_000.5, duration=1.5, evidence=EVIDENCE)
 
 
 @pytest.fixture
@@ -134,22 +99,6 @@ def rows(path, store):  # noqa: ARG001 - the file must be there
             return [dict(row) for row in db.execute(f"SELECT * FROM {table}")]
 
     return rows
-
-
-def opened(interception):
-    return entry(interception.started_at, opened_parts(interception))
-
-
-def attempted(interception, attempt):
-    return entry(attempt.started_at, attempted_parts(interception, attempt))
-
-
-def closed(interception, outcome):
-    return entry(outcome.ended_at, closed_parts(interception, outcome))
-
-
-def write(store, *entries, position=1, **options):
-    store.write(rows_of(entries, "journal-1")[0], "journal-1", position, **options)
 
 
 OPENED_ROW = {
@@ -315,10 +264,6 @@ def test_an_attempt_s_counts_fit_their_columns(store, rows):
 
 
 # content
-
-
-def learned(interception, fact, message_id, number, at):
-    return content_entry(at, learned_parts(interception, fact, message_id, number, at))
 
 
 RAN = ToolRun(ToolUse("toolu_3", "Read", "{}"), "files", 0.25, "refused", "x" * 5000, 2, 345)
@@ -552,25 +497,25 @@ def test_an_older_file_becomes_as_a_new_one_is(older, tmp_path):
 
 def test_an_older_file_keeps_what_it_has_and_takes_more(older):
     with closing(SQLiteStore(older)) as store:
-        old = read_interception(older, INTERCEPTION.id)
+        old = record_of(older, INTERCEPTION.id)
         assert (old["client"], old["output_tokens"], old["session_id"]) == ("Claude Code", 20, None)
         running = INTERCEPTION._replace(id=INTERCEPTION.id[:-1] + "2")
         write(store, closed(running, OUTCOME), facts_of(running)[0])
-        assert read_interception(older, running.id)["termination"] == "completed"
+        assert record_of(older, running.id)["termination"] == "completed"
         assert store._db.execute("SELECT prompt FROM user_prompts").fetchall() == [("hello",)]
         assert store.journals_left_open() == []
 
 
 def test_a_reader_says_of_which_version_a_file_is(older):
     with pytest.raises(StoreRefused, match=r"is of version [1-6]; `aibridge serve` of this program brings it to"):
-        read_interception(older, INTERCEPTION.id)
+        record_of(older, INTERCEPTION.id)
 
 
 def test_a_reader_tells_a_file_that_holds_no_records(tmp_path):
     with closing(sqlite3.connect(tmp_path / "other.db")) as other:
         other.execute("CREATE TABLE others (id)")
     with pytest.raises(StoreRefused, match=r"other\.db: no gateway has kept records there"):
-        read_interception(tmp_path / "other.db", INTERCEPTION.id)
+        record_of(tmp_path / "other.db", INTERCEPTION.id)
 
 
 def test_what_clients_and_upstreams_choose_is_bounded(store, rows):

@@ -27,10 +27,9 @@ export function evidence(record) {
   ].filter(Boolean);
 }
 
-const NEVER_ASKED = new Set(["circuit_open", "recording_failed", "keys_exhausted"]);
-
 function asked(record) {
-  if (NEVER_ASKED.has(record.cause) && !record.attempts.length) return ["no", "The upstream was not contacted."];
+  // Of a gateway that was killed the last attempt is not told.
+  if (record.termination && record.cause !== "crashed" && !record.attempts.length) return ["no", "The upstream was not contacted."];
   const where =
     record.answered_by && record.answered_by !== record.provider
       ? `${record.provider} was asked first, and ${record.answered_by} answered`
