@@ -175,7 +175,8 @@ async def test_what_is_no_matter_of_the_provider_stays_there(build, ask, fault):
         books = await house.books()
         assert (causes(house), asked(house)) == ([books.outcome.cause.value], [None])
         assert house.metric("aibridge_failovers_total") == 0
-        assert (books.outcome.address, books.record["answered_by"]) == (None, None)
+        record = books.record
+        assert (books.outcome.address, record["answered_by"], record["answered_kind"]) == (None, "anthropic", None)
 
 
 async def test_an_answer_that_breaks_off_is_not_asked_for_elsewhere(build, ask):
