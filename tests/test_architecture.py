@@ -113,6 +113,7 @@ INNER_FLOORS = {
     "providers/": [
         ["__init__", "base", "reading", "sigv4", "bedrock_errors", "bedrock_lessons", "bedrock_models"],
         ["renewal", "bedrock_features", "usage_lessons"],
+        ["awschain"],
         ["aws", "anthropic", "bedrock", "openai", "router"],
     ],
     "toolloop/": [
@@ -138,7 +139,7 @@ INNER_FLOORS = {
     ],
     "simulator/": [
         ["__init__", "faults", "values"],
-        ["encodings", "faces", "ledger", "cutter", "delivery", "scripts"],
+        ["encodings", "faces", "ledger", "cutter", "delivery", "scripts", "signer"],
         ["aws_errors", "damage", "openai_speech", "recordings", "sigv4"],
         ["anthropic", "openai_chat", "openai_errors", "settings"],
         ["bedrock", "openai", "openai_responses"],
@@ -157,7 +158,7 @@ SIMULATOR_MAY_IMPORT = {"aibridge.errors"}
 DOORS = {
     "httptools": {"aibridge.clientconnection", "aibridge.upstream", "aibridge.simulator.connection"},
     "aiohappyeyeballs": {"aibridge.upstream"},
-    "botocore": {"aibridge.providers.aws", "aibridge.simulator.sigv4"},
+    "botocore": {"aibridge.providers.awschain", "aibridge.simulator.signer"},
     "orjson": {"aibridge.jsontext"},
     "backports": {"aibridge.decompression"},  # the standard library's `compression`, for Python before 3.14
     "compression": {"aibridge.decompression"},
@@ -217,7 +218,7 @@ DOORS = {
         "aibridge.dumpfiles",
         "aibridge.journal",
         "aibridge.orphans",
-        "aibridge.providers.aws",
+        "aibridge.providers.awschain",
         "aibridge.secretsource",
         "aibridge.share",
         "aibridge.supervisor",
@@ -229,6 +230,8 @@ DOORS = {
 LATE = {
     ("aibridge.limiting", "aibridge.limits.valkey"): "its library is installed by who has such a server",
     ("aibridge.mcp.sessions", "aibridge.mcp.link"): "half a second and 27 MB, for who has a tool server",
+    ("aibridge.providers.aws", "aibridge.providers.awschain"): "a tenth of a second and 7 MB, for who has keys of AWS",
+    ("aibridge.simulator.sigv4", "aibridge.simulator.signer"): "the same, for who signs to the simulator",
 }
 """What is loaded by name, where it is asked for; downwards all the same. Nobody else may import it."""
 
