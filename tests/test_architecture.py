@@ -4,6 +4,7 @@ Each rule is a function from sources to complaints. The last tests hand each rul
 """
 
 import ast
+import functools
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -300,11 +301,20 @@ def module_name(path: Path) -> str:
 
 def imports_of(sources: Sources) -> Iterator[Import]:
     for module, source in sources.items():
-        tree = ast.parse(source)
-        inside = {id(node) for block in tree.body for node in ast.walk(block) if hides_imports(block)}
-        for node in ast.walk(tree):
+        for node, at_top in importing(source):
             for target in targets(node, module, sources):
-                yield Import(module, target, node.lineno, id(node) not in inside)
+                yield Import(module, target, node.lineno, at_top)
+
+
+@functools.cache
+def importing(source: str) -> list[tuple[ast.AST, bool]]:
+    """Return the nodes that may import something, and whether they run with the module. Each rule reads all sources."""
+    return [
+        (node, not hides_imports(block))
+        for block in ast.parse(source).body
+        for node in ast.walk(block)
+        if isinstance(node, ast.Import | ast.ImportFrom) or called(node)
+    ]
 
 
 def called(node: ast.AST) -> str | None:
