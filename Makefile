@@ -7,18 +7,21 @@ COMPILED := AIBRIDGE_SPEEDUPS=1 .venv/bin/python -c 'import aibridge.wire' 2>/de
 # Whether the compiler that setuptools would take is here, and Python's headers.
 CAN_COMPILE := echo '\#include <Python.h>' | $$(.venv/bin/python -c 'import os, sysconfig as s; print(os.environ.get("CC") or s.get_config_var("CC"), "-I" + s.get_path("include"))') -fsyntax-only -x c - 2>/dev/null
 
-TEST_PURE = AIBRIDGE_SPEEDUPS=0 $(PYTEST) -m "not compiled"
-# The pure run's words come behind the other's, whole; of deploy/ and the dashboard it would tell nothing new.
-define TEST_BOTH
-said=$$(mktemp); trap 'kill $$pure 2>/dev/null; rm -f $$said' EXIT; trap 'exit 130' INT TERM; \
-$(TEST_PURE) --ignore=tests/deploy --ignore=tests/browser >$$said 2>&1 & pure=$$!; \
-AIBRIDGE_SPEEDUPS=1 $(PYTEST); compiled=$$?; \
-wait $$pure; status=$$?; cat $$said; exit $$((compiled | status))
+# $(call BESIDE,one,other) runs two commands, each of which keeps one core busy. The other's words come behind, whole.
+define BESIDE
+said=$$(mktemp); trap 'kill $$other 2>/dev/null; rm -f $$said' EXIT; trap 'exit 130' INT TERM; \
+$(2) >$$said 2>&1 & other=$$!; \
+$(1); one=$$?; \
+wait $$other; status=$$?; cat $$said; exit $$((one | status))
 endef
+
+TEST_PURE = AIBRIDGE_SPEEDUPS=0 $(PYTEST) -m "not compiled"
+# Of deploy/ and the dashboard the pure run would tell nothing new.
+TEST_BOTH = $(call BESIDE,AIBRIDGE_SPEEDUPS=1 $(PYTEST),$(TEST_PURE) --ignore=tests/deploy --ignore=tests/browser)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help dev run test test-pure lint types bench bench-full bench-peers bench-count bench-smoke fuzz dist dist-pure check-dist clients browser deploy-tools docs site ci clean
+.PHONY: help dev run test test-pure lint types bench bench-full bench-peers bench-count bench-smoke fuzz dist dist-pure check-dist clients browser deploy-tools docs site ci ci-beside clean
 
 help:  ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -104,7 +107,10 @@ docs: dev  ## write what the pages have from the code: the lifecycle, the comman
 site: dev  ## build the documentation as a site, with every warning and every broken link an error
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet --strict
 
-ci: lint types site fuzz check-dist bench-smoke bench-count browser deploy-tools test  ## all of CI; the tests come last
+ci: lint ci-beside browser deploy-tools test  ## all of CI; the tests come last
+
+ci-beside: dev
+	@$(call BESIDE,$(MAKE) --no-print-directory types site fuzz bench-smoke bench-count,$(MAKE) --no-print-directory check-dist)
 
 clean:  ## remove what the targets above made
 	rm -rf .venv build dist bench/.peers *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks

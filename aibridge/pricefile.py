@@ -46,11 +46,16 @@ def load(path: Path | None = None) -> Catalogue:
     Raises:
         ConfigError: a file cannot be read or used; one line for each mistake.
     """
-    ours = _read_ours()
     if path is None:
-        return Catalogue(ours.version, ours.lists)
-    theirs = _read(path)
+        return _ours_alone()
+    ours, theirs = _read_ours(), _read(path)
     return Catalogue(f"{ours.version}+{theirs.version}", theirs.lists, ours.lists)
+
+
+@functools.cache
+def _ours_alone() -> Catalogue:
+    ours = _read_ours()
+    return Catalogue(ours.version, ours.lists)
 
 
 @functools.cache

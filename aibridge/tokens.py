@@ -2,18 +2,20 @@
 
 A good token is known by its hash until it ends: only its first use costs a signature. The algorithm is one that the
 configuration names and that fits the kind of the key, so that neither `none` nor a public key taken for a shared secret
-opens anything (RFC 8725, section 3.1).
+opens anything (RFC 8725, section 3.1). jwt is loaded where tokens are taken: with its cryptography it is 9 MB.
 """
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-import jwt
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aibridge.access import Identity
 from aibridge.errors import RequestRejected
 from aibridge.values import Actor
+
+if TYPE_CHECKING:
+    import jwt
 
 _KINDS = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
 """What kind of key an algorithm takes, by the beginning of its name."""
@@ -54,6 +56,7 @@ class Tokens:
     """
 
     def __init__(self, rules: TokenRules, clock: Callable[[], float]) -> None:
+        self._jwt: Any = importlib.import_module("jwt")
         self._rules = rules
         self._clock = clock
         self._keys: dict[tuple[str, str], jwt.PyJWK] = {}
@@ -75,7 +78,7 @@ class Tokens:
             for algorithm in self._rules.algorithms:
                 if _fits(raw, algorithm):
                     try:
-                        self._keys[str(raw.get("kid", "")), algorithm] = jwt.PyJWK(dict(raw), algorithm)
+                        self._keys[str(raw.get("kid", "")), algorithm] = self._jwt.PyJWK(dict(raw), algorithm)
                     except Exception:  # noqa: BLE001, S112 - the issuer may write anything
                         continue
 
@@ -99,8 +102,8 @@ class Tokens:
         if not _looks_like_one(secret):
             return False
         try:
-            claims = jwt.decode(secret, options={"verify_signature": False})
-        except jwt.PyJWTError:
+            claims = self._jwt.decode(secret, options={"verify_signature": False})
+        except self._jwt.PyJWTError:
             return False
         audience = claims.get("aud")
         audiences = audience if isinstance(audience, list) else [audience]
@@ -110,9 +113,9 @@ class Tokens:
         """Return until when a token is good, and whom it lets in."""
         rules = self._rules
         try:
-            claims = jwt.decode(
+            claims = self._jwt.decode(
                 token,
-                self._key_of(jwt.get_unverified_header(token)),
+                self._key_of(self._jwt.get_unverified_header(token)),
                 algorithms=rules.algorithms,
                 audience=rules.audiences,
                 issuer=rules.issuer,
@@ -120,12 +123,18 @@ class Tokens:
                 options={"require": ["exp", "iss", "aud", rules.id_claim], "enforce_minimum_key_length": True},
             )
             return float(claims["exp"]) + rules.leeway, Identity(self._actor(claims))
-        except jwt.ExpiredSignatureError:
+        except self._jwt.ExpiredSignatureError:
             raise RequestRejected("expired_key", 401, "the token has expired") from None
-        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):  # its words may quote the token
+        except (
+            self._jwt.PyJWTError,
+            ValueError,
+            TypeError,
+            OverflowError,
+            RecursionError,
+        ):  # its words may quote the token
             raise RequestRejected("wrong_key", 401, "the token is not good here") from None
 
-    def _key_of(self, header: Mapping[str, Any]) -> jwt.PyJWK:
+    def _key_of(self, header: Mapping[str, Any]) -> "jwt.PyJWK":
         found = self._keys.get((str(header.get("kid", "")), str(header.get("alg", ""))))
         if found is not None:
             return found

@@ -4,6 +4,7 @@ Each rule is a function from sources to complaints. The last tests hand each rul
 """
 
 import ast
+import functools
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -126,6 +127,7 @@ INNER_FLOORS = {
     "providers/": [
         ["__init__", "base", "reading", "sigv4", "bedrock_errors", "bedrock_lessons", "bedrock_models"],
         ["renewal", "bedrock_features", "usage_lessons"],
+        ["awschain"],
         ["aws", "anthropic", "bedrock", "openai", "router"],
     ],
     "toolloop/": [
@@ -152,7 +154,7 @@ INNER_FLOORS = {
     ],
     "simulator/": [
         ["__init__", "faults", "values"],
-        ["encodings", "faces", "ledger", "cutter", "delivery", "scripts"],
+        ["encodings", "faces", "ledger", "cutter", "delivery", "scripts", "signer"],
         ["aws_errors", "damage", "openai_speech", "recordings", "sigv4"],
         ["anthropic", "openai_chat", "openai_errors", "settings"],
         ["bedrock", "openai", "openai_responses"],
@@ -171,7 +173,7 @@ SIMULATOR_MAY_IMPORT = {"aibridge.errors"}
 DOORS = {
     "httptools": {"aibridge.clientconnection", "aibridge.upstream", "aibridge.simulator.connection"},
     "aiohappyeyeballs": {"aibridge.upstream"},
-    "botocore": {"aibridge.providers.aws", "aibridge.simulator.sigv4"},
+    "botocore": {"aibridge.providers.awschain", "aibridge.simulator.signer"},
     "orjson": {"aibridge.jsontext"},
     "backports": {"aibridge.decompression"},  # the standard library's `compression`, for Python before 3.14
     "compression": {"aibridge.decompression"},
@@ -253,7 +255,7 @@ DOORS = {
         "aibridge.dumpfiles",
         "aibridge.journal",
         "aibridge.orphans",
-        "aibridge.providers.aws",
+        "aibridge.providers.awschain",
         "aibridge.secretsource",
         "aibridge.share",
         "aibridge.supervisor",
@@ -265,6 +267,8 @@ DOORS = {
 LATE = {
     ("aibridge.limiting", "aibridge.limits.valkey"): "its library is installed by who has such a server",
     ("aibridge.mcp.sessions", "aibridge.mcp.link"): "half a second and 27 MB, for who has a tool server",
+    ("aibridge.providers.aws", "aibridge.providers.awschain"): "a tenth of a second and 7 MB, for who has keys of AWS",
+    ("aibridge.simulator.sigv4", "aibridge.simulator.signer"): "the same, for who signs to the simulator",
 }
 """What is loaded by name, where it is asked for; downwards all the same. Nobody else may import it."""
 
@@ -332,11 +336,20 @@ def module_name(path: Path) -> str:
 
 def imports_of(sources: Sources) -> Iterator[Import]:
     for module, source in sources.items():
-        tree = ast.parse(source)
-        inside = {id(node) for block in tree.body for node in ast.walk(block) if hides_imports(block)}
-        for node in ast.walk(tree):
+        for node, at_top in importing(source):
             for target in targets(node, module, sources):
-                yield Import(module, target, node.lineno, id(node) not in inside)
+                yield Import(module, target, node.lineno, at_top)
+
+
+@functools.cache
+def importing(source: str) -> list[tuple[ast.AST, bool]]:
+    """Return the nodes that may import something, and whether they run with the module. Each rule reads all sources."""
+    return [
+        (node, not hides_imports(block))
+        for block in ast.parse(source).body
+        for node in ast.walk(block)
+        if isinstance(node, ast.Import | ast.ImportFrom) or called(node)
+    ]
 
 
 def called(node: ast.AST) -> str | None:

@@ -72,7 +72,7 @@ def test_a_token_is_checked_once_while_it_is_good(monkeypatch):
     text = token()
     checked = []
     real = jwt.decode
-    monkeypatch.setattr(module.jwt, "decode", lambda *args, **more: checked.append(1) or real(*args, **more))
+    monkeypatch.setattr(jwt, "decode", lambda *args, **more: checked.append(1) or real(*args, **more))
     assert find(tokens, text) is find(tokens, text)
     assert len(checked) == 1
     now += 601

@@ -6,16 +6,11 @@ model id are both right, each for who signed it so. It does not know which API i
 
 import calendar
 import hmac
+import importlib
 import re
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.compat import HTTPHeaders
-from botocore.credentials import Credentials as BotocoreCredentials
 
 from aibridge.simulator.faces import Refusal
 from aibridge.simulator.values import Received
@@ -90,7 +85,8 @@ def _verify_signature(request: Received, match: re.Match[str], credentials: Cred
     timestamp = request.header("x-amz-date") or ""
     _check_time(timestamp, match["date"], now)
     _check_signed_headers(request, match["signed"])
-    expected = _signature(request, match, secret, timestamp)
+    signer = importlib.import_module("aibridge.simulator.signer")
+    expected = signer.signature(request, match.groupdict(), secret, timestamp)
     if not hmac.compare_digest(expected, match["signature"]):
         raise _invalid(_MISMATCH)
 
@@ -127,42 +123,6 @@ def _check_signed_headers(request: Received, signed: str) -> None:
     unsigned = sorted(must - names)
     if unsigned:
         raise _invalid(f"'{unsigned[0]}' must be a 'SignedHeader' in the AWS Authorization.")
-
-
-def _signature(request: Received, match: re.Match[str], secret: str, timestamp: str) -> str:
-    signer = _Verifier(BotocoreCredentials(match["key"], secret), match["service"], match["region"])
-    signer.names = frozenset(match["signed"].split(";"))
-    aws_request = AWSRequest(
-        method=request.method,
-        url=f"http://{request.header('host')}{request.target}",
-        headers=HTTPHeaders(),
-        data=request.body,
-    )
-    for name, value in request.headers:
-        aws_request.headers.add_header(name, value)
-    aws_request.context["timestamp"] = timestamp
-    # The claimed body hash is not believed: it goes, and the signer hashes what came.
-    del aws_request.headers["X-Amz-Content-SHA256"]
-    signer.claimed = request.header("x-amz-content-sha256")
-    text = signer.string_to_sign(aws_request, signer.canonical_request(aws_request))
-    return str(signer.signature(text, aws_request))
-
-
-class _Verifier(SigV4Auth):  # type: ignore[misc]
-    """botocore's signer, told which headers the other side signed."""
-
-    names: frozenset[str] = frozenset()
-    claimed: str | None = None
-
-    def headers_to_sign(self, request: Any) -> Any:
-        """Return the headers that the other side signed, and no others."""
-        chosen = HTTPHeaders()
-        for name, value in request.headers.items():
-            if name.lower() in self.names:
-                chosen.add_header(name.lower(), value)
-        if self.claimed is not None and "x-amz-content-sha256" in self.names:
-            chosen.add_header("x-amz-content-sha256", self.claimed)
-        return chosen
 
 
 def _invalid(message: str) -> Refusal:

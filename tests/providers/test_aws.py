@@ -12,7 +12,8 @@ from botocore.exceptions import ClientError, CredentialRetrievalError, EndpointC
 from botocore.session import Session
 
 from aibridge.errors import CredentialsError
-from aibridge.providers.aws import Finder, Role, _reason
+from aibridge.providers.aws import Finder, Role
+from aibridge.providers.awschain import _reason
 from aibridge.providers.renewal import CredentialSource
 from aibridge.providers.sigv4 import Keys
 

@@ -17,25 +17,28 @@ MODEL = "anthropic.claude-sim-v1:0"
 MESSAGES = [{"role": "user", "content": "Hello?"}]
 BODY = json.dumps({"anthropic_version": "bedrock-2023-05-31", "max_tokens": 100, "messages": MESSAGES})
 
+SESSION = botocore.session.get_session()
+"""One for all clients: it keeps what it read of the service's model, which takes longer than a test."""
+
+
+def new_client(simulator, secret=TEST_SECRET_KEY):
+    return SESSION.create_client(
+        "bedrock-runtime",
+        region_name="us-east-1",
+        endpoint_url=simulator.url,
+        aws_access_key_id=TEST_ACCESS_KEY,
+        aws_secret_access_key=secret,
+        config=Config(retries={"total_max_attempts": 1}),
+    )
+
 
 @pytest.fixture
 async def aws(simulator):
     """AWS's own client, in a thread since it blocks."""
-
-    def client(secret=TEST_SECRET_KEY):
-        return botocore.session.get_session().create_client(
-            "bedrock-runtime",
-            region_name="us-east-1",
-            endpoint_url=simulator.url,
-            aws_access_key_id=TEST_ACCESS_KEY,
-            aws_secret_access_key=secret,
-            config=Config(retries={"total_max_attempts": 1}),
-        )
-
     opened = []
 
     def call(operation, secret=TEST_SECRET_KEY, model=MODEL):
-        opened.append(client(secret))
+        opened.append(new_client(simulator, secret))
         answer = getattr(opened[-1], operation)(modelId=model, body=BODY, contentType="application/json")
         if operation == "invoke_model":
             with answer["body"] as body:
@@ -112,14 +115,7 @@ async def test_anthropic_sdk_with_a_bad_token(simulator):
 @pytest.fixture
 def plain_aws(simulator):
     """AWS's own client, for its operations by name; blocks."""
-    client = botocore.session.get_session().create_client(
-        "bedrock-runtime",
-        region_name="us-east-1",
-        endpoint_url=simulator.url,
-        aws_access_key_id=TEST_ACCESS_KEY,
-        aws_secret_access_key=TEST_SECRET_KEY,
-        config=Config(retries={"total_max_attempts": 1}),
-    )
+    client = new_client(simulator)
     yield client
     client.close()
 
