@@ -1,7 +1,7 @@
 """The gateway's own work, timed where it is done, once in sixteen times: a look at the clock is not free.
 
-All ends in one function, `Spent`: a step of `telemetry.metrics.STEPS`, the provider's name, seconds. Connecting is
-seldom, and timed each time, where it happens.
+All ends in one function, `Spent`: a step of `telemetry.gateway_metrics.STEPS`, the provider's name, seconds. Connecting
+is seldom, and timed each time, where it happens.
 """
 
 import time
@@ -23,7 +23,7 @@ class Stopwatch:
     """Times one step, once in sixteen times, the first among them.
 
     Args:
-        step: one of `telemetry.metrics.STEPS`.
+        step: one of `telemetry.gateway_metrics.STEPS`.
         spent: told what was timed.
     """
 

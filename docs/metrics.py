@@ -16,7 +16,7 @@ PAGE = Path(__file__).with_name("metrics.md")
 
 _HEAD = """# Metrics
 
-Written by `make docs` from the families in `aibridge/telemetry/metrics.py`, where the worst case of each is worked out.
+Written by `make docs` from the families in `aibridge/telemetry/`, where the worst case of each is worked out.
 Those of the configuration are in `aibridge/reload.py`, and there with a configuration file.
 `GET /metrics` on the admin port tells them; with several workers it tells the sums. A counter ends in `_total`; a
 histogram has `_bucket`, `_sum` and `_count`. Those of the process, of Python and of its garbage collector are the
@@ -29,7 +29,7 @@ library's own.
 
 def page() -> str:
     """Return the page, in Markdown."""
-    families = [family for family in vars(Metrics()).values() if isinstance(family, Family)]
+    families = [*Metrics().families().values()]
     families += ReloadCounts().families
     return _HEAD + "".join(_rows(sorted(families, key=lambda family: family.name)))
 

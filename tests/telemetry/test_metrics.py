@@ -9,8 +9,11 @@ import pytest
 from aibridge.breaker import BreakerState
 from aibridge.callers import CLIENT_NAMES
 from aibridge.lifecycle import TERMINATION_OF, Cause
-from aibridge.telemetry import metrics as metrics_module
-from aibridge.telemetry.metrics import MAX_ACTORS, MAX_EXTRAS, MAX_FIELDS, STEPS, Metrics
+from aibridge.telemetry import content_metrics, interception_metrics
+from aibridge.telemetry.gateway_metrics import STEPS
+from aibridge.telemetry.interception_metrics import MAX_EXTRAS
+from aibridge.telemetry.metrics import MAX_ACTORS, Metrics
+from aibridge.telemetry.upstream_metrics import MAX_FIELDS
 from aibridge.values import Actor, Cost, Evidence, Thought, ToolRun, ToolUse, Unpriced, Usage, UsageSource, UserPrompt
 
 LABELS = {"provider": "anthropic", "model": "claude-sonnet-4-5", "route": "/v1/messages"}
@@ -314,7 +317,7 @@ def test_kinds_of_usage_that_an_upstream_invents_are_bounded(metrics, make_inter
 
 
 def test_tools_that_clients_invent_are_bounded(monkeypatch, make_interception):
-    monkeypatch.setattr(metrics_module, "_MANY", 5)
+    monkeypatch.setattr(content_metrics, "MANY", 5)
     metrics = Metrics()
     for number in range(100):
         metrics.learned(make_interception(), ToolUse("1", f"tool_{number}", ""), "")
@@ -355,7 +358,7 @@ def test_actors_are_told_apart_where_asked_for(make_interception, make_outcome):
 
 
 def test_actors_and_all_they_multiply_are_bounded(monkeypatch, make_interception, make_outcome):
-    monkeypatch.setattr(metrics_module, "_MANY", 20)
+    monkeypatch.setattr(interception_metrics, "MANY", 20)
     metrics = Metrics(actor_label=True)
     many = MAX_ACTORS + 50
     for number in range(many):
