@@ -89,7 +89,7 @@ INNER_FLOORS = {
         ],
     ],
     "doctor/": [["__init__", "advice", "asking", "values"], ["connection", "house"], ["upstreams"]],
-    "wire/": [["eventstream", "template", "jsonscan", "jsontail"], ["sse"], ["transcode"], ["__init__"]],
+    "wire/": [["chunked", "eventstream", "template", "jsonscan", "jsontail"], ["sse"], ["transcode"], ["__init__"]],
     "dialects/": [
         ["base", "counts", "pieces", "raw"],
         [
