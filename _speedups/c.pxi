@@ -54,6 +54,9 @@ cdef extern from "template.h":
         const uint8_t *text, const template_step *steps, size_t count,
         const uint8_t *other_text, const template_step *other_steps, size_t other_count
     )
+    size_t template_begin(
+        const uint8_t *text, const template_step *steps, size_t count, const uint8_t **at, const uint8_t *end, int *ascii
+    )
     size_t template_match(
         const uint8_t *text, const template_step *steps, size_t count, const uint8_t *at, const uint8_t *end, int *ascii
     )

@@ -19,22 +19,22 @@ cdef class ChunkedDecoder:
     def __init__(self):
         self._left = 0
 
-    def feed_data(self, bytes data not None):
-        """Take bytes as they came; return the data in them, and what stands behind the plain chunks, from its size on.
+    def feed_data(self, bytes data not None, Py_ssize_t start=0):
+        """Take bytes, from `start` on; return the data in them, and what is behind the plain chunks, from its size on.
 
         Once there is something behind them, the decoder is done. Raises `MalformedChunk` where no line end follows a
         chunk; its `before` is the data before that.
         """
-        cdef const uint8_t *at = start_of(data)
-        cdef size_t size = PyBytes_GET_SIZE(data)
-        if size <= self._left:
-            self._left -= size
+        cdef const uint8_t *end = start_of(data) + PyBytes_GET_SIZE(data)
+        cdef const uint8_t *at = start_of(data) + min(max(start, 0), PyBytes_GET_SIZE(data))
+        if start == 0 and <uint64_t>(end - at) <= self._left:
+            self._left -= end - at
             return data, b""
         if self._held_size:
-            return self._go_on(data, at, at + size)
-        return self._decode(at, at + size)
+            return self._go_on(at, end)
+        return self._decode(at, end)
 
-    cdef tuple _go_on(self, bytes data, const uint8_t *at, const uint8_t *end):
+    cdef tuple _go_on(self, const uint8_t *at, const uint8_t *end):
         """Decode from inside a size."""
         cdef uint8_t line[2 * CHUNKED_HALF + 1]
         cdef const uint8_t *behind = line
@@ -45,7 +45,7 @@ cdef class ChunkedDecoder:
         cdef int found = chunk_size(&behind, line + held + more, &self._left)
         self._held_size = 0
         if found == CHUNKED_OTHER:
-            return b"", bytes_of(line, held) + data
+            return b"", bytes_of(line, held) + bytes_of(at, end - at)
         if found == CHUNKED_HALF_WAY:
             self._hold(line, line + held + more)
             return b"", b""

@@ -1,8 +1,8 @@
 """HTTP out: connections to upstreams, pushed, and the pool that keeps them. The only door to httptools.
 
-A `Connection` is an asyncio protocol over httptools, and a decoder of ours for plain chunks of HTTP: what the socket
-gives goes to the request's `Sink` in the same call, once per read. The pool opens connections (TLS, HTTP proxies, several addresses tried side by side) and keeps
-finished ones. A connection in doubt never goes back to it.
+A `Connection` is an asyncio protocol over httptools, and over a decoder of ours where chunked coding is plain: what the
+socket gives goes to the request's `Sink` in the same call, once per chunk. The pool opens connections (TLS, HTTP
+proxies, several addresses tried side by side) and keeps finished ones. A connection in doubt never goes back to it.
 
 This file does not know what an answer means.
 """
@@ -94,9 +94,9 @@ class Connection(asyncio.Protocol):
     """One HTTP/1.1 connection to an upstream. One request at a time."""
 
     __slots__ = (
-        "_body", "_chunked", "_complete", "_head", "_head_bytes", "_head_end", "_headers", "_parser", "_paused", "_pool", "_reusable",
-        "_sends_no_body", "_silent", "_sink", "_told_head", "_transport", "_unasked", "counted", "idle_since", "lost",
-        "origin", "proxy_headers", "requests", "secrets", "through_proxy",
+        "_body", "_chunked", "_complete", "_head", "_head_bytes", "_head_end", "_headers", "_parser", "_paused",
+        "_pool", "_reusable", "_sends_no_body", "_silent", "_sink", "_told_head", "_transport", "_unasked", "counted",
+        "idle_since", "lost", "origin", "proxy_headers", "requests", "secrets", "through_proxy",
     )  # fmt: skip
     __deletable__ = ("_parser",)  # asked for where this is compiled
 
@@ -120,6 +120,7 @@ class Connection(asyncio.Protocol):
         self._told_head = False
         self._head_bytes = 0
         self._head_end = b""
+        """What may be the beginning of the blank line that ends a head."""
         self._chunked: ChunkedDecoder | None = None
         self._body: list[bytes] = []
         self._complete = False
@@ -224,7 +225,8 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError as broken:
             error = f"malformed HTTP: {broken}"
         except MalformedChunk as malformed:
-            self.on_body(malformed.before)
+            if malformed.before:
+                self._body.append(malformed.before)
             error = f"malformed HTTP: {malformed}"
         self._tell(error or self._bound_head(len(data)))
 
@@ -268,7 +270,7 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         """Keep a piece of the body."""
-        if data and not self._unasked:
+        if not self._unasked:
             self._body.append(data)
 
     def on_message_complete(self) -> None:
@@ -279,19 +281,20 @@ class Connection(asyncio.Protocol):
 
     def _parse(self, data: bytes) -> None:
         """Take plain chunks off here, and give httptools all else: to it the body begins with what is behind them."""
-        if self._head is None:
-            data = self._parse_heads(data)
+        start = self._parse_heads(data) if self._head is None else 0
         if self._chunked is not None:
-            body, data = self._chunked.feed_data(data)
+            body, data = self._chunked.feed_data(data, start)
             if body:
                 self._body.append(body)
             if data:
                 self._chunked = None
+        elif start:
+            data = data[start:]
         if data:
             self._parser.feed_data(data)
 
-    def _parse_heads(self, data: bytes) -> bytes:
-        """Give httptools head after head up to the last; return what is behind it."""
+    def _parse_heads(self, data: bytes) -> int:
+        """Give httptools head after head up to the last; return the offset of what is behind it."""
         at = 0
         while self._head is None and at < len(data):
             end = self._end_of_head(data, at)
@@ -299,7 +302,7 @@ class Connection(asyncio.Protocol):
             at = end
         if self._head is not None and not self._complete and _is_chunked(self._head):
             self._chunked = ChunkedDecoder()
-        return data[at:]
+        return at
 
     def _end_of_head(self, data: bytes, at: int) -> int:
         """Return the offset behind the next blank line; where none comes, of the end of the data."""

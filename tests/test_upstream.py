@@ -439,7 +439,9 @@ def test_chunks_are_read_as_httptools_reads_them_wherever_they_are_cut(piece, be
     coding=st.sampled_from(CODINGS),
     pieces=st.lists(st.sampled_from(PIECES), max_size=4),
     spoilt=st.lists(
-        st.tuples(st.integers(0, 200), st.booleans(), st.sampled_from([b"", b"\r", b"\n", b"0", b";", b"z", b"\r\n\r\n"])),
+        st.tuples(
+            st.integers(0, 200), st.booleans(), st.sampled_from([b"", b"\r", b"\n", b"0", b";", b"z", b"\r\n\r\n"])
+        ),
         max_size=2,
     ),
     cuts=st.lists(st.integers(0, 200), max_size=5),

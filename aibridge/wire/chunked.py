@@ -23,16 +23,16 @@ class ChunkedDecoder:
         self._left = 0  # bytes of the chunk at hand that are still to come
         self._held = LINE_END  # of what stands between two chunks; before the first is what is before any
 
-    def feed_data(self, data: bytes) -> tuple[bytes, bytes]:
-        """Take bytes as they came; return the data in them, and what stands behind the plain chunks, from its size on.
+    def feed_data(self, data: bytes, start: int = 0) -> tuple[bytes, bytes]:
+        """Take bytes, from `start` on; return the data in them, and what is behind the plain chunks, from its size on.
 
         Once there is something behind them, the decoder is done. Raises `MalformedChunk` where no line end follows a
         chunk; its `before` is the data before that.
         """
-        if not self._left:
-            data = self._held + data
+        at = start
+        if self._held:
+            data, at, self._held = self._held + data[start:], 0, b""
         pieces = []
-        at = 0
         while True:
             pieces.append(data[at : at + self._left])
             at += len(pieces[-1])
