@@ -1,9 +1,11 @@
 # The C side, declared. Each header says what its functions promise.
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE, _PyBytes_Resize
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memchr, memcmp
+from libc.string cimport memchr, memcmp, memcpy
 
 cdef extern from "cursor.h":
     ctypedef struct cursor:
@@ -52,6 +54,9 @@ cdef extern from "template.h":
         const uint8_t *text, const template_step *steps, size_t count,
         const uint8_t *other_text, const template_step *other_steps, size_t other_count
     )
+    size_t template_begin(
+        const uint8_t *text, const template_step *steps, size_t count, const uint8_t **at, const uint8_t *end, int *ascii
+    )
     size_t template_match(
         const uint8_t *text, const template_step *steps, size_t count, const uint8_t *at, const uint8_t *end, int *ascii
     )
@@ -59,6 +64,13 @@ cdef extern from "template.h":
 cdef extern from "lines.h":
     const uint8_t *next_break(const uint8_t *at, const uint8_t *end)
     size_t line_end(const uint8_t *at, const uint8_t *end)
+
+cdef extern from "chunked.h":
+    enum: CHUNKED_HALF, CHUNKED_PLAIN, CHUNKED_HALF_WAY, CHUNKED_OTHER
+    int chunk_size(const uint8_t **at, const uint8_t *end, uint64_t *size)
+
+cdef extern from "Python.h":
+    PyObject *new_bytes "PyBytes_FromStringAndSize"(const char *at, Py_ssize_t size) except NULL
 
 cdef extern from "record.h":
     object new_record(object type, tuple items)

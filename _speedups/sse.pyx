@@ -17,6 +17,7 @@ cdef object UNFIT_FOR_TYPE = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\u
 cdef enum:
     MARK_SIZE = 3
     LONGEST_UNDECIDED = 3  # CR LF CR
+    FIELD_SIZE = 6  # of "event:" and "data: "
 
 cdef enum ending_kind:
     ENDING_NONE, ENDING_LF, ENDING_CR, ENDING_CRLF
@@ -113,10 +114,14 @@ cdef class SSEScanner:
         at = self._skip_mark(begin, end)
         try:
             while True:
-                behind = self._find_end(at, end, final)
-                if behind == at:
-                    break
-                count += self._look_at(at, behind, behind - begin, events)
+                behind = self._pass_quiet(at, end)
+                if behind != at:
+                    count += 1
+                else:
+                    behind = self._find_end(at, end, final)
+                    if behind == at:
+                        break
+                    count += self._look_at(at, behind, behind - begin, events)
                 at = behind
             if <size_t>(end - at) > self._max_event_bytes + LONGEST_UNDECIDED:
                 self._raise_over_limit()
@@ -156,6 +161,30 @@ cdef class SSEScanner:
             self._ending = ENDING_CRLF
             return begin + 1
         return begin
+
+    cdef const uint8_t *_pass_quiet(self, const uint8_t *at, const uint8_t *end) noexcept:
+        """Return the place behind the event at `at`, where that is quiet as the last was and in the usual form, or `at`.
+
+        That form is an `event:` line or none, one data line, a blank line, each with LF. A template matches no line end,
+        so that none need be looked for in the data, nor the end of the block.
+        """
+        cdef const uint8_t *stop = at
+        if self._hear or self._searched:  # of what was searched before nothing is matched anew for each chunk
+            return at
+        if begins_with(at, end, b"event:"):
+            stop = next_break(at, end)
+            if stop == end or stop[0] != b"\n":
+                return at
+            stop += 1
+        if not begins_with(stop, end, b"data: "):
+            return at
+        stop += FIELD_SIZE
+        if not self._quiet.begins(self._last_quiet, &stop, end):
+            return at
+        if end - stop < 2 or stop[0] != b"\n" or stop[1] != b"\n" or <size_t>(stop - at) > self._max_event_bytes:
+            return at
+        self._ending = ENDING_LF
+        return stop + 2
 
     cdef const uint8_t *_find_end(self, const uint8_t *at, const uint8_t *end, bint final) except? NULL:
         """Return the place behind the block that begins at `at`, or `at` where it is not whole."""
@@ -202,6 +231,11 @@ cdef class SSEScanner:
 
     cdef int _raise_over_limit(self) except -1:
         raise CorruptFrame(f"event is over the limit of {self._max_event_bytes} bytes")
+
+
+cdef inline bint begins_with(const uint8_t *at, const uint8_t *end, const char *field) noexcept:
+    """Tell whether the name of a field of six bytes, with what is behind it, stands at `at`."""
+    return end - at >= FIELD_SIZE and memcmp(at, field, FIELD_SIZE) == 0
 
 
 cdef inline ending_kind ending_at(const uint8_t *at, size_t size) noexcept:

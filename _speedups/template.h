@@ -43,11 +43,12 @@ static size_t template_shared(const uint8_t *text, const template_step *steps, s
     return shared;
 }
 
-/* Return how many steps [at, end) matches, and one more where the last of them ends at `end`: then it matches, whole.
-   `*ascii` becomes 0 where a string in it is not ASCII. */
-static size_t template_match(const uint8_t *text, const template_step *steps, size_t count, const uint8_t *at,
+/* Return how many steps match what begins at `*from`; where all do, move it behind that. `*ascii` becomes 0 where a
+   string in it is not ASCII. No step matches a line end. */
+static size_t template_begin(const uint8_t *text, const template_step *steps, size_t count, const uint8_t **from,
                              const uint8_t *end, int *ascii)
 {
+    const uint8_t *at = *from;
     for (const template_step *step = steps; step < steps + count; step++) {
         switch (step->kind) {
         case STEP_LITERAL:
@@ -69,7 +70,16 @@ static size_t template_match(const uint8_t *text, const template_step *steps, si
         if (at == NULL)
             return step - steps;
     }
-    return at == end ? count + 1 : count;
+    *from = at;
+    return count;
+}
+
+/* The same for [at, end), and one step more where the last of them ends at `end`: then it matches, whole. */
+static inline size_t template_match(const uint8_t *text, const template_step *steps, size_t count, const uint8_t *at,
+                                    const uint8_t *end, int *ascii)
+{
+    size_t matched = template_begin(text, steps, count, &at, end, ascii);
+    return matched + (matched == count && at == end);
 }
 
 #endif

@@ -71,6 +71,12 @@ cdef class Templates:
                     return index
         return -1
 
+    cdef inline bint begins(self, Py_ssize_t index, const uint8_t **at, const uint8_t *end) noexcept:
+        """Tell whether one of them matches what begins at `*at`; move that behind it."""
+        cdef template_view *view = &self._views[index]
+        cdef int ascii
+        return self._count > 0 and template_begin(view.text, view.steps, view.count, at, end, &ascii) == view.count
+
     cdef inline size_t _match(self, Py_ssize_t index, const uint8_t *at, const uint8_t *end, int *ascii) noexcept:
         cdef template_view *view = &self._views[index]
         ascii[0] = 1

@@ -1,6 +1,7 @@
 # The compiled module is shaped like the pure ones, and declares nothing of its own.
 
 from aibridge.jsontext import Member as Member
+from aibridge.wire.chunked import ChunkedDecoder as ChunkedDecoder
 from aibridge.wire.eventstream import FrameDecoder as FrameDecoder
 from aibridge.wire.eventstream import encode_frame as encode_frame
 from aibridge.wire.jsonscan import scan_object as scan_object

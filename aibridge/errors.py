@@ -13,6 +13,7 @@ AibridgeError
 └── WireError              bytes that break their framing; carries what was decoded before the break
     ├── CorruptFrame       a checksum, a length or a header is wrong (U7, U8, U9)
     ├── CorruptPayload     a good frame or event whose payload is not what was promised (U10)
+    ├── MalformedChunk     a piece of HTTP's chunked coding does not end where it should (U22)
     ├── TruncatedFrame     the body ended inside a frame (U5)
     └── TruncatedEvent     the body ended inside a server-sent event (U6)
 """
@@ -101,6 +102,10 @@ class CorruptFrame(WireError):
 
 class CorruptPayload(WireError):
     """A good frame or event whose payload is not what was promised."""
+
+
+class MalformedChunk(WireError):
+    """A piece of HTTP's chunked coding does not end where it should."""
 
 
 class TruncatedFrame(WireError):

@@ -1,8 +1,8 @@
 """HTTP out: connections to upstreams, pushed, and the pool that keeps them. The only door to httptools.
 
-A `Connection` is an asyncio protocol over httptools: what the socket gives goes to the request's `Sink` in the same
-call, once per chunk. The pool opens connections (TLS, HTTP proxies, several addresses tried side by side) and keeps
-finished ones. A connection in doubt never goes back to it.
+A `Connection` is an asyncio protocol over httptools, and over a decoder of ours where chunked coding is plain: what the
+socket gives goes to the request's `Sink` in the same call, once per chunk. The pool opens connections (TLS, HTTP
+proxies, several addresses tried side by side) and keeps finished ones. A connection in doubt never goes back to it.
 
 This file does not know what an answer means.
 """
@@ -22,13 +22,16 @@ import aiohappyeyeballs
 import httptools
 
 from aibridge.credentials import redact, worth_hiding
-from aibridge.errors import ConfigError, UpstreamFailure
+from aibridge.errors import ConfigError, MalformedChunk, UpstreamFailure
 from aibridge.lifecycle import Signal
 from aibridge.values import ResponseHead, UpstreamRequest
+from aibridge.wire import ChunkedDecoder
 
 MAX_HEAD_BYTES = 65_536
 """A response head over this is hostile: nginx allows 8 KiB, Node 16, and real providers send under 4."""
 
+_BLANK_LINE = b"\r\n\r\n"
+"""The end of a head, and the line end before it: httptools takes no other."""
 _NO_BODY = frozenset({204, 304})
 _OK = 200
 
@@ -91,9 +94,9 @@ class Connection(asyncio.Protocol):
     """One HTTP/1.1 connection to an upstream. One request at a time."""
 
     __slots__ = (
-        "_body", "_complete", "_head", "_head_bytes", "_headers", "_parser", "_paused", "_pool", "_reusable",
-        "_sends_no_body", "_silent", "_sink", "_told_head", "_transport", "_unasked", "counted", "idle_since", "lost",
-        "origin", "proxy_headers", "requests", "secrets", "through_proxy",
+        "_body", "_chunked", "_complete", "_head", "_head_bytes", "_head_end", "_headers", "_parser", "_paused",
+        "_pool", "_reusable", "_sends_no_body", "_silent", "_sink", "_told_head", "_transport", "_unasked", "counted",
+        "idle_since", "lost", "origin", "proxy_headers", "requests", "secrets", "through_proxy",
     )  # fmt: skip
     __deletable__ = ("_parser",)  # asked for where this is compiled
 
@@ -116,6 +119,9 @@ class Connection(asyncio.Protocol):
         self._head: ResponseHead | None = None
         self._told_head = False
         self._head_bytes = 0
+        self._head_end = b""
+        """What may be the beginning of the blank line that ends a head."""
+        self._chunked: ChunkedDecoder | None = None
         self._body: list[bytes] = []
         self._complete = False
         self._unasked = False
@@ -213,11 +219,15 @@ class Connection(asyncio.Protocol):
             return
         error = ""
         try:
-            self._parser.feed_data(data)
+            self._parse(data)
         except httptools.HttpParserUpgrade:
             error = "the upstream switched protocols"
         except httptools.HttpParserError as broken:
             error = f"malformed HTTP: {broken}"
+        except MalformedChunk as malformed:
+            if malformed.before:
+                self._body.append(malformed.before)
+            error = f"malformed HTTP: {malformed}"
         self._tell(error or self._bound_head(len(data)))
 
     def eof_received(self) -> None:
@@ -269,9 +279,49 @@ class Connection(asyncio.Protocol):
             self._complete = True
             self._reusable = self._parser.should_keep_alive()
 
+    def _parse(self, data: bytes) -> None:
+        """Take plain chunks off here, and give httptools all else: to it the body begins with what is behind them."""
+        start = self._parse_heads(data) if self._head is None else 0
+        if self._chunked is not None:
+            body, data = self._chunked.feed_data(data, start)
+            if body:
+                self._body.append(body)
+            if data:
+                self._chunked = None
+        elif start:
+            data = data[start:]
+        if data:
+            self._parser.feed_data(data)
+
+    def _parse_heads(self, data: bytes) -> int:
+        """Give httptools head after head up to the last; return the offset of what is behind it."""
+        at = 0
+        while self._head is None and at < len(data):
+            end = self._end_of_head(data, at)
+            self._parser.feed_data(data[at:end])
+            at = end
+        if self._head is not None and not self._complete and _is_chunked(self._head):
+            self._chunked = ChunkedDecoder()
+        return at
+
+    def _end_of_head(self, data: bytes, at: int) -> int:
+        """Return the offset behind the next blank line; where none comes, of the end of the data."""
+        begun, self._head_end = self._head_end, b""
+        if begun:  # with the read before, and so at the start of this one
+            split = (begun + data[: len(_BLANK_LINE) - 1]).find(_BLANK_LINE)
+            if split >= 0:
+                return split + len(_BLANK_LINE) - len(begun)
+        found = data.find(_BLANK_LINE, at)
+        if found >= 0:
+            return found + len(_BLANK_LINE)
+        self._head_end = (begun + data[max(at, len(data) - 3) :])[-3:]
+        return len(data)
+
     def _renew(self) -> None:
         """Forget the answer before."""
         self._head = None
+        self._head_end = b""
+        self._chunked = None
         self._told_head = False
         self._head_bytes = 0
         self._complete = False
@@ -322,6 +372,11 @@ class Connection(asyncio.Protocol):
         lines = [f"{request.method} {target} HTTP/1.1".encode("ascii")]
         lines += map(b": ".join, request.headers)
         return b"\r\n".join(lines) + b"\r\n" + self.proxy_headers + b"\r\n"
+
+
+def _is_chunked(head: ResponseHead) -> bool:
+    """Whether a body has the one coding of chunks, in a spelling that leaves no doubt."""
+    return [value.lower() for name, value in head.headers if name == b"transfer-encoding"] == [b"chunked"]
 
 
 @dataclass(frozen=True, kw_only=True)

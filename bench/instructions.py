@@ -67,11 +67,14 @@ def kernels(loop: Yardstick) -> list[tuple[str, float, Callable[[], object]]]:
         (LOOP, FRAMES, partial(loop.frames_to_text, whole, out)),
         ("scan a request, a KB", len(body) / 1000, partial(speedups.scan_object, body)),
     ]
+    pieces = [b"%x\r\n%b\r\n" % (len(event), event) for event in events]
     for together in (64, 1):
-        feed = partial(_feed, speedups.ChunkTranscoder, _grouped(frames, together))
+        feed = partial(_feed, partial(speedups.ChunkTranscoder, quiet=data.QUIET), _grouped(frames, together))
         found.append((f"frames to text, {together} a chunk, a frame", FRAMES, feed))
-        feed = partial(_feed, speedups.SSEScanner, _grouped(events, together))
+        feed = partial(_feed, partial(speedups.SSEScanner, quiet=data.QUIET), _grouped(events, together))
         found.append((f"look at events, {together} a chunk, an event", FRAMES, feed))
+        feed = partial(_feed, speedups.ChunkedDecoder, _grouped(pieces, together))
+        found.append((f"chunked coding, {together} a chunk, a piece", FRAMES, feed))
     return found
 
 
@@ -80,7 +83,7 @@ def _grouped(pieces: list[bytes], size: int) -> list[bytes]:
 
 
 def _feed(kernel: Callable[..., Any], chunks: list[bytes]) -> None:
-    feed = kernel(quiet=data.QUIET).feed_data
+    feed = kernel().feed_data
     for chunk in chunks:
         feed(chunk)
 

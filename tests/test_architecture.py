@@ -103,7 +103,7 @@ INNER_FLOORS = {
         ["__init__"],
     ],
     "doctor/": [["__init__", "advice", "asking", "values"], ["connection", "house"], ["upstreams"]],
-    "wire/": [["eventstream", "template", "jsonscan", "jsontail"], ["sse"], ["transcode"], ["__init__"]],
+    "wire/": [["chunked", "eventstream", "template", "jsonscan", "jsontail"], ["sse"], ["transcode"], ["__init__"]],
     "dialects/": [
         ["base", "counts", "pieces", "raw"],
         [

@@ -9,6 +9,7 @@ import socket
 import struct
 from contextlib import asynccontextmanager, suppress
 
+import httptools
 import pytest
 import trustme
 from hang_kit import both_loops
@@ -280,7 +281,10 @@ def test_malformed_heads(raw, cuts):
 MALFORMED_BODIES = {
     "chunk size": b"3\r\nabc\r\nZZ\r\n",
     "chunk end": b"3\r\nabcdef\r\n",
+    "chunk end with LF alone": b"3\r\nabc\n0\r\n\r\n",
     "chunk too large for any number": b"3\r\nabc\r\nffffffffffffffffff\r\n",
+    "endless size": b"3\r\nabc\r\n" + b"0" * (MAX_HEAD_BYTES + 1),
+    "endless extension": b"3\r\nabc\r\n3;" + b"x" * (MAX_HEAD_BYTES + 1),
     "endless trailers": b"3\r\nabc\r\n0\r\n" + b"x-trailer: y\r\n" * 20_000,
 }
 
@@ -309,6 +313,136 @@ def test_a_long_body_in_small_pieces_is_no_long_head():
         connection.data_received(b"\r\n")
     connection.data_received(b"0\r\n\r\n")
     assert taker.kinds == ["head", "data", "end"]
+
+
+class HttptoolsAlone:
+    """What httptools makes of an answer, read by read, up to its end: what a `Connection` is to make of it."""
+
+    def __init__(self, reads):
+        self.final = self.whole = self.kept = self.failed = False
+        self.body = b""
+        self.parser = httptools.HttpResponseParser(self)
+        for read in reads:
+            try:
+                self.parser.feed_data(read)
+            except httptools.HttpParserError:
+                self.failed, self.kept = not self.whole, False
+            if self.whole or self.failed:
+                break
+
+    def on_message_begin(self):
+        self.kept = False  # also where another answer comes behind
+
+    def on_headers_complete(self):
+        self.final = self.final or self.parser.get_status_code() >= 200
+
+    def on_body(self, data):
+        self.body += b"" if self.whole else data
+
+    def on_message_complete(self):
+        if self.final and not self.whole:
+            self.whole, self.kept = True, self.parser.should_keep_alive()
+
+
+def agree(reads):
+    line, connection, taker = open_line()
+    for read in reads:
+        if connection.usable:
+            connection.data_received(read)
+    alone = HttptoolsAlone(reads)
+    assert (taker.body, "end" in taker.kinds, "failed" in taker.kinds) == (alone.body, alone.whole, alone.failed)
+    assert bool(line.kept) == alone.kept
+
+
+CODINGS = [
+    CHUNKED,
+    b"HTTP/1.1 100 Continue\r\n\r\n" + CHUNKED,
+    b"\r\n\r\n" + CHUNKED,
+    b"HTTP/1.1 103 Early Hints\r\ntransfer-encoding: chunked\r\n\r\n" + CHUNKED,
+    b"HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+    OK + b"transfer-encoding: Chunked\r\nconnection: close\r\n\r\n",
+    OK + b"transfer-encoding: chunked \r\n\r\n",
+    OK + b"transfer-encoding: chunked\t\r\n\r\n",
+    OK + b"transfer-encoding: gzip, chunked\r\n\r\n",
+    OK + b"transfer-encoding: chunked, gzip\r\n\r\n",
+    OK + b"transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n",
+    OK + b"transfer-encoding: chunked\r\ncontent-length: 3\r\n\r\n",
+    b"HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked\r\n\r\n",
+    OK + b"content-length: 20\r\n\r\n",
+    OK + b"\r\n",
+]
+PIECES = [
+    b"3\r\nabc\r\n",
+    b"2\r\n\r\n\r\n",
+    b"5\r\n0\r\n\r\n\r\n",
+    b"10\r\n0123456789abcdef\r\n",
+    b"A\r\n0123456789\r\n",
+    b"3;a=b\r\nabc\r\n",
+    b'3;a="\r\n"\r\nabc\r\n',
+    b"0003\r\nabc\r\n",
+    b"0" * 20 + b"3\r\nabc\r\n",
+    b"3 \r\nabc\r\n",
+    b"3\nabc\r\n",
+    b"3\rabc\r\n",
+    b"3\r\nabcd\r\n",
+    b"3\r\nab\r\n",
+    b"3\r\nabc\n",
+    b"3\r\nabc\r\r\n",
+    b"3\r\nabc3\r\nabc\r\n",
+    b"f" * 15 + b"\r\nabc",
+    b"f" * 16 + b"\r\nabc",
+    b"f" * 17 + b"\r\nabc",
+    b"0\r\n\r\n",
+    b"00\r\n\r\n",
+    b"0;a=b\r\n\r\n",
+    b"0\r\nx: y\r\n\r\n",
+    b"0\r\nconnection: close\r\n\r\n",
+    b"0\r\ntransfer-encoding: gzip\r\n\r\n",
+    b"0\n\n",
+    b"\r\n",
+    b"HTTP/1.1 500 Forged\r\ncontent-length: 3\r\n\r\nbad",
+]
+
+
+@pytest.mark.parametrize("piece", PIECES, ids=repr)
+@pytest.mark.parametrize("before", [b"", b"3\r\nabc\r\n"])
+def test_chunks_are_read_as_httptools_reads_them_wherever_they_are_cut(piece, before):
+    raw = CHUNKED + before + piece + b"0\r\n\r\n"
+    agree([raw[at : at + 1] for at in range(len(raw))])
+    for at in range(len(raw)):
+        agree([raw[:at], raw[at:]])
+
+
+@settings(deadline=None, max_examples=1000)
+@given(
+    coding=st.sampled_from(CODINGS),
+    pieces=st.lists(st.sampled_from(PIECES), max_size=4),
+    spoilt=st.lists(
+        st.tuples(
+            st.integers(0, 200), st.booleans(), st.sampled_from([b"", b"\r", b"\n", b"0", b";", b"z", b"\r\n\r\n"])
+        ),
+        max_size=2,
+    ),
+    cuts=st.lists(st.integers(0, 200), max_size=5),
+)
+def test_no_answer_is_read_otherwise_than_httptools_reads_it(coding, pieces, spoilt, cuts):
+    raw = coding + b"".join(pieces)
+    for at, inserted, text in spoilt:
+        raw = raw[:at] + text + raw[at + (not inserted) :]
+    edges = [0, *sorted(cuts), len(raw)]
+    agree([read for start, end in itertools.pairwise(edges) if (read := raw[start:end])])
+
+
+def test_plain_chunks_do_not_go_through_httptools(monkeypatch):
+    class Told:
+        def feed_data(self, data):
+            return data.upper(), b""
+
+    monkeypatch.setattr("aibridge.upstream.ChunkedDecoder", Told)
+    _, connection, taker = open_line()
+    connection.data_received(CHUNKED + b"no chunk")
+    connection.data_received(b" at all")
+    assert taker.body == b"NO CHUNK AT ALL"
 
 
 SECOND = {

@@ -10,6 +10,7 @@ _compiled = ANSWER != "0"
 if _compiled:
     try:
         from aibridge._speedups import (
+            ChunkedDecoder,
             ChunkTranscoder,
             FrameDecoder,
             Member,
@@ -29,6 +30,7 @@ if _compiled:
         _compiled = False
 if not _compiled:
     from aibridge.jsontext import Member
+    from aibridge.wire.chunked import ChunkedDecoder
     from aibridge.wire.eventstream import FrameDecoder, encode_frame
     from aibridge.wire.jsonscan import scan_object
     from aibridge.wire.jsontail import element_start
@@ -40,6 +42,7 @@ IMPLEMENTATION = "compiled" if _compiled else "pure"
 __all__ = [
     "IMPLEMENTATION",
     "ChunkTranscoder",
+    "ChunkedDecoder",
     "FrameDecoder",
     "Member",
     "SSEScanner",

@@ -20,12 +20,21 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "wire"))  # wire_kit stand
 from wire_kit import EVENTS, QUIET, chunk_frame, chunk_payload, exception_frame, raw_frame, raw_header, signed, sse_of
 
 from aibridge import _speedups as compiled
-from aibridge.errors import CorruptFrame, CorruptPayload, PayloadError, TruncatedEvent, TruncatedFrame, WireError
-from aibridge.wire import eventstream, jsonscan, jsontail, sse, transcode
+from aibridge.errors import (
+    CorruptFrame,
+    CorruptPayload,
+    MalformedChunk,
+    PayloadError,
+    TruncatedEvent,
+    TruncatedFrame,
+    WireError,
+)
+from aibridge.wire import chunked, eventstream, jsonscan, jsontail, sse, transcode
 
 DOCUMENTED = (
     CorruptFrame,  # a checksum, a length or a header is wrong; an event is over the limit
     CorruptPayload,  # a good frame or event whose payload is not what was promised
+    MalformedChunk,  # no line end behind a chunk of HTTP
     TruncatedFrame,  # the body ended inside a frame
     TruncatedEvent,  # the body ended inside an event
     PayloadError,  # a request body that is no JSON object
@@ -83,7 +92,7 @@ def run(seconds, seed):
 def run_case(case):
     """Run one case on both twins; return how it ended: "accepted", or the name of the error."""
     dice = random.Random(case)
-    target = dice.choice((frames, transcoded, transcoded, scanned, scanned, members, from_end, encoded))
+    target = dice.choice((frames, transcoded, transcoded, scanned, scanned, dechunked, members, from_end, encoded))
     pure, twin = target(dice)
     if pure != twin:
         raise Disagreement(f"{target.__name__}\npure:     {pure}\ncompiled: {twin}")
@@ -105,6 +114,25 @@ def scanned(dice):
     chunks = cut(dice, sse_stream(dice))
     options = {"max_event_bytes": dice.choice((20, 150, 1 << 20)), "check_json": dice.random() < 0.7}
     return [transcript(module.SSEScanner(quiet=QUIET, **options), chunks) for module in (sse, compiled)]
+
+
+def dechunked(dice):
+    pieces = [dice.choice((*WORDS, dice.choice(EVENTS))) for _ in range(dice.randint(0, 5))]
+    sizes = (b"%x", b"%x", b"%x", b"%X", b"%015x", b"%016x", b"%x;a")
+    body = b"".join(b"%b\r\n%b\r\n" % (dice.choice(sizes) % len(piece), piece) for piece in pieces)
+    body = mutated(dice, body + dice.choice((b"", b"0\r\n\r\n")), dice.choice((0, 1, 3)))
+    chunks = cut(dice, body)
+    return [until_behind(module.ChunkedDecoder(), chunks) for module in (chunked, compiled)]
+
+
+def until_behind(decoder, chunks):
+    """Return how each call ended, up to an error, or to what is behind the plain chunks: then the decoder is done."""
+    said = [("accepted", "(b'', b'')")]
+    for chunk in chunks:
+        said.append(ending(lambda chunk=chunk: decoder.feed_data(chunk)))
+        if not said[-1][1].endswith(", b'')"):
+            break
+    return said
 
 
 def members(dice):

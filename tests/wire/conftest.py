@@ -16,6 +16,7 @@ hypothesis.settings.register_profile("wire", deadline=None, max_examples=150, pr
 hypothesis.settings.load_profile("wire")
 
 HOMES = {
+    "ChunkedDecoder": "aibridge.wire.chunked",
     "FrameDecoder": "aibridge.wire.eventstream",
     "encode_frame": "aibridge.wire.eventstream",
     "SSEScanner": "aibridge.wire.sse",
@@ -32,6 +33,7 @@ class Wire:
     """One implementation: its public names."""
 
     name: str
+    ChunkedDecoder: Any
     FrameDecoder: Any
     encode_frame: Any
     SSEScanner: Any

@@ -3,10 +3,11 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wire_kit import QUIET, said, transcript
+from wire_kit import QUIET, said, transcript, until_behind
 from wire_strategies import (
     any_frames,
     chunk_frames,
+    chunked_bodies,
     cut,
     events,
     filled_templates,
@@ -72,6 +73,13 @@ def test_transcoder_of_lies(twins, chunks):
 @settings(max_examples=600)
 def test_scanner(twins, chunks, limit, check):
     same(twins, chunks, lambda wire: wire.SSEScanner, quiet=QUIET, max_event_bytes=limit, check_json=check)
+
+
+@given(cut(mutated(chunked_bodies())))
+@settings(max_examples=600)
+def test_chunked(twins, chunks):
+    pure, compiled = (until_behind(wire.ChunkedDecoder(), chunks) for wire in twins)
+    assert pure == compiled
 
 
 @given(mutated(filled_templates))

@@ -18,6 +18,8 @@ FRAMES = b"".join(map(chunk_frame, EVENTS)) + exception_frame("x", "y")
 TEXT = sse_of(EVENTS) + b"data: [1,\\ndata: 2]\\n\\n"
 INPUT = (FRAMES, FRAMES[:-7], FRAMES[:50], FRAMES + b"x" * 90, FRAMES + raw_frame(b"\\x01a\\x63", b""),
          TEXT, TEXT[:-1], TEXT[:9], TEXT + b"data: {\\n\\n", TEXT[:-1] + b"\\r")
+CHUNKED = (b"3\\r\\nabc\\r\\n", b"3\\r\\nabc\\r\\n20", b"3\\r\\nabc\\r\\n2;x", b"3\\r\\nabc?",
+           b"400\\r\\n" + b"x" * 1024)
 BODIES = (b'{"a":1,"\\\\u0062":[2]}', b'{"a":', b"[]")
 
 def attempt(call, *args):
@@ -34,6 +36,10 @@ def everything():
                 attempt(call)
     for make in (wire.FrameDecoder, wire.ChunkTranscoder, wire.SSEScanner):
         attempt(lambda: make(quiet=(b"{}", b"{")))
+    for data in CHUNKED:
+        decoder = wire.ChunkedDecoder()
+        for chunk in (data, data, data[:-1], data[-1:]):
+            attempt(decoder.feed_data, chunk)
     for body in BODIES:
         attempt(wire.scan_object, body)
         attempt(wire.element_start, body, 0, len(body))

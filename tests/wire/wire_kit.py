@@ -87,6 +87,16 @@ def transcript(decoder: object, chunks: Iterable[bytes], *, eof: bool = True) ->
     return [f"{said(call)} taken {getattr(decoder, 'taken', None)}" for call in calls]
 
 
+def until_behind(decoder: object, chunks: Iterable[bytes]) -> list[str]:
+    """Return what a decoder of chunked bodies says, up to an error, or to what is behind the plain chunks."""
+    found = []
+    for chunk in chunks:
+        found.append(said(lambda chunk=chunk: decoder.feed_data(chunk)))
+        if not found[-1].endswith(", b'')"):
+            break
+    return found
+
+
 def said(call: object) -> str:
     try:
         return repr(call())

@@ -186,3 +186,13 @@ def sse_texts(draw: st.DrawFn) -> bytes:
     same = draw(st.none() | sse_ends)
     lines = draw(st.lists(sse_lines, max_size=10))
     return mark + b"".join(line + (draw(sse_ends) if same is None else same) for line in lines)
+
+
+@st.composite
+def chunked_bodies(draw: st.DrawFn) -> bytes:
+    """Draw chunks of HTTP, plain ones and others, perhaps with the last."""
+    sizes = st.sampled_from([b"%x", b"%x", b"%x", b"%X", b"%015x", b"%016x", b"%x;a=b", b" %x"])
+    pieces = st.sampled_from([b"a", b"abc", b"\r\n", b"0\r\n\r\n"]) | st.binary(min_size=1, max_size=40)
+    chunk = st.builds(lambda size, piece: b"%b\r\n%b\r\n" % (size % len(piece), piece), sizes, pieces)
+    ends = st.sampled_from([b"", b"0\r\n\r\n", b"0\r\nx: y\r\n\r\n", b"000", b"f" * 15 + b"\r\na", b"f" * 20])
+    return b"".join(draw(st.lists(chunk, max_size=6))) + draw(ends)
