@@ -752,6 +752,8 @@ class Admin(_Section):
     host: _Text = "127.0.0.1"
     port: _Port = 8081
     keys: Annotated[tuple[AdminKey, ...], AfterValidator(_check_keys)] = ()
+    https: bool = False
+    """Whether browsers reach the port by HTTPS, through a proxy. A header that says so could come from anybody."""
 
 
 class FrontProxy(_Section):
