@@ -111,7 +111,7 @@ async def test_what_is_no_file_is_not_waited_for(store, path, make):
             await store.ask(lambda query: query("SELECT 1", ()))
 
 
-async def test_what_waits_for_a_thread_too_long_is_told(path, monkeypatch):
+async def test_what_waits_for_a_thread_too_long_is_told(monkeypatch):
     monkeypatch.setattr(asking, "MAX_SECONDS", 0.2)
     hangs = threading.Event()
 

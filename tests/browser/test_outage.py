@@ -52,8 +52,7 @@ async def test_an_id_is_copied(looking, has_clipboard):
         read = "navigator.clipboard.readText()"
         if not has_clipboard:  # as over plain HTTP, where a page can write there all the same
             await page.evaluate(
-                "window.kept = navigator.clipboard;"
-                "Object.defineProperty(navigator, 'clipboard', { value: undefined })"
+                "window.kept = navigator.clipboard;Object.defineProperty(navigator, 'clipboard', { value: undefined })"
             )
             read = "kept.readText()"
         button = page.get_by_role("button", name="Copy the id")

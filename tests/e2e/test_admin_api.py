@@ -255,7 +255,9 @@ async def test_an_export_is_what_the_filters_name(admin, get, ask):
     assert (row["id"], row["streaming"], row["model"]) == (admin.outcomes.opened_ids[1], "true", "'=cmd()")
 
 
-@pytest.mark.parametrize("model", ["=1+1", "+1", "-1", "@a", "\uff1d1+1", "\uff0b1", "\uff0d1", "\uff20a", " =1", "\u00a0=1"])
+@pytest.mark.parametrize(
+    "model", ["=1+1", "+1", "-1", "@a", "\uff1d1+1", "\uff0b1", "\uff0d1", "\uff20a", " =1", "\u00a0=1"]
+)
 async def test_what_a_spreadsheet_would_run_is_text_in_an_export(admin, get, ask, model):
     await ask(admin, "anthropic", model=model)
     await admin.outcomes.wait(ended=1)

@@ -21,7 +21,7 @@ export function alerts({ breakers, key_pools: keys, tool_servers: servers }) {
       .filter(({ state }) => state !== "closed")
       .map(({ provider, model, state }) => ({
         text: `The circuit of ${[provider, model].map(named).join(", ")} is ${words(state)}.`,
-        target: link("interceptions", { provider, model, period: "15m" }),
+        target: link("interceptions", { provider, model, period: "1h" }),
       })),
     ...[...poolsOf(keys)].flatMap(([provider, states]) => ofPool(provider, states)),
     ...(servers ?? [])

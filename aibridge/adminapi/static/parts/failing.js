@@ -3,7 +3,7 @@
 import { h } from "../dom.js";
 import { named, percent, words } from "../format.js";
 import { link } from "../router.js";
-import { empty, mark } from "./page.js";
+import { mark } from "./page.js";
 import { table } from "./table.js";
 
 const FAULTS = new Set(["upstream_error", "gateway_error"]);
@@ -33,7 +33,7 @@ export function failures(rows) {
 
 export function failingTable(rows) {
   const found = failures(rows);
-  if (!found.length) return empty("Nothing.");
+  if (!found.length) return h("p", { class: "note" }, "Nothing.");
   return table(
     "What fails now, the most frequent first",
     [

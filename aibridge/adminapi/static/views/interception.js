@@ -6,6 +6,7 @@ import { h } from "../dom.js";
 import { bytes, fullTime, named, seconds, utc, words } from "../format.js";
 import { empty, facts, head, outcome, panel, time } from "../parts/page.js";
 import { copyButton } from "../parts/copy.js";
+import { causeOf } from "../parts/failing.js";
 import { behind } from "../parts/table.js";
 import { usagePanel } from "../parts/usage.js";
 import { link } from "../router.js";
@@ -39,7 +40,7 @@ function verdictPanel(record) {
   return panel(
     "How it ended",
     { class: `panel verdict ${record.termination ?? "running"}` },
-    h("p", { class: "lead" }, outcome(record.termination, record.cause), verdict(record)),
+    h("p", { class: "lead" }, outcome(record.termination, causeOf(record)), verdict(record)),
     h(
       "ul",
       { class: "evidence", "aria-label": "Evidence" },

@@ -150,12 +150,12 @@ export async function render({ signal }) {
         gauges.map((one) => one.element),
       ),
       warned,
+      panel("What fails now", { lead: "The upstream’s faults and ours, of the last 3 minutes." }, failing),
       panel(
         "Endings of the last 3 minutes",
         { lead: "Each mark is one interception; the higher, the longer it took.", aside: signs },
         plot,
       ),
-      panel("What fails now", { lead: "The upstream’s faults and ours, of the same 3 minutes." }, failing),
       panel("Just ended", { aside: h("div", { class: "aside" }, pause) }, feed, left),
     ),
   ];
