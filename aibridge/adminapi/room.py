@@ -67,24 +67,27 @@ class AdminAPI:
     def __init__(
         self, keys: Sequence[AdminKey], opened: Opened | None, snapshot: Snapshot, *, https: bool = False
     ) -> None:
-        self._on = bool(keys)
         self.sign_in = SignIn(keys, https=https)
         self.store = Store(opened)
         self.snapshot = snapshot
         self.live = Live(Store(opened, threads=1), snapshot)
         self.exports = Exports(self.store)
-        self._files = files.load() if keys else {}
+        self._files = files.load()
         self.document = DOCUMENT.read_bytes()
 
     def handle(self, client: ClientStream) -> Coroutine[None, None, None] | None:
         """Answer a request; what needs waiting is returned."""
         try:
-            if not self._on:
+            if not self.sign_in.keys:
                 raise _off()
             return self._handle(client)
         except Problem as problem:
             _refuse(client, problem)
             return None
+
+    def take_keys(self, keys: Sequence[AdminKey]) -> None:
+        """Let in by other keys from now on: a session ends with the key that it began with."""
+        self.sign_in.keys = tuple(keys)
 
     def close(self) -> None:
         """End what is under way."""
@@ -273,8 +276,8 @@ def _openapi(api: AdminAPI, request: Request) -> None:
 
 def _live(api: AdminAPI, request: Request) -> Coroutine[None, None, None]:
     client = request.client
-    if bearer_of(client.header(b"authorization")):
-        return api.live.answer(client, lambda: True)
+    if key := bearer_of(client.header(b"authorization")):
+        return api.live.answer(client, lambda: api.sign_in.is_key(key))
     return api.live.answer(client, lambda: api.sign_in.by_cookie(client.headers, time.time()) is not None)
 
 

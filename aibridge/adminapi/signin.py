@@ -1,7 +1,7 @@
 """Who may use the admin API: whoever has an admin key, or a cookie that one was given for.
 
-A cookie holds a name, an end and a number of its own, signed with a secret that this process alone knows: a restart
-ends them all.
+A cookie holds a name, an end and a number of its own, signed with a secret that this process alone knows, and with the key
+of that name: a restart ends them all, and a key that is taken away its own.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ class SignIn:
     """
 
     def __init__(self, keys: Sequence[AdminKey], *, https: bool = False) -> None:
-        self._keys = tuple(keys)
+        self.keys = tuple(keys)
         self._cookie, self._terms = (SECURE_COOKIE, "; Secure") if https else (COOKIE, "")
         self._guesses = Guesses()
         self._secret = secrets.token_bytes(32)
@@ -57,7 +57,7 @@ class SignIn:
         Raises:
             Problem: too many wrong ones came from there. A good one is refused too: else guessing would go on.
         """
-        digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()  # JSON can say half a pair
+        digest = _digest(key)
         if self._guesses.is_known(peer, digest):
             return None
         now = time.monotonic()
@@ -69,9 +69,13 @@ class SignIn:
             self._guesses.count(peer, digest, now)
         return name
 
+    def is_key(self, key: str) -> bool:
+        """Whether a key that was let in would be now."""
+        return self._whose(_digest(key)) is not None
+
     def _whose(self, digest: bytes) -> str | None:
         """Return who has a key. All are compared, each in constant time."""
-        names = [one.name for one in self._keys if hmac.compare_digest(one.digest, digest)]
+        names = [one.name for one in self.keys if hmac.compare_digest(one.digest, digest)]
         return names[0] if names else None
 
     def by_cookie(self, headers: Headers, now: float) -> str | None:
@@ -80,15 +84,15 @@ class SignIn:
         if value is None:
             return None
         name, end, number, signature = value
-        signed = hmac.compare_digest(signature, self._sign(f"{name}|{end}|{number}"))
-        if not signed or float(end) <= now or number in self._ended:
+        good = self._sign(name, f"{name}|{end}|{number}")
+        if good is None or not hmac.compare_digest(signature, good) or float(end) <= now or number in self._ended:
             return None
         return name
 
     def start(self, name: str, now: float) -> Headers:
-        """Return the header that gives a browser its session."""
+        """Return the header that gives a browser its session; `name` has a key."""
         text = f"{name}|{int(now) + SESSION_SECONDS}|{secrets.token_hex(16)}"
-        return self._set_cookie(f"{text}|{self._sign(text)}", SESSION_SECONDS)
+        return self._set_cookie(f"{text}|{self._sign(name, text)}", SESSION_SECONDS)
 
     def end(self, headers: Headers, now: float) -> Headers:
         """End the session that a request's cookies name, and return the header that takes the cookie away."""
@@ -104,8 +108,16 @@ class SignIn:
         text = f"{self._cookie}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{self._terms}"
         return ((b"set-cookie", text.encode()),)
 
-    def _sign(self, text: str) -> str:
-        return hmac.new(self._secret, text.encode(), "sha256").hexdigest()
+    def _sign(self, name: str, text: str) -> str | None:
+        """Return the signature of whoever has a key now, which is another with another key; None without one."""
+        for key in self.keys:
+            if key.name == name:
+                return hmac.new(self._secret + key.digest, text.encode(), "sha256").hexdigest()
+        return None
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()  # JSON can say half a pair
 
 
 def _cookie_of(headers: Headers, cookie: str) -> tuple[str, str, str, str] | None:

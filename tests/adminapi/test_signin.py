@@ -95,7 +95,7 @@ def test_whoever_guesses_is_held_up_and_others_are_not(sign_in):
 
 
 def test_behind_https_a_cookie_is_for_nothing_else():
-    sign_in = SignIn([], https=True)
+    sign_in = SignIn([AdminKey("ann", b"a" * 32)], https=True)
     [(_, value)] = sign_in.start("ann", NOW)
     text, *terms = value.split(b"; ")
     assert {b"Secure", b"HttpOnly", b"SameSite=Strict", b"Path=/"} < set(terms)
@@ -105,3 +105,11 @@ def test_behind_https_a_cookie_is_for_nothing_else():
     [(_, gone)] = sign_in.end(((b"cookie", text),), NOW)
     assert gone.startswith(b"__Host-aibridge_admin=; ")
     assert b"; Secure" in gone
+
+
+def test_a_session_ends_with_its_key(sign_in):
+    ann, bob = (((b"cookie", cookie(sign_in, name)),) for name in ("ann", "bob"))
+    sign_in.keys = (AdminKey("ann", hashlib.sha256(b"another").digest()), sign_in.keys[1])
+    assert (sign_in.by_cookie(ann, NOW), sign_in.by_cookie(bob, NOW)) == (None, "bob")
+    sign_in.keys = ()
+    assert sign_in.by_cookie(bob, NOW) is None

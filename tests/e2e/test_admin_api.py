@@ -120,6 +120,14 @@ async def test_what_a_session_follows_ends_with_its_logout(admin, get, new_clien
         await client.read_until(b"0\r\n\r\n")
 
 
+async def test_who_listens_is_let_go_with_the_key(admin, new_client):
+    async with new_client(admin.app.admin_port) as client:
+        await client.ask("/api/v1/live", b"", method="GET", headers=BEARER)
+        await client.read_until(b"event: stats")
+        admin.app._admin_api.take_keys(())
+        await client.read_until(b"0\r\n\r\n")
+
+
 async def test_without_keys_it_says_how_to_turn_it_on(house, get):
     for path in ("/", "/dashboard/", "/api/v1/session", "/elsewhere"):
         answer = await get(house, path)
