@@ -1,7 +1,7 @@
 """Who may use the admin API: whoever has an admin key, or a cookie that one was given for.
 
-A cookie holds a name, an end and a number of its own, signed with a secret that this process alone knows, and with the key
-of that name: a restart ends them all, and a key that is taken away its own.
+A cookie holds a name, an end and a number of its own, signed with a secret that this process alone knows, and with the
+key of that name: a restart ends them all, and a key that is taken away its own.
 """
 
 import hashlib
