@@ -59,7 +59,7 @@ class SignIn:
         """
         digest = _digest(key)
         if self._guesses.is_known(peer, digest):
-            return None
+            return self._whose(digest)  # it may have become one since
         now = time.monotonic()
         if wait := self._guesses.wait(peer, now):
             detail = "too many wrong keys came from this address; a browser's session is not touched by it"

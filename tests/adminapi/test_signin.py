@@ -113,3 +113,9 @@ def test_a_session_ends_with_its_key(sign_in):
     assert (sign_in.by_cookie(ann, NOW), sign_in.by_cookie(bob, NOW)) == (None, "bob")
     sign_in.keys = ()
     assert sign_in.by_cookie(bob, NOW) is None
+
+
+def test_a_key_that_was_tried_too_early_is_good_once_it_is_there(sign_in):
+    assert sign_in.by_key("cid" * 9, PEER) is None
+    sign_in.keys = (*sign_in.keys, AdminKey("cid", hashlib.sha256(b"cid" * 9).digest()))
+    assert sign_in.by_key("cid" * 9, PEER) == "cid"

@@ -1,6 +1,6 @@
 // Elements from values. Text is always set as text: nothing in the dashboard parses HTML.
 
-/** What is not seen, or turns around what stands beside it (UTR 36): controls, and what embeds or overrides a direction. */
+/** What is not seen, or turns around what stands beside it (UTR 36): controls, and what changes a direction. */
 const UNSEEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b\u2028-\u202e\u2060\u2066-\u2069\ufeff]/g;
 const LINE_END = /\r\n/g;
 

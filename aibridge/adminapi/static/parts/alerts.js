@@ -1,4 +1,4 @@
-// What needs a look, of what the metrics know: circuits that are open, keys that are not taken, tool servers that are down.
+// What needs a look, of what the metrics know: open circuits, keys that are not taken, tool servers that are down.
 
 import { h } from "../dom.js";
 import { count, named, words } from "../format.js";

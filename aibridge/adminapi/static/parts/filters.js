@@ -102,7 +102,7 @@ export function chips(path, parameters) {
     "ul",
     { class: "chips", "aria-label": "Filters that hold" },
     held.map((name) => {
-      const value = name === "termination" || name === "cause" ? words(parameters.get(name)) : named(parameters.get(name));
+      const value = (name === "termination" || name === "cause" ? words : named)(parameters.get(name));
       return h(
         "li",
         {},

@@ -83,7 +83,10 @@ function overTime(items, period, parameters, others, termination) {
       [
         {
           name: "Time",
-          of: ({ at }) => h("a", { href: link("interceptions", { ...others, since: at, until: at + wide }) }, fullTime(at)),
+          of: ({ at }) => {
+            const target = link("interceptions", { ...others, since: at, until: at + wide });
+            return h("a", { href: target }, fullTime(at));
+          },
         },
         ...series.map(({ kind, label }) => ({
           name: label,

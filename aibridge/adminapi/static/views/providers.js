@@ -84,10 +84,10 @@ function traffic(rows) {
       {
         name: "Failed",
         number: true,
-        of: (row) =>
-          row.failed
-            ? h("a", { href: link("outcomes", { provider: row.provider }) }, count(row.failed))
-            : count(row.failed),
+        of: (row) => {
+          const target = link("outcomes", { provider: row.provider });
+          return row.failed ? h("a", { href: target }, count(row.failed)) : "0";
+        },
       },
       { name: "Client gone", number: true, of: (row) => count(row.client_gone) },
     ],
