@@ -78,3 +78,21 @@ async def test_a_lost_line_is_told_and_found_again(looking):
         await page.get_by_role("region", name="By day").wait_for()
         await page.get_by_role("link", name="Live").click()
         await line.get_by_text("Live", exact=True).wait_for()
+
+
+SEEN = """(seen) => {
+  Object.defineProperty(document, "hidden", { value: !seen, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+async def test_a_page_that_nobody_sees_lets_go_of_its_line_and_catches_up(looking, at):
+    async with looking("#/live") as page:
+        line = page.get_by_role("status")
+        await line.get_by_text("Live", exact=True).wait_for()
+        async with page.expect_event("requestfailed", lambda asked: asked.url.endswith("/live")):
+            await page.evaluate(SEEN, False)
+        await at.ask(MODELS[0], fault="status:418")
+        await at.settled()
+        await page.evaluate(SEEN, True)
+        await page.get_by_role("table", name="The latest first").get_by_text("http status 418").wait_for()

@@ -97,6 +97,19 @@ export async function render({ signal }) {
       [...held.querySelectorAll("a")].find((one) => one.getAttribute("href") === had)?.focus();
   }
 
+  /** Take what ended while there was no line. */
+  async function catchUp() {
+    for (const row of await latest(signal).catch(() => [])) add(row);
+    ended.sort((one, other) => other.ended_at - one.ended_at);
+  }
+
+  function add(row) {
+    if (seen.has(row.id)) return;
+    seen.add(row.id);
+    ended.unshift(row);
+    for (const gone of ended.splice(KEPT)) seen.delete(gone.id);
+  }
+
   let told = "";
   async function look() {
     const found = await get("providers", {}, signal).then(alerts, () => null); // the line tells that nobody answers
@@ -112,6 +125,7 @@ export async function render({ signal }) {
     state(up) {
       line.classList.toggle("on", up);
       line.lastChild.textContent = up ? "Live" : "Not connected; trying again";
+      if (up) catchUp();
       if (!up) announce("The live connection is lost; trying again.");
     },
     stats(numbers) {
@@ -121,12 +135,7 @@ export async function render({ signal }) {
       ticks += 1;
       if (!paused) paint();
     },
-    ended(row) {
-      if (seen.has(row.id)) return;
-      seen.add(row.id);
-      ended.unshift(row);
-      for (const gone of ended.splice(KEPT)) seen.delete(gone.id);
-    },
+    ended: add,
     skipped(many) {
       skipped += many;
       left.textContent = `${compact(skipped)} more ended than are shown one by one.`;
