@@ -91,8 +91,8 @@ async def test_a_page_that_nobody_sees_lets_go_of_its_line_and_catches_up(lookin
         line = page.get_by_role("status")
         await line.get_by_text("Live", exact=True).wait_for()
         async with page.expect_event("requestfailed", lambda asked: asked.url.endswith("/live")):
-            await page.evaluate(SEEN, False)
+            await page.evaluate(SEEN, arg=False)
         await at.ask(MODELS[0], fault="status:418")
         await at.settled()
-        await page.evaluate(SEEN, True)
+        await page.evaluate(SEEN, arg=True)
         await page.get_by_role("table", name="The latest first").get_by_text("http status 418").wait_for()
