@@ -51,7 +51,7 @@ def looking(browser, at):
         options = {"viewport": {"width": 1280, "height": 800}, "timezone_id": "UTC", **options}
         options["reduced_motion"] = "reduce"  # a colour that fades is neither
         context = await browser.new_context(**options)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(60_000)
         wrong, failed = [], []
         await context.add_init_script(VIOLATIONS)
         page = await context.new_page()

@@ -18,6 +18,8 @@ const SHOWN = 25;
 const LINE = 60;
 /** Of the numbers, which come each second, every which asks for circuits and keys too. */
 const LOOK_EVERY = 10;
+/** Numbers that come without another word of it until a store that was away counts as back. */
+const TOLD_FOR = 3;
 
 const GAUGES = [
   ["inflight", h("a", { href: link("interceptions", { termination: RUNNING }) }, "Streams now")],
@@ -34,6 +36,7 @@ export async function render({ signal }) {
   let paused = false;
   let skipped = 0;
   let ticks = 0;
+  let unread = -Infinity; // when what has ended could not be read last
 
   const line = h(
     "span",
@@ -133,6 +136,10 @@ export async function render({ signal }) {
       for (const one of gauges) one.tell(numbers);
       if (ticks % LOOK_EVERY === 0) look();
       ticks += 1;
+      if (ticks === unread + 1 + TOLD_FOR) {
+        left.textContent = "";
+        catchUp();
+      }
       if (!paused) paint();
     },
     ended: add,
@@ -141,6 +148,7 @@ export async function render({ signal }) {
       left.textContent = `${compact(skipped)} more ended than are shown one by one.`;
     },
     problem({ detail }) {
+      unread = ticks;
       left.textContent = `What has ended cannot be read: ${detail}`;
     },
   };
