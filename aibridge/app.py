@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aibridge import __version__, admin, pricefile
-from aibridge.assembly import build_admin_api
+from aibridge.assembly import admin_keys, build_admin_api
 from aibridge.carrier import Carrier
 from aibridge.clientstream import ClientStream
 from aibridge.compiled import MODULES
@@ -181,6 +181,7 @@ class App:
             generation = await self._build_next(config)
             before, self.generation = self.generation, generation
             generation.take_over(before)
+            self._admin_api.take_keys(admin_keys(config))
             self._data.buffer_bytes = config.limits.client_buffer_bytes
             self._data.stall = config.timeouts.client_stall
             set_level(config.log.level)

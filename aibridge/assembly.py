@@ -48,9 +48,13 @@ from aibridge.upstream import Origin, PoolSettings
 
 def build_admin_api(config: Config, snapshot: Snapshot) -> AdminAPI:
     """Return the admin API over the records that the configuration names, and over the metrics."""
-    keys = [AdminKey(key.name, key.digest) for key in config.admin.keys]
     opened = functools.partial(querying, config.records.path) if config.records.enabled else None
-    return AdminAPI(keys, opened, snapshot)
+    return AdminAPI(admin_keys(config), opened, snapshot, https=config.admin.https)
+
+
+def admin_keys(config: Config) -> list[AdminKey]:
+    """Return the keys that open the admin API."""
+    return [AdminKey(key.name, key.digest) for key in config.admin.keys]
 
 
 def build_provider(name: str, config: Config, metrics: Metrics) -> Provider:

@@ -23,6 +23,7 @@ LOOK_EVERY_S = 1.0
 
 LIVE = (
     "actor_headers",
+    "admin.keys",
     "auth",
     "budgets",
     "drain_deadline",

@@ -16,7 +16,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 from aibridge import __version__, admin
-from aibridge.assembly import build_admin_api
+from aibridge.assembly import admin_keys, build_admin_api
 from aibridge.clientstream import ClientStream
 from aibridge.compiled import MODULES
 from aibridge.config import Config
@@ -128,6 +128,7 @@ class Supervisor:
         """
         self._reloads += 1
         self._config = config
+        self._admin_api.take_keys(admin_keys(config))
         set_level(config.log.level)
         members = sorted(self._ready(), key=lambda member: member.slot)
         said = await asyncio.gather(*(member.reload(self._reloads) for member in members))
@@ -261,6 +262,7 @@ class Supervisor:
                 with contextlib.suppress(ConfigError):
                     fresh = await read_aside(self._read, set())
                     self._config = fresh.where(self._config)
+                    self._admin_api.take_keys(admin_keys(self._config))
         finally:
             self._renewing = False
         logger.info("new workers have taken over", extra={"fields": {"retiring": self._count(Stage.RETIRING)}})

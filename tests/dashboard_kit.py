@@ -134,7 +134,7 @@ async def _read_until(reader, marker):
 
 
 @asynccontextmanager
-async def house(folder, **sections):
+async def house(folder, openai_keys=(config.SIMULATOR_OPENAI_KEY,), **sections):
     """Run a gateway as a process, with a simulator of the providers and a tool server, and records of its own."""
     secret = {config.SIMULATOR_ACCESS_KEY_ID: config.SIMULATOR_SECRET_ACCESS_KEY}
     async with (
@@ -142,7 +142,7 @@ async def house(folder, **sections):
         serving_tools(tools_server()) as tools,
     ):
         file = folder / "aibridge.yaml"
-        file.write_text(json.dumps(_configuration(simulator.url, tools, folder) | sections))
+        file.write_text(json.dumps(_configuration(simulator.url, tools, folder, openai_keys) | sections))
         async with _gateway(file) as line:
             yield House(simulator, line["data"], line["admin"])
 
@@ -168,7 +168,7 @@ async def _drop(stream):
         pass
 
 
-def _configuration(url, tools, folder):
+def _configuration(url, tools, folder, openai_keys):
     breaker = {"circuit_breaker": {"enabled": True, "failures": 3, "timeout": 3600}}
     return {
         "listen": {"host": "127.0.0.1", "port": 0},
@@ -183,7 +183,7 @@ def _configuration(url, tools, folder):
                 "secret_access_key": config.SIMULATOR_SECRET_ACCESS_KEY,
                 "retries": {"max": 1, "backoff": 0.05, "budget": 1},
             },
-            "openai": {"base_url": f"{url}/v1", "api_key": config.SIMULATOR_OPENAI_KEY, **breaker},
+            "openai": {"base_url": f"{url}/v1", "api_keys": [{"key": key} for key in openai_keys], **breaker},
         },
         "mcp": {"servers": {"kit": {"url": tools, "allow": "^add$"}}},
         "records": {

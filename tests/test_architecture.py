@@ -68,8 +68,8 @@ FLOORS = [
 
 INNER_FLOORS = {
     "adminapi/": [
-        ["__init__", "problems", "signin", "figures", "flow"],
-        ["answers", "asking", "parameters"],
+        ["__init__", "problems", "figures", "flow", "guesses"],
+        ["answers", "asking", "parameters", "signin"],
         ["exporting", "files", "live", "questions"],
         ["room"],
     ],

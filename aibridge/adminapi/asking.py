@@ -12,10 +12,10 @@ from aibridge.headers import RETRY_SOON
 from aibridge.stores.base import Query, StoreRefused, StoreUnavailable
 
 MAX_SECONDS = 10.0
-"""For one question, from when a thread takes it up."""
+"""For one question, from when a thread takes it up; and as long again until one does."""
 MAX_WAITING = 32
 """Questions that wait for a thread or have one."""
-_THREADS = 2
+THREADS = 2
 
 Opened = Callable[[Callable[[], bool]], AbstractContextManager[Query]]
 """Opens the store for reading only. It is given what says, while a query runs, whether that is to end."""
@@ -32,11 +32,12 @@ class Store:
 
     Args:
         opened: opens it; None where records are off.
+        threads: how many questions are asked at once.
     """
 
-    def __init__(self, opened: Opened | None) -> None:
+    def __init__(self, opened: Opened | None, threads: int = THREADS) -> None:
         self._opened = opened
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="aibridge-admin")
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="aibridge-admin")
         self._waiting = 0
         self._closed = False
 
@@ -57,7 +58,11 @@ class Store:
             raise Problem(503, "busy", "too many questions are under way", headers=RETRY_SOON)
         self._waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, question, gone)
+            # The bound of all, whatever a thread hangs in: opening a file of a network, say, asks nobody.
+            async with asyncio.timeout(2 * MAX_SECONDS):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, question, gone)
+        except TimeoutError:
+            raise Problem(503, "busy", "no thread was free in time", headers=RETRY_SOON) from None
         finally:
             self._waiting -= 1
 
@@ -76,9 +81,10 @@ class Store:
             if time.monotonic() > give_up_at:
                 text = f"the answer takes more than {MAX_SECONDS:.0f} s: ask for less time, or for fewer groups"
                 raise Problem(503, "too_slow", text) from error
-            raise Problem(503, "store_unavailable", "the records cannot be read now", headers=RETRY_SOON) from error
+            detail = f"the records cannot be read now: {error}"
+            raise Problem(503, "store_unavailable", detail, headers=RETRY_SOON) from error
         except StoreRefused as error:
-            raise Problem(503, "store_unavailable", "the records cannot be read by this program") from error
+            raise Problem(503, "store_unavailable", f"the records cannot be read by this program: {error}") from error
 
     def close(self) -> None:
         """End what runs, at once."""

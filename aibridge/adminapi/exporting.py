@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import time
 
 from aibridge import jsontext
@@ -21,8 +22,10 @@ MAX_EXPORTS = 4
 _ROWS = {"jsonl": WHOLE_AT_ONCE, "csv": 500}
 """Of one page."""
 _TYPES = {"jsonl": b"application/jsonl", "csv": b"text/csv; charset=utf-8"}
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""What a text begins with that a spreadsheet would run, in full width too (OWASP): clients choose some of them."""
+_CELL = r"(?:^|(?<=[;\t\r\n]))"
+_FORMULA = re.compile(rf"^(?=[\t\r\n])|{_CELL}(?=\s*[=+\-@\uff1d\uff0b\uff0d\uff20])")
+"""Where a cell begins that a spreadsheet would run, in full width too (OWASP): clients choose some of them. Where lists
+are written with semicolons, as in much of Europe, cells end with these and with lines, and one text is several."""
 
 
 class Exports:
@@ -99,4 +102,4 @@ def _csv(rows: list[Fields], *, header: bool) -> bytes:
 def _cell(value: object) -> object:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    return _FORMULA.sub("'", value) if isinstance(value, str) else value

@@ -1,5 +1,6 @@
 """What the metrics say, for people: how many streams there are, and how the providers are."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -46,7 +47,7 @@ def stats(snapshot: Snapshot, at: float) -> Fields:
 
 def providers(snapshot: Snapshot) -> Fields:
     """Return how the providers are: their traffic since the start, circuits, key pools, and the tool servers."""
-    samples = list(snapshot(_is_of_providers))
+    samples = [sample for sample in snapshot(_is_of_providers) if not math.isnan(sample.value)]  # NaN: it is gone
     return {
         "providers": _traffic(samples),
         "breakers": [

@@ -25,6 +25,8 @@ MAX_LISTENERS = 32
 MAX_TOLD = 100
 """Ends that are told one by one in a second."""
 TICK_SECONDS = 1.0
+_PATIENCE_SECONDS = 0.3
+"""With the store, until the numbers are told without what has ended."""
 LIFE_SECONDS = 3600.0
 """Of one stream: a browser opens the next by itself, and is asked again who it is."""
 _OVERLAP_SECONDS = 15.0
@@ -64,7 +66,7 @@ class Live:
     """Tells all who listen. Built on a running event loop.
 
     Args:
-        store: where ends are found; where there is none, only numbers are told.
+        store: where ends are found, its own, so that no other question is waited for; without one, numbers are told.
         snapshot: asks the metrics.
     """
 
@@ -102,17 +104,25 @@ class Live:
             client.end()
 
     async def _tell(self) -> None:
+        look: asyncio.Task[list[bytes]] | None = None
         try:
             ends, before = Ends(time.time()), deque([self._stats()], maxlen=_RATES_OVER)
             while self._listeners:
                 await asyncio.sleep(TICK_SECONDS)
+                look = look or asyncio.create_task(self._look(ends))
+                await asyncio.wait([look], timeout=_PATIENCE_SECONDS)
                 now = self._stats()
-                pieces = [_event("stats", {**now, **_rates(before[0], now)}), *await self._look(ends)]
+                pieces = [_event("stats", {**now, **_rates(before[0], now)})]
+                if look.done():
+                    pieces += look.result()
+                    look = None
                 before.append(now)
                 for flow, queue in self._listeners.items():
                     queue.extend(pieces)
                     flow.wake()
         finally:
+            if look is not None:
+                look.cancel()
             self._task = None
 
     async def _look(self, ends: Ends) -> list[bytes]:
@@ -128,6 +138,7 @@ class Live:
         """Tell nobody any more."""
         if self._task is not None:
             self._task.cancel()
+        self._store.close()
 
 
 def _ended(ends: Ends, query: Query) -> list[bytes]:

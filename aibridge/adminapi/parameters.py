@@ -15,8 +15,8 @@ from aibridge.text import moment
 
 MAX_LIMIT = 500
 MAX_SESSIONS = 100
-MAX_TEXT = 512
-"""Characters of a name to filter by."""
+MAX_TEXT = 1024
+"""Characters of a name to filter by; no longer one is recorded."""
 _MAX_FIELDS = 32
 _MAX_TIME = 253_402_300_800.0
 """The year 10000. What is beyond is milliseconds, or a slip."""

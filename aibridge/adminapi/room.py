@@ -61,27 +61,33 @@ class AdminAPI:
         keys: that open it; without any it is off, and says how to turn it on.
         opened: opens the store for reading only; None where records are off.
         snapshot: asks the metrics.
+        https: whether browsers come by HTTPS.
     """
 
-    def __init__(self, keys: Sequence[AdminKey], opened: Opened | None, snapshot: Snapshot) -> None:
-        self._on = bool(keys)
-        self.sign_in = SignIn(keys)
+    def __init__(
+        self, keys: Sequence[AdminKey], opened: Opened | None, snapshot: Snapshot, *, https: bool = False
+    ) -> None:
+        self.sign_in = SignIn(keys, https=https)
         self.store = Store(opened)
         self.snapshot = snapshot
-        self.live = Live(self.store, snapshot)
+        self.live = Live(Store(opened, threads=1), snapshot)
         self.exports = Exports(self.store)
-        self._files = files.load() if keys else {}
+        self._files = files.load()
         self.document = DOCUMENT.read_bytes()
 
     def handle(self, client: ClientStream) -> Coroutine[None, None, None] | None:
         """Answer a request; what needs waiting is returned."""
         try:
-            if not self._on:
+            if not self.sign_in.keys:
                 raise _off()
             return self._handle(client)
         except Problem as problem:
             _refuse(client, problem)
             return None
+
+    def take_keys(self, keys: Sequence[AdminKey]) -> None:
+        """Let in by other keys from now on: a session ends with the key that it began with."""
+        self.sign_in.keys = tuple(keys)
 
     def close(self) -> None:
         """End what is under way."""
@@ -116,15 +122,15 @@ class AdminAPI:
         if not route.needs_key:
             return ""
         if key := bearer_of(client.header(b"authorization")):
-            who = self.sign_in.by_key(key)
+            who = self.sign_in.by_key(key, client.peer)
             if who is None:
                 raise _no_key()
             return who
         who = self.sign_in.by_cookie(client.headers, time.time())
         if who is None:
             raise _no_key()
-        if client.method != "GET" and client.header(b"x-aibridge-csrf") != b"1":
-            raise Problem(403, "no_csrf_header", "with a session this needs the header x-aibridge-csrf: 1")
+        if client.method != "GET" and not _is_meant(client):
+            raise _no_header("with a session")
         return who
 
     async def _ask(self, request: Request, ask: Callable[[Query, Arguments], Any]) -> None:
@@ -167,6 +173,20 @@ def _no_key() -> Problem:
     return Problem(401, "no_key", detail, headers=_ASKS_FOR_KEY)
 
 
+def _no_header(when: str) -> Problem:
+    return Problem(403, "no_csrf_header", f"{when} this needs the header x-aibridge-csrf: 1")
+
+
+def _is_meant(client: ClientStream) -> bool:
+    """Whether a request has the header that no page of another site can send."""
+    return client.header(b"x-aibridge-csrf") == b"1"
+
+
+def _is_of_a_page(client: ClientStream) -> bool:
+    """Whether a browser says which page sends a request; programs say nothing of that."""
+    return client.header(b"origin") is not None or client.header(b"sec-fetch-site") is not None
+
+
 def _not_allowed(methods: str) -> Problem:
     return Problem(405, "method_not_allowed", f"this takes {methods} alone", headers=((b"allow", methods.encode()),))
 
@@ -206,6 +226,8 @@ def _matched(pattern: Sequence[str], parts: Sequence[str]) -> Mapping[str, str] 
 
 async def _log_in(api: AdminAPI, request: Request) -> None:
     client = request.client
+    if _is_of_a_page(client) and not _is_meant(client):  # else any site could log its visitor in, as whom it likes
+        raise _no_header("from a page")
     try:
         async with asyncio.timeout(_BODY_SECONDS):
             await client.wait_for_body(_MAX_BODY)
@@ -220,9 +242,10 @@ async def _log_in(api: AdminAPI, request: Request) -> None:
     key = body.get("key") if isinstance(body, dict) else None
     if not isinstance(key, str):
         raise _bad_login()
-    name = api.sign_in.by_key(key)
+    name = api.sign_in.by_key(key, client.peer)
     if name is None:
         raise Problem(401, "wrong_key", "this is no admin key", headers=_ASKS_FOR_KEY)
+    api.sign_in.end(client.headers, time.time())  # the new session takes the place of the old one
     send_json(client, jsontext.dumps({"name": name}), api.sign_in.start(name, time.time()))
 
 
@@ -253,8 +276,8 @@ def _openapi(api: AdminAPI, request: Request) -> None:
 
 def _live(api: AdminAPI, request: Request) -> Coroutine[None, None, None]:
     client = request.client
-    if bearer_of(client.header(b"authorization")):
-        return api.live.answer(client, lambda: True)
+    if key := bearer_of(client.header(b"authorization")):
+        return api.live.answer(client, lambda: api.sign_in.is_key(key))
     return api.live.answer(client, lambda: api.sign_in.by_cookie(client.headers, time.time()) is not None)
 
 

@@ -41,7 +41,8 @@ class Config(Settings):
 
     def where(self, running: Self) -> Self:
         """Return the same configuration at the addresses, and with the workers, of one that runs."""
-        return self.model_copy(update={name: getattr(running, name) for name in ("listen", "admin", "workers")})
+        admin = running.admin.model_copy(update={"keys": self.admin.keys})
+        return self.model_copy(update={"listen": running.listen, "admin": admin, "workers": running.workers})
 
     def with_workers(self, workers: int) -> Self:
         """Return the same configuration with so many workers. Raises `ConfigError`."""

@@ -26,3 +26,5 @@ class Admin(Section):
     host: Text = "127.0.0.1"
     port: _Port = 8081
     keys: Annotated[tuple[AdminKey, ...], AfterValidator(check_keys)] = ()
+    https: bool = False
+    """Whether browsers reach the port by HTTPS, through a proxy. A header that says so could come from anybody."""

@@ -6,6 +6,7 @@ How far a journal is read is written in the same transaction, so that after such
 """
 
 import sqlite3
+import stat
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import chain
@@ -272,12 +273,21 @@ def reading(path: str | Path) -> Iterator[sqlite3.Connection]:
 
     Raises `StoreUnavailable` or `StoreRefused`.
     """
-    with _translated(Path(path)), closing(sqlite3.connect(f"{Path(path).resolve().as_uri()}?mode=ro", uri=True)) as db:
+    with _translated(Path(path)):
+        _refuse_other_than_files(Path(path))
+        db = sqlite3.connect(f"{Path(path).resolve().as_uri()}?mode=ro", uri=True)
+    with _translated(Path(path)), closing(db):
         db.row_factory = sqlite3.Row
         db.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
         _refuse_other_versions(db, path)
         db.execute("BEGIN")
         yield db
+
+
+def _refuse_other_than_files(path: Path) -> None:
+    """Raise where opening might wait without end, as that of a FIFO does for somebody who writes."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise StoreRefused(f"{path}: is no regular file")
 
 
 def _refuse_other_versions(db: sqlite3.Connection, path: str | Path) -> None:

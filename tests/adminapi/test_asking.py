@@ -3,8 +3,10 @@
 import asyncio
 import functools
 import importlib
+import os
 import pkgutil
 import threading
+from contextlib import contextmanager
 
 import pytest
 
@@ -98,6 +100,35 @@ async def test_a_store_that_is_not_there_is_away_for_now(tmp_path):
         await store.ask(lambda query: query("SELECT 1", ()))
     assert (caught.value.status, caught.value.code) == (503, "store_unavailable")
     store.close()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+async def test_what_is_no_file_is_not_waited_for(store, path, make):
+    path.unlink()
+    make(path)
+    async with asyncio.timeout(20):
+        with pytest.raises(Problem, match="no regular file"):
+            await store.ask(lambda query: query("SELECT 1", ()))
+
+
+async def test_what_waits_for_a_thread_too_long_is_told(monkeypatch):
+    monkeypatch.setattr(asking, "MAX_SECONDS", 0.2)
+    hangs = threading.Event()
+
+    @contextmanager
+    def opened(stop):  # noqa: ARG001 - it asks nobody
+        hangs.wait(20)
+        yield None
+
+    store = Store(opened, threads=1)
+    try:
+        with pytest.raises(Problem) as caught:
+            await store.ask(lambda query: query)
+        assert (caught.value.status, caught.value.code) == (503, "busy")
+        assert store._waiting == 0
+    finally:
+        hangs.set()
+        store.close()
 
 
 async def test_nothing_can_be_written(store):

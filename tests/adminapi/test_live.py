@@ -1,14 +1,19 @@
 """Which ends are told: each once, also one that is late in the store, and of many no more than a number."""
 
-from contextlib import closing
+import asyncio
+import itertools
+import threading
+from contextlib import closing, contextmanager
 
 import pytest
 from record_kit import INTERCEPTION, OUTCOME
 
 from aibridge.adminapi import live
-from aibridge.adminapi.live import MAX_TOLD, Ends
+from aibridge.adminapi.asking import Store
+from aibridge.adminapi.live import MAX_TOLD, Ends, Live
 from aibridge.stores.entries import closed_parts, entry, opened_parts, rows_of
 from aibridge.stores.sqlite import SQLiteStore, querying
+from aibridge.telemetry.series import Sample
 
 NOW = 1_800_000_000.0
 
@@ -65,3 +70,55 @@ def test_what_is_looked_at_is_bounded(store, monkeypatch):
         seen += news
         assert len(ends._told) <= 10
     assert seen == [f"{number:04}" for number in range(100)]
+
+
+class Listening:
+    """A client that takes what it is told."""
+
+    paused = lost = False
+    listener = None
+
+    def __init__(self):
+        self.told = b""
+        self.news = asyncio.Event()
+
+    def start(self, status, headers):
+        pass
+
+    def write(self, data):
+        self.told += data
+        self.news.set()
+
+    def end(self):
+        pass
+
+    async def until(self, marker):
+        async with asyncio.timeout(20):
+            while marker not in self.told:
+                self.news.clear()
+                await self.news.wait()
+
+
+async def test_a_store_that_hangs_holds_up_no_number(monkeypatch):
+    monkeypatch.setattr(live, "TICK_SECONDS", 0.02)
+    monkeypatch.setattr(live, "_PATIENCE_SECONDS", 0.02)
+    hangs, beats = threading.Event(), itertools.count(1)
+
+    @contextmanager
+    def opened(stop):  # noqa: ARG001 - it asks nobody
+        hangs.wait(20)
+        yield lambda text, values: []  # noqa: ARG005
+
+    def snapshot(wanted):  # noqa: ARG001
+        return [Sample("aibridge_events_total", {}, next(beats))]
+
+    telling, client = Live(Store(opened, threads=1), snapshot), Listening()
+    answer = asyncio.create_task(telling.answer(client, lambda: True))
+    try:
+        await client.until(b'"events":9')
+        assert b"event: ended" not in client.told
+    finally:
+        hangs.set()
+        telling.close()
+        answer.cancel()
+        await asyncio.wait([answer])

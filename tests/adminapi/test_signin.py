@@ -5,9 +5,12 @@ import hashlib
 import pytest
 
 from aibridge.adminapi import signin
+from aibridge.adminapi.guesses import AT_ONCE
+from aibridge.adminapi.problems import Problem
 from aibridge.adminapi.signin import SESSION_SECONDS, AdminKey, SignIn
 
 NOW = 1_800_000_000.0
+PEER = "192.0.2.1"
 
 
 @pytest.fixture
@@ -22,12 +25,12 @@ def cookie(sign_in, name="ann", now=NOW):
 
 
 def test_keys_are_told_apart(sign_in):
-    assert [sign_in.by_key(key) for key in ("ann" * 9, "bob" * 9, "bob", "")] == ["ann", "bob", None, None]
+    assert [sign_in.by_key(key, PEER) for key in ("ann" * 9, "bob" * 9, "bob", "")] == ["ann", "bob", None, None]
 
 
 @pytest.mark.parametrize("key", ["\ud800", "ann" * 9 + "\udfff"])
 def test_half_a_surrogate_pair_is_no_key(sign_in, key):
-    assert sign_in.by_key(key) is None
+    assert sign_in.by_key(key, PEER) is None
 
 
 def test_a_session_ends(sign_in):
@@ -77,3 +80,42 @@ def test_another_process_knows_no_session_of_this_one(sign_in):
 
 def test_a_secret_is_in_no_repr(sign_in):
     assert "ann" * 9 not in repr(vars(sign_in))
+
+
+def test_whoever_guesses_is_held_up_and_others_are_not(sign_in):
+    for number in range(AT_ONCE):
+        assert sign_in.by_key(f"guess {number}", PEER) is None
+    for key in ("another guess", "ann" * 9):
+        with pytest.raises(Problem) as caught:
+            sign_in.by_key(key, PEER)
+        assert (caught.value.status, caught.value.code) == (429, "too_many_guesses")
+        assert 1 <= int(dict(caught.value.headers)[b"retry-after"]) <= 6
+    assert sign_in.by_key("guess 3", PEER) is None  # no news, and no guess
+    assert sign_in.by_key("ann" * 9, "192.0.2.2") == "ann"
+
+
+def test_behind_https_a_cookie_is_for_nothing_else():
+    sign_in = SignIn([AdminKey("ann", b"a" * 32)], https=True)
+    [(_, value)] = sign_in.start("ann", NOW)
+    text, *terms = value.split(b"; ")
+    assert {b"Secure", b"HttpOnly", b"SameSite=Strict", b"Path=/"} < set(terms)
+    assert text.startswith(b"__Host-aibridge_admin=ann|")
+    assert sign_in.by_cookie(((b"cookie", text),), NOW) == "ann"
+    assert sign_in.by_cookie(((b"cookie", text.removeprefix(b"__Host-")),), NOW) is None
+    [(_, gone)] = sign_in.end(((b"cookie", text),), NOW)
+    assert gone.startswith(b"__Host-aibridge_admin=; ")
+    assert b"; Secure" in gone
+
+
+def test_a_session_ends_with_its_key(sign_in):
+    ann, bob = (((b"cookie", cookie(sign_in, name)),) for name in ("ann", "bob"))
+    sign_in.keys = (AdminKey("ann", hashlib.sha256(b"another").digest()), sign_in.keys[1])
+    assert (sign_in.by_cookie(ann, NOW), sign_in.by_cookie(bob, NOW)) == (None, "bob")
+    sign_in.keys = ()
+    assert sign_in.by_cookie(bob, NOW) is None
+
+
+def test_a_key_that_was_tried_too_early_is_good_once_it_is_there(sign_in):
+    assert sign_in.by_key("cid" * 9, PEER) is None
+    sign_in.keys = (*sign_in.keys, AdminKey("cid", hashlib.sha256(b"cid" * 9).digest()))
+    assert sign_in.by_key("cid" * 9, PEER) == "cid"

@@ -51,13 +51,14 @@ def looking(browser, at):
         options = {"viewport": {"width": 1280, "height": 800}, "timezone_id": "UTC", **options}
         options["reduced_motion"] = "reduce"  # a colour that fades is neither
         context = await browser.new_context(**options)
-        context.set_default_timeout(20_000)
-        wrong = []
+        context.set_default_timeout(60_000)
+        wrong, failed = [], []
         await context.add_init_script(VIOLATIONS)
         page = await context.new_page()
         page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
         page.on("console", lambda said: wrong.append(said.text) if said.type in {"error", "warning"} else None)
         page.on("request", lambda asked: wrong.append(f"asked {asked.url}") if not _is_ours(asked.url, at) else None)
+        page.on("response", lambda answer: failed.append(answer) if answer.status >= 500 else None)
         page.on("dialog", lambda dialog: wrong.append(f"dialog: {dialog.message}"))
         await at.settled()  # what another test had going
         try:
@@ -67,7 +68,9 @@ def looking(browser, at):
             await page.goto(f"{at.url}/dashboard/{path}")
             yield page
             assert await page.evaluate("window.violations") == []
-            assert [words for words in wrong if not any(piece in words for piece in allowed)] == []
+            # The console has no more than a number.
+            told = [f"{answer.url}: {await answer.text()}" for answer in failed]
+            assert [words for words in wrong if not any(piece in words for piece in allowed)] == [], told
         finally:
             await context.close()
 

@@ -35,6 +35,7 @@ async def each_view(page):
         assert await page.locator("h1").text_content() == title
         yield path
     await page.evaluate("location.hash = '#/interceptions?cause=tool_loop_limit'")
+    await shown(page)  # the view before has links at the same place
     await page.locator("tbody th a").first.click()
     await page.get_by_role("region", name="Timeline").wait_for()
     yield "interception"

@@ -1,7 +1,9 @@
 """What happens now: told by the gateway while one looks, under load."""
 
 import asyncio
+import json
 import re
+import time
 
 import pytest
 from dashboard_kit import MODELS
@@ -78,3 +80,44 @@ async def test_a_lost_line_is_told_and_found_again(looking):
         await page.get_by_role("region", name="By day").wait_for()
         await page.get_by_role("link", name="Live").click()
         await line.get_by_text("Live", exact=True).wait_for()
+
+
+SEEN = """(seen) => {
+  Object.defineProperty(document, "hidden", { value: !seen, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+async def test_a_page_that_nobody_sees_lets_go_of_its_line_and_catches_up(looking, at):
+    async with looking("#/live") as page:
+        line = page.get_by_role("status")
+        await line.get_by_text("Live", exact=True).wait_for()
+        async with page.expect_event("requestfailed", lambda asked: asked.url.endswith("/live")):
+            await page.evaluate(SEEN, arg=False)
+        await at.ask(MODELS[0], fault="status:418")
+        await at.settled()
+        await page.evaluate(SEEN, arg=True)
+        await page.get_by_role("table", name="The latest first").get_by_text("http status 418").wait_for()
+
+
+async def test_a_store_that_is_back_is_complained_of_no_more(looking):
+    stats = {"at": 0, "inflight": 1, "events_per_second": 1, "started_per_second": 1, "ended_per_second": 1}
+    away = 'event: problem\ndata: {"detail": "it is away"}\n\n'
+
+    def told(number):
+        return f"event: stats\ndata: {json.dumps(stats | {'at': time.time(), 'inflight': number})}\n\n"
+
+    async with looking("#/providers") as page:
+        bodies = [f"retry: 10\n\n{told(7)}{away}{told(8)}", "retry: 100000\n\n" + "".join(map(told, range(90, 95)))]
+        note = page.get_by_role("region", name="Just ended").locator(".note")
+
+        async def answer(route):
+            if len(bodies) == 1:
+                await note.get_by_text("it is away").wait_for()
+            await route.fulfill(content_type="text/event-stream", body=bodies.pop(0))
+
+        await page.route("**/api/v1/live", answer)
+        await page.get_by_role("link", name="Live").click()
+        await streams_are(page, 94)
+        assert await note.text_content() == ""
+        await page.unroute_all(behavior="ignoreErrors")

@@ -61,6 +61,7 @@ async def test_filters_stand_in_the_address_and_come_off_one_by_one(looking):
         # A cause of another termination would find nothing: it goes.
         await page.get_by_label("Outcome").select_option("client_gone")
         await page.wait_for_url(re.compile(r"\?termination=client_gone$"))
+        await shown(page)
         await page.get_by_label("Actor").select_option("alice")
         await page.wait_for_url(re.compile(r"\?termination=client_gone&actor=alice$"))
         wanted = await asked(page, "interceptions?since=24h&termination=client_gone&actor=alice")

@@ -68,6 +68,50 @@ async def test_a_session_begins_with_a_key_and_ends_with_a_logout(admin, get):
     assert (await get(admin, "/api/v1/session")).status == 200
 
 
+async def test_a_login_takes_the_place_of_the_one_before(admin, get):
+    async def log_in(*headers):
+        answer = await get(admin, "/api/v1/login", method="POST", headers=headers, body={"key": KEY})
+        assert answer.status == 200
+        return ("cookie", answer.headers["set-cookie"].partition(";")[0])
+
+    first = await log_in()
+    second = await log_in(first)
+    assert (await get(admin, "/api/v1/session", headers=[first])).status == 401
+    assert (await get(admin, "/api/v1/session", headers=[second])).status == 200
+
+
+@pytest.mark.parametrize("says", [("origin", "https://elsewhere.example"), ("sec-fetch-site", "cross-site")])
+async def test_no_page_of_another_site_logs_its_visitor_in(admin, get, says):
+    refused = await get(admin, "/api/v1/login", method="POST", headers=[says], body={"key": KEY})
+    assert (refused.status, json.loads(refused.body)["type"]) == (403, "urn:aibridge:problem:no_csrf_header")
+    assert "set-cookie" not in refused.headers
+    ours = [says, ("x-aibridge-csrf", "1")]  # which a browser lets no other site's page send
+    assert (await get(admin, "/api/v1/login", method="POST", headers=ours, body={"key": KEY})).status == 200
+
+
+async def test_guessing_is_slowed_and_sessions_go_on(admin, get):
+    login = await get(admin, "/api/v1/login", method="POST", headers=[], body={"key": KEY})
+    session = [("cookie", login.headers["set-cookie"].partition(";")[0])]
+    statuses = []
+    for number in range(12):
+        wrong = [("authorization", f"Bearer guess-{number}-of-an-enemy")]
+        statuses.append((await get(admin, "/api/v1/session", headers=wrong)).status)
+    assert statuses == [401] * 10 + [429] * 2
+    held_up = await get(admin, "/api/v1/login", method="POST", headers=[], body={"key": KEY})
+    assert (held_up.status, 1 <= int(held_up.headers["retry-after"]) <= 6) == (429, True)
+    assert (await get(admin, "/api/v1/session", headers=session)).status == 200
+
+
+async def test_where_a_proxy_has_tls_the_cookie_is_for_https_alone(build_house, get):
+    behind = {"host": "127.0.0.1", "port": 0, "https": True, "keys": [{"name": "ann", "key": KEY}]}
+    async with build_house(admin=behind) as house:
+        answer = await get(house, "/api/v1/login", method="POST", headers=[], body={"key": KEY})
+        cookie, *terms = answer.headers["set-cookie"].split("; ")
+        assert "Secure" in terms
+        assert cookie.startswith("__Host-")
+        assert (await get(house, "/api/v1/session", headers=[("cookie", cookie)])).status == 200
+
+
 async def test_what_a_session_follows_ends_with_its_logout(admin, get, new_client):
     answer = await get(admin, "/api/v1/login", method="POST", headers=[], body={"key": KEY})
     session = [("cookie", answer.headers["set-cookie"].partition(";")[0])]
@@ -76,6 +120,14 @@ async def test_what_a_session_follows_ends_with_its_logout(admin, get, new_clien
         await client.read_until(b"event: stats")
         out = await get(admin, "/api/v1/logout", method="POST", headers=[*session, ("x-aibridge-csrf", "1")])
         assert out.status == 204
+        await client.read_until(b"0\r\n\r\n")
+
+
+async def test_who_listens_is_let_go_with_the_key(admin, new_client):
+    async with new_client(admin.app.admin_port) as client:
+        await client.ask("/api/v1/live", b"", method="GET", headers=BEARER)
+        await client.read_until(b"event: stats")
+        admin.app._admin_api.take_keys(())
         await client.read_until(b"0\r\n\r\n")
 
 
@@ -130,7 +182,7 @@ async def test_pages_lead_through_all_interceptions(admin, get, ask):
         ("running=1", "running"),
         ("provider=", "provider"),
         ("modell=x", "modell"),
-        ("actor=" + "a" * 513, "actor"),
+        ("actor=" + "a" * 1025, "actor"),
     ],
 )
 async def test_what_is_wrong_with_a_query_is_said(admin, get, query, name):
@@ -216,13 +268,29 @@ async def test_an_export_is_what_the_filters_name(admin, get, ask):
     assert (row["id"], row["streaming"], row["model"]) == (admin.outcomes.opened_ids[1], "true", "'=cmd()")
 
 
-@pytest.mark.parametrize("model", ["=1+1", "+1", "-1", "@a", "\uff1d1+1", "\uff0b1", "\uff0d1", "\uff20a"])
+@pytest.mark.parametrize(
+    "model", ["=1+1", "+1", "-1", "@a", "\uff1d1+1", "\uff0b1", "\uff0d1", "\uff20a", " =1", "\u00a0=1"]
+)
 async def test_what_a_spreadsheet_would_run_is_text_in_an_export(admin, get, ask, model):
     await ask(admin, "anthropic", model=model)
     await admin.outcomes.wait(ended=1)
     assert await asyncio.to_thread(admin.app.recorder.flush)
     (row,) = csv.DictReader(io.StringIO((await get(admin, "/api/v1/export?format=csv")).body.decode()))
     assert row["model"] == f"'{model}"
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("a;=1+1", "a;'=1+1"),
+        ("a; @b;c", "a;' @b;c"),
+        ("a\n=1", "a\n'=1"),
+        ("a\tb; c-d\n\ne=f", "a\tb; c-d\n\ne=f"),
+        ("\tx", "'\tx"),
+    ],
+)
+def test_where_lists_have_semicolons_no_piece_of_a_text_is_run(text, cell):
+    assert exporting._cell(text) == cell
 
 
 DOCUMENT = json.loads(DOCUMENT_FILE.read_bytes())

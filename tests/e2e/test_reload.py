@@ -9,6 +9,7 @@ import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiohttp
 import mcp_kit
 import pytest
 from gateway_kit import CLIENTS, VERSION, Asking, Gateway, is_there, read_metrics, total
@@ -225,6 +226,34 @@ async def test_text_that_is_no_yaml_is_not_quoted(serving, simulator, ask_at):
 
 
 # --- what is watched ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_key_of_the_dashboard_ends_with_its_sessions(serving, simulator, workers):
+    keys = {name: f"the-admin-key-of-{name}" for name in ("ann", "bob")}
+
+    def admin(*names):
+        return {**NO_ROOM, "keys": [{"name": name, "key": keys[name]} for name in names]}
+
+    async with (
+        serving(simulator, workers=workers, admin=admin("ann", "bob")) as house,
+        aiohttp.ClientSession(house.admin) as session,
+    ):
+        cookies = {}
+        for name, key in keys.items():
+            async with session.post("/api/v1/login", json={"key": key}, headers={"cookie": ""}) as answer:
+                cookies[name] = {"cookie": answer.headers["set-cookie"].partition(";")[0]}
+
+        async def let_in(name):
+            found = []
+            for headers in (cookies[name], {"authorization": f"Bearer {keys[name]}"}):
+                async with session.get("/api/v1/session", headers=headers) as answer:
+                    found.append(answer.status)
+            return found
+
+        assert [await let_in(name) for name in keys] == [[200, 200], [200, 200]]
+        assert (await house.reload(admin=admin("bob")))["changed"] == "admin.keys"
+        assert [await let_in(name) for name in keys] == [[401, 401], [200, 200]]
 
 
 async def test_a_changed_file_needs_no_signal(serving, simulator, ask_at):

@@ -58,7 +58,8 @@ const AGAIN = 3000;
  * Listen to what happens, until `signal` aborts.
  *
  * `on.stats`, `on.ended`, `on.skipped` and `on.problem` get what the events hold; `on.state` is told whether the line is up.
- * The browser connects again by itself after a cut, but not after a refusal: then we do, a little later.
+ * The browser connects again by itself after a cut, but not after a refusal: then we do, a little later. A page that
+ * nobody sees lets go of its line: a browser has six to one host for all its tabs, and a seventh would wait for ever.
  */
 export function listen(on, signal) {
   let source;
@@ -78,9 +79,16 @@ export function listen(on, signal) {
       if (source.readyState === EventSource.CLOSED) timer = setTimeout(open, AGAIN);
     });
   };
-  open();
-  signal.addEventListener("abort", () => {
+  const close = () => {
     clearTimeout(timer);
-    source.close();
-  });
+    source?.close();
+    source = null;
+  };
+  const look = () => {
+    close();
+    if (!document.hidden) open();
+  };
+  look();
+  document.addEventListener("visibilitychange", look, { signal });
+  signal.addEventListener("abort", close);
 }

@@ -109,7 +109,12 @@ export function words(name) {
   return String(name ?? NONE).replaceAll("_", " ");
 }
 
-/** A name that somebody outside chose; never empty on the page. */
+const LONGEST = 80;
+const TAIL = 20;
+
+/** A name that somebody outside chose; never empty on the page, and of a long one the ends. */
 export function named(text) {
-  return missing(text) || text === "" ? "(none)" : String(text);
+  if (missing(text) || String(text).trim() === "") return "(none)";
+  const all = String(text);
+  return all.length > LONGEST ? `${all.slice(0, LONGEST - TAIL - 1)}…${all.slice(-TAIL)}` : all;
 }

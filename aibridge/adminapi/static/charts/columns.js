@@ -13,12 +13,12 @@ const BOTTOM = 24;
  * Stacked columns.
  *
  * `columns` are `{at, values}`, values by the kinds of `series` (`{kind, label}`, from the ground up), each `wide`
- * seconds. `pick(column, kind)` is called for one that is chosen; kind is null where a whole column is.
+ * seconds. `least` is what an axis may not divide. `pick(column, kind)` is called for one that is chosen; kind is null where a whole column is.
  */
-export function stackedColumns({ label, columns, series, since, until, wide, format, pick, height = 240 }) {
+export function stackedColumns({ label, columns, series, since, until, wide, format, pick, least = 0, height = 240 }) {
   const readout = h("p", { class: "readout", "aria-live": "polite" });
   const sum = (column) => series.reduce((total, { kind }) => total + (column.values[kind] ?? 0), 0);
-  const levels = ticks(Math.max(0, ...columns.map(sum)));
+  const levels = ticks(Math.max(0, ...columns.map(sum)), { least });
   const tell = (column) => {
     const parts = series
       .filter(({ kind }) => column.values[kind])

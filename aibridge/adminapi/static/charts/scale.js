@@ -12,12 +12,14 @@ export function logarithmic([from, to], range) {
   return (value) => scale(Math.log(Math.max(value, from)));
 }
 
-/** Round values from 0 to at least `top`. */
-export function ticks(top, many = 4) {
+/** Round values from 0 to at least `top`; `least` apart where less says nothing, as parts of one do of a count. */
+export function ticks(top, { many = 4, least = 0 } = {}) {
   if (!(top > 0)) return [0, 1];
-  const rough = top / many;
+  const rough = Math.max(top / many, least);
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((size) => size >= rough * 0.999);
+  const step = [1, 2, 2.5, 5, 10]
+    .map((factor) => factor * power)
+    .find((size) => size >= rough * 0.999 && (!least || size % least === 0));
   const found = [];
   for (let at = 0; found.length === 0 || found.at(-1) < top * 0.999; at += 1)
     found.push(Number((at * step).toPrecision(12)));

@@ -19,7 +19,7 @@ export function timeline(label, rows) {
   return plot(label, (width) => {
     const height = rows.length * ROW + BOTTOM;
     const x = linear([0, end], [EDGE, width - EDGE]);
-    const levels = ticks(end, Math.max(2, Math.floor(width / 130))).filter((level) => level <= end);
+    const levels = ticks(end, { many: Math.max(2, Math.floor(width / 130)) }).filter((level) => level <= end);
     const lines = levels.map((level, place) => [
       s("line", { class: "grid", x1: x(level), x2: x(level), y1: 0, y2: height - BOTTOM }),
       s(

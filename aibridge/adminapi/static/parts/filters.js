@@ -1,7 +1,7 @@
 // Filters of the records. The address holds them; the gateway's facets fill the choices.
 
 import { h } from "../dom.js";
-import { words } from "../format.js";
+import { named, words } from "../format.js";
 import { causesOf, RUNNING, TERMINATIONS } from "../outcomes.js";
 import { changed, go, link } from "../router.js";
 
@@ -90,10 +90,11 @@ function options(name, facet, parameters, facets) {
   const values = (facets[facet] ?? []).filter((value) => value !== "");
   // One that is asked for by a link, and is not among the most frequent.
   if (current && !values.includes(current)) values.unshift(current);
-  return [any, values.map((value) => option(value, value))];
+  return [any, values.map((value) => option(value, named(value)))];
 }
 
-function chips(path, parameters) {
+/** The filters that hold, each a link to the same without it. */
+export function chips(path, parameters) {
   const held = NAMES.filter((name) => parameters.get(name));
   if (!held.length) return null;
   const without = (names) => link(path, changed(parameters, Object.fromEntries(names.map((name) => [name, ""]))));
@@ -101,7 +102,7 @@ function chips(path, parameters) {
     "ul",
     { class: "chips", "aria-label": "Filters that hold" },
     held.map((name) => {
-      const value = name === "termination" || name === "cause" ? words(parameters.get(name)) : parameters.get(name);
+      const value = (name === "termination" || name === "cause" ? words : named)(parameters.get(name));
       return h(
         "li",
         {},

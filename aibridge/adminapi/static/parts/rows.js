@@ -1,8 +1,9 @@
 // Interceptions as rows of a table.
 
 import { h } from "../dom.js";
-import { compact, day, money, named, seconds, timeOfDay, words } from "../format.js";
+import { compact, day, money, named, seconds, timeOfDay } from "../format.js";
 import { link } from "../router.js";
+import { causeOf } from "./failing.js";
 import { outcome, time } from "./page.js";
 import { table } from "./table.js";
 
@@ -16,7 +17,7 @@ const COLUMNS = [
   },
   {
     name: "Outcome",
-    of: (row) => [outcome(row.termination), row.cause !== "clean" && row.cause && sub(words(row.cause))],
+    of: (row) => [outcome(row.termination), row.cause !== "clean" && row.cause && sub(causeOf(row))],
   },
   { name: "Model", wide: true, of: (row) => [named(row.model), sub(answeredBy(row))] },
   { name: "Actor", wide: true, of: (row) => [named(row.actor_name || row.actor_id), sub(named(row.client))] },

@@ -119,7 +119,7 @@ function byGroup(items, by, period) {
   const name = (row) =>
     by === "tool" || !row[by]
       ? named(row[by])
-      : h("a", { href: link("interceptions", { [by]: row[by], ...sameTime(period) }) }, row[by]);
+      : h("a", { href: link("interceptions", { [by]: row[by], ...sameTime(period) }) }, named(row[by]));
   return table(
     `Usage by ${by}`,
     [

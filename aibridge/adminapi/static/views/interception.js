@@ -5,6 +5,8 @@ import { timeline } from "../charts/timeline.js";
 import { h } from "../dom.js";
 import { bytes, fullTime, named, seconds, utc, words } from "../format.js";
 import { empty, facts, head, outcome, panel, time } from "../parts/page.js";
+import { copyButton } from "../parts/copy.js";
+import { causeOf } from "../parts/failing.js";
 import { behind } from "../parts/table.js";
 import { usagePanel } from "../parts/usage.js";
 import { link } from "../router.js";
@@ -17,6 +19,8 @@ export async function render({ parts: [, id], signal }) {
       time(record.started_at),
       " · ",
       h("span", { class: "mono" }, record.id),
+      " ",
+      copyButton(record.id, "the id"),
     ]),
     h(
       "div",
@@ -36,7 +40,7 @@ function verdictPanel(record) {
   return panel(
     "How it ended",
     { class: `panel verdict ${record.termination ?? "running"}` },
-    h("p", { class: "lead" }, outcome(record.termination, record.cause), verdict(record)),
+    h("p", { class: "lead" }, outcome(record.termination, causeOf(record)), verdict(record)),
     h(
       "ul",
       { class: "evidence", "aria-label": "Evidence" },
@@ -158,7 +162,14 @@ function requestPanel(record) {
       ],
       ["Began", `${fullTime(record.started_at)} (${utc(record.started_at)})`],
       ["Ended", record.ended_at && fullTime(record.ended_at)],
-      ["Upstream’s request id", record.upstream_request_id && h("code", {}, record.upstream_request_id)],
+      [
+        "Upstream’s request id",
+        record.upstream_request_id && [
+          h("code", {}, record.upstream_request_id),
+          " ",
+          copyButton(record.upstream_request_id, "the upstream’s request id"),
+        ],
+      ],
       ["Message id", record.message_id && h("code", {}, record.message_id)],
       ["Trace", record.traceparent && h("code", {}, record.traceparent)],
     ]),

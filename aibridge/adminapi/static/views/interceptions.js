@@ -3,6 +3,7 @@
 import { address, get } from "../api.js";
 import { announce, h } from "../dom.js";
 import { plural } from "../format.js";
+import { copyButton } from "../parts/copy.js";
 import { filterForm, filtersOf } from "../parts/filters.js";
 import { empty, head, panel } from "../parts/page.js";
 import { periodOf, picker } from "../parts/period.js";
@@ -39,6 +40,7 @@ export async function render({ parameters, signal }) {
         "Filters",
         { aside: h("div", { class: "aside choices" }, file("csv", "CSV"), file("jsonl", "JSON Lines")) },
         filterForm("interceptions", parameters, facets),
+        command(asked),
       ),
       panel(
         "Newest first",
@@ -50,6 +52,17 @@ export async function render({ parameters, signal }) {
       ),
     ),
   ];
+}
+
+/** The export as a line for a shell. An address has no quotation mark that is not escaped. */
+function command(asked) {
+  const line = `curl -fsS -H "Authorization: Bearer $KEY" '${address("export", { ...asked, format: "csv" })}' -o interceptions.csv`;
+  return h(
+    "details",
+    { class: "data" },
+    h("summary", {}, "The export as a command"),
+    h("div", { class: "command" }, h("code", {}, line), copyButton(line, "the command")),
+  );
 }
 
 function nothing(parameters) {

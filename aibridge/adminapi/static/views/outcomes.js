@@ -5,7 +5,7 @@ import { stackedColumns } from "../charts/columns.js";
 import { h } from "../dom.js";
 import { count, fullTime, percent, words } from "../format.js";
 import { CAUSES, TERMINATIONS } from "../outcomes.js";
-import { filtersOf } from "../parts/filters.js";
+import { chips, filtersOf } from "../parts/filters.js";
 import { empty, head, legend, mark, panel, tiles } from "../parts/page.js";
 import { BUCKETS, periodOf, picker, sameTime } from "../parts/period.js";
 import { behind, meter, table } from "../parts/table.js";
@@ -28,6 +28,7 @@ export async function render({ parameters, signal }) {
     h(
       "div",
       { class: "stack" },
+      chips("outcomes", parameters),
       tiles("In this time", [
         ["All ended", count(all)],
         ...TERMINATIONS.map((kind) => [[mark(kind), ` ${words(kind)}`], percent(total(kind), all), count(total(kind))]),
@@ -39,14 +40,14 @@ export async function render({ parameters, signal }) {
             TERMINATIONS.map((kind) => ({ kind, label: words(kind), target: to(termination === kind ? "" : kind) })),
           ),
         },
-        all ? overTime(items, period, parameters, termination) : empty("Nothing ended in this time."),
+        all ? overTime(items, period, parameters, others, termination) : empty("Nothing ended in this time."),
       ),
       all > 0 && causesPanel(items, termination, period, others, parameters),
     ),
   ];
 }
 
-function overTime(items, period, parameters, termination) {
+function overTime(items, period, parameters, others, termination) {
   const columns = inColumns(items);
   const series = TERMINATIONS.filter((kind) => !termination || kind === termination).map((kind) => ({
     kind,
@@ -74,6 +75,7 @@ function overTime(items, period, parameters, termination) {
       until: period.until,
       wide,
       format: count,
+      least: 1,
       pick: period.bucket === "minute" && !period.span ? null : pick,
     }),
     behind(
@@ -81,7 +83,10 @@ function overTime(items, period, parameters, termination) {
       [
         {
           name: "Time",
-          of: ({ at }) => h("a", { href: link("interceptions", { since: at, until: at + wide }) }, fullTime(at)),
+          of: ({ at }) => {
+            const target = link("interceptions", { ...others, since: at, until: at + wide });
+            return h("a", { href: target }, fullTime(at));
+          },
         },
         ...series.map(({ kind, label }) => ({
           name: label,

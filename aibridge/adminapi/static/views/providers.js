@@ -3,6 +3,7 @@
 import { get } from "../api.js";
 import { h, s } from "../dom.js";
 import { count, named, percent, words } from "../format.js";
+import { poolsOf } from "../parts/alerts.js";
 import { empty, head, panel } from "../parts/page.js";
 import { meter, table } from "../parts/table.js";
 import { link } from "../router.js";
@@ -41,7 +42,11 @@ export async function render({ signal, again }) {
           servers?.length ? toolServers(servers) : empty("None is configured."),
         ),
       ),
-      panel("Key pools", {}, pools?.length ? keyPools(pools) : empty("No provider has a pool of keys.")),
+      panel(
+        "Key pools",
+        { lead: "Cooling keys have reached a limit; refused ones are not taken." },
+        pools?.length ? keyPools(pools) : empty("No provider has a pool of keys."),
+      ),
     ),
   ];
 }
@@ -76,7 +81,14 @@ function traffic(rows) {
         number: true,
         of: (row) => `${count(row.completed)} (${percent(row.completed, ended(row))})`,
       },
-      { name: "Failed", number: true, of: (row) => count(row.failed) },
+      {
+        name: "Failed",
+        number: true,
+        of: (row) => {
+          const target = link("outcomes", { provider: row.provider });
+          return row.failed ? h("a", { href: target }, count(row.failed)) : "0";
+        },
+      },
       { name: "Client gone", number: true, of: (row) => count(row.client_gone) },
     ],
     rows,
@@ -93,7 +105,7 @@ function circuits(rows) {
         name: "Circuit",
         wide: true,
         of: (row) => [
-          named(row.provider),
+          h("a", { href: link("interceptions", { provider: row.provider, model: row.model }) }, named(row.provider)),
           h("span", { class: "sub" }, [row.endpoint, row.model].filter(Boolean).join(", ")),
         ],
       },
@@ -116,26 +128,16 @@ function toolServers(rows) {
   );
 }
 
-/** Whatever the metrics tell of pools: a row for each key, a column for each metric. */
 function keyPools(samples) {
-  const names = [...new Set(samples.map(({ metric }) => metric))];
-  const rows = new Map();
-  for (const { metric, labels, value } of samples) {
-    const key = JSON.stringify(labels);
-    const row = rows.get(key) ?? rows.set(key, { labels, values: {} }).get(key);
-    row.values[metric] = value;
-  }
   return table(
-    "Keys of pools",
+    "Keys of pools, by what is known of them",
     [
-      { name: "Key", wide: true, of: ({ labels }) => Object.values(labels).join(", ") },
-      ...names.map((name) => ({
-        name: words(name.replace(/^aibridge_key_pool_/, "")),
-        number: true,
-        of: ({ values }) => count(values[name]),
-      })),
+      { name: "Provider", wide: true, of: ([provider]) => named(provider) },
+      { name: "Valid", number: true, of: ([, { valid }]) => count(valid ?? 0) },
+      { name: "Cooling", number: true, of: ([, { cooling }]) => count(cooling ?? 0) },
+      { name: "Refused", number: true, of: ([, { refused }]) => count(refused ?? 0) },
     ],
-    [...rows.values()],
+    [...poolsOf(samples)],
     { cards: true, hidden: true },
   );
 }

@@ -63,7 +63,7 @@ function step(row) {
       h(
         "ul",
         { class: "tools", "aria-label": "Tools called" },
-        row.tools.map((tool) => h("li", {}, tool)),
+        row.tools.map((tool) => h("li", {}, named(tool))),
       ),
   );
 }

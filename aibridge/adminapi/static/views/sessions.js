@@ -77,7 +77,7 @@ export function figures(session) {
     time(session.started_at),
     h("span", {}, named(session.actor)),
     h("span", {}, named(session.client)),
-    h("span", {}, session.models.join(", ")),
+    h("span", {}, session.models.map(named).join(", ")),
     h("span", {}, `${plural(session.threads.length, "thread")}, ${plural(session.interceptions, "interception")}`),
     lasted !== null && h("span", {}, seconds(lasted)),
     h("span", {}, `${compact(inputOf(session))} in, ${compact(session.output_tokens)} out`),
