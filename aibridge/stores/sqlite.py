@@ -56,34 +56,55 @@ _STEPS_BETWEEN_LOOKS = 20_000
 _CHECKPOINT_PAGES = 4000
 """Of the write-ahead log, 16 MB, before SQLite copies them into the file: most pages change many times until then."""
 
-_ROWS_AT_ONCE = (256, 16, 1)
+_ROWS_AT_ONCE = (64, 8, 1)
 """Rows of one statement. The library gives the interpreter's lock away around each statement, and the thread that
 relays streams hands it back only when it must: few large statements spare both many switches."""
 
-
-# What a type of its own is bound as the library asks everyone who may know, and makes an exception of each that does
-# not: for a NULL that was two fifths of all that writing records cost. These two are told to it.
-sqlite3.register_adapter(type(None), {}.get)  # as the function that returns None, and is none of Python's
+# The library asks a value of any other than the plainest types what it is bound as, and makes exceptions of those that
+# do not know: for NULL and bool alone a quarter of all that writing records cost. So it is told.
+sqlite3.register_adapter(type(None), {}.get)  # returns None, and is no function of Python's, which would cost more
 sqlite3.register_adapter(bool, int)
 
 
 class _Insert:
-    """Inserts rows into one table, many with one statement."""
+    """Inserts rows into one table, many with one statement.
+
+    A statement names only columns in which some row has had a value: a third of them no gateway ever fills that does
+    not use what they tell of, and a NULL costs what a short text does.
+    """
 
     def __init__(self, table: str, columns: Sequence[str], conflict: str = "DO NOTHING") -> None:
-        row = f"({', '.join('?' for _ in columns)})"
-        into = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "  # noqa: S608 - our own names
-        self._statements = [
-            (count, f"{into}{', '.join([row] * count)} ON CONFLICT {conflict}") for count in _ROWS_AT_ONCE
-        ]
+        self._table = table
+        self._columns = columns
+        self._conflict = conflict
+        self._named = self._naming([0])
 
     def run(self, db: sqlite3.Connection, rows: Sequence[Row]) -> None:
         """Insert all rows, within the caller's transaction."""
+        if not rows:
+            return
+        columns = list(zip(*rows, strict=True))
+        if len(columns) != len(self._columns):
+            raise ValueError("rows are not as wide as their table")
+        places, statements = self._named
+        new = [at for at, said in enumerate(columns) if at not in places and said.count(None) < len(said)]
+        if new:
+            self._named = places, statements = self._naming(sorted([*places, *new]))
+        values = list(chain.from_iterable(zip(*[columns[at] for at in places], strict=True)))
         done = 0
-        for count, statement in self._statements:
-            while len(rows) - done >= count:
-                db.execute(statement, list(chain.from_iterable(rows[done : done + count])))
-                done += count
+        for count, statement in statements:
+            size = count * len(places)
+            while len(values) - done >= size:
+                db.execute(statement, values[done : done + size])
+                done += size
+
+    def _naming(self, places: list[int]) -> tuple[list[int], list[tuple[int, str]]]:
+        """Return the places of columns, and statements that name these: each with the number of its rows."""
+        into = f"INSERT INTO {self._table} ({', '.join(self._columns[at] for at in places)}) VALUES "  # noqa: S608 - our own names
+        row = f"({', '.join('?' for _ in places)})"
+        return places, [
+            (count, f"{into}{', '.join([row] * count)} ON CONFLICT {self._conflict}") for count in _ROWS_AT_ONCE
+        ]
 
 
 # The first end that was told stays.
