@@ -62,7 +62,7 @@ relays streams hands it back only when it must: few large statements spare both 
 
 # The library asks a value of any other than the plainest types what it is bound as, and makes exceptions of those that
 # do not know: for NULL and bool alone a quarter of all that writing records cost. So it is told.
-sqlite3.register_adapter(type(None), {}.get)  # returns None, and is no function of Python's, which would cost more
+sqlite3.register_adapter(type(None), {}.get)  # type: ignore[arg-type]  # gives None, quicker than a function of Python's
 sqlite3.register_adapter(bool, int)
 
 
