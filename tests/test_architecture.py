@@ -127,7 +127,7 @@ INNER_FLOORS = {
     ],
     "stores/": [
         ["__init__", "base", "writeahead"],
-        ["entries", "ledger", "migrations"],
+        ["entries", "inserting", "ledger", "migrations"],
         ["browsing", "carrying", "following", "keys", "sqlite"],
         ["rerating", "summaries"],
     ],
@@ -182,6 +182,7 @@ DOORS = {
     # of the standard library, what reaches outside
     "sqlite3": {
         "aibridge.limits.sqlite",
+        "aibridge.stores.inserting",
         "aibridge.stores.keys",
         "aibridge.stores.sqlite",
         "aibridge.stores.writeahead",

@@ -8,7 +8,6 @@ How far a journal is read is written in the same transaction, so that after such
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +30,13 @@ from aibridge.stores.base import (
     USER_PROMPTS,
     WHOLE,
     LeftOpen,
-    Row,
     Rows,
     StoreRefused,
     StoreUnavailable,
     create_statements,
 )
 from aibridge.stores.entries import left_open
+from aibridge.stores.inserting import Insert
 from aibridge.stores.migrations import MIGRATIONS
 from aibridge.stores.writeahead import write_ahead
 
@@ -56,66 +55,15 @@ _STEPS_BETWEEN_LOOKS = 20_000
 _CHECKPOINT_PAGES = 4000
 """Of the write-ahead log, 16 MB, before SQLite copies them into the file: most pages change many times until then."""
 
-_ROWS_AT_ONCE = (64, 8, 1)
-"""Rows of one statement. The library gives the interpreter's lock away around each statement, and the thread that
-relays streams hands it back only when it must: few large statements spare both many switches."""
-
-# The library asks a value of any other than the plainest types what it is bound as, and makes exceptions of those that
-# do not know: for NULL and bool alone a quarter of all that writing records cost. So it is told.
-sqlite3.register_adapter(type(None), {}.get)  # type: ignore[arg-type]  # gives None, quicker than a function of Python's
-sqlite3.register_adapter(bool, int)
-
-
-class _Insert:
-    """Inserts rows into one table, many with one statement.
-
-    A statement names only columns in which some row has had a value: a third of them no gateway ever fills that does
-    not use what they tell of, and a NULL costs what a short text does.
-    """
-
-    def __init__(self, table: str, columns: Sequence[str], conflict: str = "DO NOTHING") -> None:
-        self._table = table
-        self._columns = columns
-        self._conflict = conflict
-        self._named = self._naming([0])
-
-    def run(self, db: sqlite3.Connection, rows: Sequence[Row]) -> None:
-        """Insert all rows, within the caller's transaction."""
-        if not rows:
-            return
-        columns = list(zip(*rows, strict=True))
-        if len(columns) != len(self._columns):
-            raise ValueError("rows are not as wide as their table")
-        places, statements = self._named
-        new = [at for at, said in enumerate(columns) if at not in places and said.count(None) < len(said)]
-        if new:
-            self._named = places, statements = self._naming(sorted([*places, *new]))
-        values = list(chain.from_iterable(zip(*[columns[at] for at in places], strict=True)))
-        done = 0
-        for count, statement in statements:
-            size = count * len(places)
-            while len(values) - done >= size:
-                db.execute(statement, values[done : done + size])
-                done += size
-
-    def _naming(self, places: list[int]) -> tuple[list[int], list[tuple[int, str]]]:
-        """Return the places of columns, and statements that name these: each with the number of its rows."""
-        into = f"INSERT INTO {self._table} ({', '.join(self._columns[at] for at in places)}) VALUES "  # noqa: S608 - our own names
-        row = f"({', '.join('?' for _ in places)})"
-        return places, [
-            (count, f"{into}{', '.join([row] * count)} ON CONFLICT {self._conflict}") for count in _ROWS_AT_ONCE
-        ]
-
-
 # The first end that was told stays.
 _END = f"(id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in CLOSED_COLUMNS)} WHERE ended_at IS NULL"
 
 _INSERTS = {
-    **{table.name: _Insert(table.name, [column.name for column in table.columns]) for table in TABLES},
-    INTERCEPTIONS.name: _Insert(INTERCEPTIONS.name, OPENED_COLUMNS),
-    WHOLE: _Insert(INTERCEPTIONS.name, OPENED_COLUMNS + CLOSED_COLUMNS, _END),
-    ENDS: _Insert(INTERCEPTIONS.name, ("id", *CLOSED_COLUMNS), _END),
-    JOURNALS.name: _Insert(JOURNALS.name, ("name", "position"), "(name) DO UPDATE SET position = excluded.position"),
+    **{table.name: Insert(table.name, [column.name for column in table.columns]) for table in TABLES},
+    INTERCEPTIONS.name: Insert(INTERCEPTIONS.name, OPENED_COLUMNS),
+    WHOLE: Insert(INTERCEPTIONS.name, OPENED_COLUMNS + CLOSED_COLUMNS, _END),
+    ENDS: Insert(INTERCEPTIONS.name, ("id", *CLOSED_COLUMNS), _END),
+    JOURNALS.name: Insert(JOURNALS.name, ("name", "position"), "(name) DO UPDATE SET position = excluded.position"),
 }
 """By the names of `Rows`, in the order in which they are run: a table's beginnings before its ends."""
 

@@ -21,6 +21,7 @@ from aibridge.stores.entries import (
     opened_parts,
     rows_of,
 )
+from aibridge.stores.inserting import Insert
 from aibridge.stores.sqlite import SQLiteStore, prune, read_interception
 from aibridge.sums import sum_of
 from aibridge.values import (
@@ -594,7 +595,7 @@ def test_a_batch_is_kept_whole_or_not_at_all(store, rows, row):
 
 
 def test_a_column_is_written_from_the_first_row_on_that_has_a_value_there(monkeypatch, store, rows):
-    monkeypatch.setitem(sqlite._INSERTS, "attempts", sqlite._Insert("attempts", [one.name for one in ATTEMPTS.columns]))
+    monkeypatch.setitem(sqlite._INSERTS, "attempts", Insert("attempts", [one.name for one in ATTEMPTS.columns]))
     late = ATTEMPT._replace(error="late", address=ADDRESS)
     for batch in ([(1, ATTEMPT), (2, ATTEMPT)], [(3, ATTEMPT), (4, late)], [(5, ATTEMPT)]):
         write(store, *[attempted(INTERCEPTION._replace(id=str(number)), attempt) for number, attempt in batch])
