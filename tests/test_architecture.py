@@ -142,7 +142,7 @@ INNER_FLOORS = {
     ],
     "stores/": [
         ["__init__", "base", "writeahead"],
-        ["entries", "migrations", "recorded"],
+        ["entries", "inserting", "migrations", "recorded"],
         ["carrying", "following", "keys", "ledger", "sqlite"],
         ["browsing", "rerating"],
         ["summaries"],
@@ -220,6 +220,7 @@ DOORS = {
     # of the standard library, what reaches outside
     "sqlite3": {
         "aibridge.limits.sqlite",
+        "aibridge.stores.inserting",
         "aibridge.stores.keys",
         "aibridge.stores.sqlite",
         "aibridge.stores.writeahead",

@@ -188,10 +188,9 @@ def rows_of(entries: Sequence[bytes], journal: str) -> tuple[Rows, float]:
     # Nobody said it: NULL. Such a quotation mark stands nowhere inside a text, where it would have a backslash.
     read = reload(text.replace(b',""', b",null"))
     rows: Rows = {name: [] for name in (*[table.name for table in TABLES], ENDS, WHOLE, PROGRESS)}
-    for _, *parts in read:
-        following = iter(parts)
-        for name in following:
-            rows[name].append(next(following))
+    for parts in read:
+        for at in range(1, len(parts), 2):
+            rows[parts[at]].append(parts[at + 1])
     for name, width in _WIDTHS.items():
         for row in rows[name]:
             if len(row) < width:

@@ -7,9 +7,8 @@ How far a journal is read is written in the same transaction, so that after such
 
 import sqlite3
 import stat
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager, suppress
-from itertools import chain
 from pathlib import Path
 
 from aibridge.stores.base import (
@@ -32,13 +31,13 @@ from aibridge.stores.base import (
     WHOLE,
     LeftOpen,
     Query,
-    Row,
     Rows,
     StoreRefused,
     StoreUnavailable,
     create_statements,
 )
 from aibridge.stores.entries import left_open
+from aibridge.stores.inserting import Insert
 from aibridge.stores.migrations import MIGRATIONS
 from aibridge.stores.writeahead import write_ahead
 
@@ -57,39 +56,15 @@ _STEPS_BETWEEN_LOOKS = 20_000
 _CHECKPOINT_PAGES = 4000
 """Of the write-ahead log, 16 MB, before SQLite copies them into the file: most pages change many times until then."""
 
-_ROWS_AT_ONCE = (256, 16, 1)
-"""Rows of one statement. The library gives the interpreter's lock away around each statement, and the thread that
-relays streams hands it back only when it must: few large statements spare both many switches."""
-
-
-class _Insert:
-    """Inserts rows into one table, many with one statement."""
-
-    def __init__(self, table: str, columns: Sequence[str], conflict: str = "DO NOTHING") -> None:
-        row = f"({', '.join('?' for _ in columns)})"
-        into = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "  # noqa: S608 - our own names
-        self._statements = [
-            (count, f"{into}{', '.join([row] * count)} ON CONFLICT {conflict}") for count in _ROWS_AT_ONCE
-        ]
-
-    def run(self, db: sqlite3.Connection, rows: Sequence[Row]) -> None:
-        """Insert all rows, within the caller's transaction."""
-        done = 0
-        for count, statement in self._statements:
-            while len(rows) - done >= count:
-                db.execute(statement, list(chain.from_iterable(rows[done : done + count])))
-                done += count
-
-
 # The first end that was told stays.
 _END = f"(id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in CLOSED_COLUMNS)} WHERE ended_at IS NULL"
 
 _INSERTS = {
-    **{table.name: _Insert(table.name, [column.name for column in table.columns]) for table in TABLES},
-    INTERCEPTIONS.name: _Insert(INTERCEPTIONS.name, OPENED_COLUMNS),
-    WHOLE: _Insert(INTERCEPTIONS.name, OPENED_COLUMNS + CLOSED_COLUMNS, _END),
-    ENDS: _Insert(INTERCEPTIONS.name, ("id", *CLOSED_COLUMNS), _END),
-    JOURNALS.name: _Insert(JOURNALS.name, ("name", "position"), "(name) DO UPDATE SET position = excluded.position"),
+    **{table.name: Insert(table.name, [column.name for column in table.columns]) for table in TABLES},
+    INTERCEPTIONS.name: Insert(INTERCEPTIONS.name, OPENED_COLUMNS),
+    WHOLE: Insert(INTERCEPTIONS.name, OPENED_COLUMNS + CLOSED_COLUMNS, _END),
+    ENDS: Insert(INTERCEPTIONS.name, ("id", *CLOSED_COLUMNS), _END),
+    JOURNALS.name: Insert(JOURNALS.name, ("name", "position"), "(name) DO UPDATE SET position = excluded.position"),
 }
 """By the names of `Rows`, in the order in which they are run: a table's beginnings before its ends."""
 

@@ -10,12 +10,13 @@ from record_kit import AN_AGENTS, an_attempt, an_outcome, attempted, closed, lea
 
 from aibridge.errors import AibridgeError
 from aibridge.lifecycle import TERMINATION_OF, Cause
-from aibridge.stores import base, migrations
-from aibridge.stores.base import StoreRefused, StoreUnavailable
+from aibridge.stores import base, migrations, sqlite
+from aibridge.stores.base import ATTEMPTS, StoreRefused, StoreUnavailable
 from aibridge.stores.entries import (
     crashed,
     rows_of,
 )
+from aibridge.stores.inserting import Insert
 from aibridge.stores.sqlite import SQLiteStore, prune
 from aibridge.sums import sum_of
 from aibridge.values import (
@@ -528,13 +529,24 @@ def test_what_clients_and_upstreams_choose_is_bounded(store, rows):
     assert (usage["input_tokens"], usage["output_tokens"]) == (2**63 - 1, 1 - 2**63)
 
 
-def test_a_batch_is_kept_whole_or_not_at_all(store, rows):
+@pytest.mark.parametrize("row", [["1", 1, {}, *[None] * 25], ["1", 1]], ids=["a value of no type", "a row too short"])
+def test_a_batch_is_kept_whole_or_not_at_all(store, rows, row):
     good, _ = rows_of([opened(INTERCEPTION)], "journal-1")
     with pytest.raises(StoreRefused):
-        store.write({**good, "attempts": [["1", 1, {}, *[None] * 13]]}, "journal-1", 1)
+        store.write({**good, "attempts": [row]}, "journal-1", 1)
     assert rows("interceptions") == rows("journals") == []
     write(store, closed(INTERCEPTION, OUTCOME))
     assert len(rows("interceptions")) == 1
+
+
+def test_a_column_is_written_from_the_first_row_on_that_has_a_value_there(monkeypatch, store, rows):
+    monkeypatch.setitem(sqlite._INSERTS, "attempts", Insert("attempts", [one.name for one in ATTEMPTS.columns]))
+    late = ATTEMPT._replace(error="late", address=ADDRESS)
+    for batch in ([(1, ATTEMPT), (2, ATTEMPT)], [(3, ATTEMPT), (4, late)], [(5, ATTEMPT)]):
+        write(store, *[attempted(INTERCEPTION._replace(id=str(number)), attempt) for number, attempt in batch])
+    found = [(row["origin"], row["error"], row["provider"]) for row in rows("attempts")]
+    plain = ("https://bedrock", None, None)
+    assert found == [plain, plain, plain, ("https://bedrock", "late", "bedrock-us"), plain]
 
 
 def test_a_locked_file_is_away_for_now(monkeypatch, path, rows):
