@@ -94,10 +94,10 @@ async def test_a_page_that_nobody_sees_lets_go_of_its_line_and_catches_up(lookin
         await line.get_by_text("Live", exact=True).wait_for()
         async with page.expect_event("requestfailed", lambda asked: asked.url.endswith("/live")):
             await page.evaluate(SEEN, arg=False)
-        await at.ask(MODELS[0], fault="status:418")
+        await at.ask(MODELS[0], fault="status:502")
         await at.settled()
         await page.evaluate(SEEN, arg=True)
-        await page.get_by_role("table", name="The latest first").get_by_text("http status 418").wait_for()
+        await page.get_by_role("table", name="The latest first").get_by_text("http status 502").wait_for()
 
 
 async def test_a_store_that_is_back_is_complained_of_no_more(looking):
