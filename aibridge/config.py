@@ -59,7 +59,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from aibridge.errors import ConfigError
-from aibridge.secretsource import SecretReader, SecretUnavailable
+from aibridge.secretsource import SecretReader, SecretUnavailable, read_regular
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -1364,7 +1364,7 @@ def _text_at(raw: object, key: str) -> str:
 def _digest(file: str, files: set[Path]) -> str:
     files.add(Path(file))
     try:
-        return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        return hashlib.sha256(read_regular(Path(file))).hexdigest()
     except (OSError, ValueError):
         return ""  # whoever reads it says why
 
