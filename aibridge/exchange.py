@@ -12,13 +12,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from email.utils import formatdate
 
 from aibridge.attempts import Attempts
 from aibridge.clientstream import ClientStream
 from aibridge.credentials import redact_bytes, redact_headers
 from aibridge.dialects import words_of
 from aibridge.errors import AibridgeError, CorruptPayload, CredentialsError, RecordingFailed
-from aibridge.failover import Asked, Next, Recourse
+from aibridge.failover import Asked, Next, Recourse, Why
 from aibridge.faults import KEYS_REFUSED
 from aibridge.headers import EVENT_STREAM, JSON, RETRY_SOON, answer_begun, retry_after
 from aibridge.keypool import Exhausted
@@ -59,8 +60,8 @@ class Exchange(Attempts):
     """
 
     __slots__ = (
-        "_gone_at", "_heard_at", "_mended", "_noted_at", "_noted_bytes", "_on_end", "_over", "_paused_at",
-        "_recourse", "_retry_after", "_said_at", "_shortest", "_told", "_turns", "_unsent",
+        "_first_words", "_gone_at", "_heard_at", "_mended", "_noted_at", "_noted_bytes", "_on_end", "_over",
+        "_paused_at", "_recourse", "_retry_after", "_said_at", "_shortest", "_told", "_turns", "_unsent",
     )  # fmt: skip
 
     def __init__(
@@ -76,6 +77,8 @@ class Exchange(Attempts):
         self._on_end = on_end
         self._turns: Turns | None = None
         self._mended = False
+        self._first_words: tuple[int, Headers, bytes] | None = None
+        """What the client would have got of whom it asked, where the request has gone on to a fallback."""
         self._told = False
         self._over = False
         self._shortest = asked.around.shortest if recourse is None else recourse.shortest
@@ -311,7 +314,11 @@ class Exchange(Attempts):
     def _take_head(self, head: ResponseHead) -> None:
         relay = self._relay
         # Before anything of it is cut short or told: of a secret cut in two no half would be known again.
-        self._head = head = ResponseHead(head.status, redact_headers(head.headers, relay.secrets))
+        headers = redact_headers(head.headers, relay.secrets)
+        if head.status >= _FIRST_ERROR_STATUS and not head.header(b"date"):
+            # As RFC 9110, section 6.6.1, has it; what it says of times is reckoned from there.
+            headers += ((b"date", formatdate(usegmt=True).encode()),)
+        self._head = head = ResponseHead(head.status, headers)
         relay.http_status = head.status
         relay.upstream_request_id = self._provider.upstream_request_id(head)
         if self._rotation is not None:
@@ -471,7 +478,16 @@ class Exchange(Attempts):
             self._conclude()
 
     def _following(self, recourse: Recourse, cause: Cause) -> Next | None:
-        return None if self._client.started else recourse.after(cause, self._head)
+        """Return what comes next; behind a last fallback that is of no use here the client hears of whom it asked."""
+        if self._client.started:
+            return None
+        following = recourse.after(cause, self._head)
+        if following is None:
+            if recourse.is_astray:
+                self._whole = self._first_words
+        elif following.why is Why.FALLBACK and self._first_words is None:
+            self._first_words = self._whole or self._fault()
+        return following
 
     def _begin_anew(self, following: Next | None = None) -> None:
         self._settle()
@@ -480,7 +496,7 @@ class Exchange(Attempts):
     async def _next_request(self, recourse: Recourse, following: Next, cause: Cause) -> UpstreamRequest:
         """Wait as long as it is to be waited, and return the next request. `cause` is of the last attempt's end."""
         if following.to is None:
-            await asyncio.sleep(following.pause)
+            await _wait_until(time.monotonic() + following.pause)
             return self._sent_request()
         self._mended, self._retry_after = False, RETRY_SOON
         request, turns = await self._prepared(recourse, following.to, cause)
@@ -632,6 +648,12 @@ class Exchange(Attempts):
 def _words(error: BaseException) -> str:
     """Return what of an error goes on the record: of one that is not ours its kind alone, its text may hold secrets."""
     return str(error) if isinstance(error, AibridgeError) else type(error).__name__
+
+
+async def _wait_until(moment: float) -> None:
+    """Wait by the clock that keys cool by: a timer of the loop may fire early, as it counts from where that stood."""
+    while (left := moment - time.monotonic()) > 0:  # noqa: ASYNC110 - nobody tells of a time
+        await asyncio.sleep(left)
 
 
 def _say_nothing() -> None:

@@ -5,6 +5,7 @@ Asked only while the client has nothing: no byte of an answer, and no head. The 
 chain has an end whoever names whom.
 """
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from typing import NamedTuple, Protocol
@@ -22,6 +23,8 @@ from aibridge.providers.base import Provider
 from aibridge.surroundings import Surroundings
 from aibridge.turns import Turns
 from aibridge.values import ClientRequest, CredentialKind, ResponseHead, UpstreamRequest
+
+_logger = logging.getLogger(__name__)
 
 
 class Why(StrEnum):
@@ -68,6 +71,10 @@ class Chain(NamedTuple):
     fallbacks: tuple[Fallback, ...]
 
 
+_MISFITTING = frozenset({401, 403, 404})
+"""Statuses by which a fallback does not take our key, or does not know the model: it cannot answer any request so."""
+
+
 def falls_over(chain: Chain, cause: Cause, head: ResponseHead | None) -> bool:
     """Whether the next of a chain is asked behind an attempt that ended so. `head` is its answer's, where one came."""
     if cause is Cause.HTTP_STATUS:
@@ -107,6 +114,7 @@ class Failover:
         self.around = around
         self._dialects = dialects
         self.counters = counters
+        self._astray: set[tuple[str, int]] = set()
         self._shortest = {
             name: min(around[one].shortest for one in (name, *(to.provider.name for to in chain.fallbacks)))
             for name, chain in chains.items()
@@ -120,6 +128,12 @@ class Failover:
             return None
         shortest = self._shortest.get(name, around.shortest)
         return Recourse(self, chain, draft, around, access, policy, prepare, shortest)
+
+    def tell_astray(self, provider: str, status: int) -> None:
+        """Say once that a fallback cannot answer; how often that is, the attempts' metric counts. 0: it has no key."""
+        if status and (provider, status) not in self._astray:
+            self._astray.add((provider, status))
+            _logger.warning("fallback cannot answer", extra={"fields": {"provider": provider, "http_status": status}})
 
     def dialect(self, name: str, provider: str) -> Dialect:
         """Return a provider's dialect of that name."""
@@ -141,8 +155,8 @@ class Recourse:
     """
 
     __slots__ = (
-        "_access", "_around", "_been_at", "_chain", "_draft", "_failover", "_left", "_policy", "_provider", "_retries",
-        "prepare", "shortest",
+        "_access", "_around", "_been_at", "_chain", "_draft", "_failover", "_first", "_left", "_policy", "_provider",
+        "_retries", "is_astray", "prepare", "shortest",
     )  # fmt: skip
 
     def __init__(
@@ -165,7 +179,10 @@ class Recourse:
         self._around = around
         self._access = access
         self._policy = policy
+        self._first = True
         self._retries = 0
+        self.is_astray = False
+        """Whether the last attempt was at a fallback that cannot answer, whatever it is asked."""
         self.prepare = prepare
         self.shortest = shortest
 
@@ -186,6 +203,12 @@ class Recourse:
             cause: of its end.
             head: of its answer, where one came.
         """
+        status = head.status if head is not None and cause is Cause.HTTP_STATUS else 0
+        keyless = self.is_astray and cause is Cause.KEYS_EXHAUSTED  # its keys were all that was asked with
+        self.is_astray = not self._first and (status in _MISFITTING or keyless)
+        if self.is_astray:
+            self._failover.tell_astray(self._provider, status)
+            return self.instead(cause)
         retrying = self._around.retrying
         pause = None if retrying is None else retrying.pause(self._retries, cause, head)
         if pause is not None:
@@ -210,6 +233,7 @@ class Recourse:
                 name = to.draft.provider.name
                 self._failover.counters.failed_over(self._provider, name, cause.value)
                 self._provider, self._around, self._policy, self._retries = name, to.around, to.policy, 0
+                self._first = False
                 return Next(to, 0.0, Why.FALLBACK)
         return None
 

@@ -16,6 +16,7 @@ import yaml
 
 from aibridge.errors import ConfigError
 from aibridge.prices import Catalogue, Price, PriceList, Rates, Ratio, Scale
+from aibridge.secretsource import read_regular
 
 BUILT_IN = Path(__file__).with_name("prices.yaml")
 """List prices as they were public on the day of its version."""
@@ -66,7 +67,7 @@ def _read_ours() -> _Edition:
 def _read(path: Path) -> _Edition:
     reader = _Reader(path)
     try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        root = yaml.compose(read_regular(path).decode(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:

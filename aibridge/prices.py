@@ -164,14 +164,9 @@ class Catalogue:
 
     def of_tokens(self, interception: Interception, usage: Usage) -> int | None:
         """Return what tokens of an interception would cost, in nano-dollars; None where they have no price."""
-        return self.cost(
-            provider=interception.provider,
-            provider_kind=interception.provider_kind,
-            upstream_model=interception.upstream_model,
-            response_model="",
-            at=interception.started_at,
-            turns=(usage,),
-        ).nanodollars
+        names = (interception.provider, interception.provider_kind, interception.upstream_model, "")
+        summed = self._sum(names, interception.started_at, (usage,))
+        return summed if isinstance(summed, int) else None
 
     def cost(
         self,
@@ -193,28 +188,31 @@ class Catalogue:
             at: when the request began, UTC seconds.
             turns: the provider's counts, of each answer apart: the length of one input is not the sum of them.
         """
-        names = (provider, provider_kind, upstream_model, response_model)
+        summed = self._sum((provider, provider_kind, upstream_model, response_model), at, turns)
+        return Cost(summed, self.version) if isinstance(summed, int) else Cost(None, self.version, summed)
+
+    def _sum(self, names: tuple[str, str, str, str], at: float, turns: Sequence[Usage]) -> int | Unpriced:
         found = self._found.get(names)
         if found is None:
             found = self._find(*names)
             if len(self._found) >= _REMEMBERED:
                 self._found.clear()
-            if len(upstream_model) + len(response_model) <= _REMEMBERED_CHARACTERS:
+            if len(names[2]) + len(names[3]) <= _REMEMBERED_CHARACTERS:
                 self._found[names] = found
         if found.why is not None:
-            return Cost(None, self.version, found.why)
+            return found.why
         price: Price | None = found.prices[-1]  # the usual case, without a generator
         if found.prices[-1].since > at:
             price = next((price for price in reversed(found.prices) if price.since <= at), None)
         if price is None:
-            return Cost(None, self.version, Unpriced.BEFORE_FIRST_PRICE)
+            return Unpriced.BEFORE_FIRST_PRICE
         total = 0
         for usage in turns:
             cost = _cost(price, usage, found.region or usage.region)
-            if isinstance(cost, Unpriced):
-                return Cost(None, self.version, cost)
+            if not isinstance(cost, int):
+                return cost
             total += cost
-        return Cost(total, self.version) if total <= _MAX_COST else Cost(None, self.version, Unpriced.TOO_MANY_TOKENS)
+        return total if total <= _MAX_COST else Unpriced.TOO_MANY_TOKENS
 
     def _find(self, provider: str, kind: str, upstream_model: str, response_model: str) -> _Found:
         names = dict.fromkeys((provider, kind))
@@ -241,9 +239,10 @@ def _named(kind: str, model: str) -> tuple[str, str]:
 
 def _cost(price: Price, usage: Usage, region: str) -> int | Unpriced:
     """Return nano-dollars, or why there is no cost."""
-    if usage[:4] == (None, None, None, None):
+    fresh, output, read, written, _, said, _ = usage
+    if fresh is None and output is None and read is None and written is None:
         return Unpriced.NO_COUNTS
-    tier = _tier(price, usage.service_tier)
+    tier = _tier(price, said)
     if tier is None:
         return Unpriced.UNKNOWN_SERVICE_TIER
     place = _place(price, region)
@@ -270,7 +269,8 @@ def _place(price: Price, region: str) -> Ratio | None:
 
 def _tokens(scale: Scale, usage: Usage) -> int | None:
     """Return the tokens at the standard price, in millionths of nano-dollars; None where a rate is missing."""
-    fresh, output, read, written = [count or 0 for count in usage[:4]]
+    fresh, output = usage.input_tokens or 0, usage.output_tokens or 0
+    read, written = usage.cache_read_input_tokens or 0, usage.cache_creation_input_tokens or 0
     rates = scale.of(fresh + read + written)
     if not read and not written:
         return fresh * rates.input + output * rates.output

@@ -67,9 +67,19 @@ def told_pause(head: ResponseHead, limits: Mapping[str, Limit]) -> float | None:
         limits: that it tells. One that is used up holds until its reset.
     """
     told = [reset_of(limit, head) for limit in limits.values() if limit.remaining == 0]
+    asked = asked_pause(head)
+    return max(told if asked is None else [*told, asked], default=None)
+
+
+def asked_pause(head: ResponseHead) -> float | None:
+    """Return the seconds for which the upstream wants to be left alone, the longest of those it names; None: of none.
+
+    What cannot be read is not told (RFC 9110, section 10.2.3, knows seconds and dates).
+    """
+    told = []
     for name, unit in ((b"retry-after-ms", 1000.0), (b"retry-after", 1.0)):
         value = head.header(name).strip()
-        if _SECONDS.fullmatch(value):
+        if _WAIT.fullmatch(value):
             told.append(float(value) / unit)
         elif (seconds := _until(_http_date(value), head)) is not None:
             told.append(seconds)
@@ -82,6 +92,8 @@ _PLACES = {
 }
 _WHOLE = re.compile(rb"[0-9]{1,15}")
 _SECONDS = re.compile(rb"[0-9]{1,9}(?:\.[0-9]{1,9})?")
+_WAIT = re.compile(rb"[0-9]+(?:\.[0-9]+)?")
+"""However long: whoever says a number of a thousand digits means a long time."""
 _DURATION = re.compile(
     rb"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,9}(?:\.[0-9]{1,9})?)s)?(?:([0-9]{1,9}(?:\.[0-9]{1,9})?)ms)?"
 )

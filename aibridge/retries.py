@@ -4,16 +4,15 @@ An attempt is made again only while the client has nothing: no byte of an answer
 bounded twice: for one request, and by a budget for all of a provider's, so that an outage is not made worse.
 """
 
-import re
 from typing import NamedTuple
 
 from aibridge.lifecycle import Cause
+from aibridge.ratelimits import asked_pause
 from aibridge.values import ResponseHead
 
 _JITTER = 0.25
 _MOST_IN_HAND = 10.0
 """Retries that a provider may have saved up."""
-_SECONDS = re.compile(rb"\d{1,9}(?:\.\d{1,9})?")
 
 
 class RetryPolicy(NamedTuple):
@@ -69,19 +68,10 @@ def pause_before(
         word = head.header(b"x-should-retry").strip().lower()
         if word == b"false" or (word != b"true" and head.status not in policy.statuses):
             return None
-        told = _told(head)
+        told = asked_pause(head)
         if told is not None and told > policy.max_backoff:
             return None
     elif cause not in policy.causes:
         return None
     pause: float = min(policy.backoff * 2**made, policy.max_backoff) * (1 - _JITTER * chance)
     return pause if told is None else max(told, pause)
-
-
-def _told(head: ResponseHead) -> float | None:
-    """Return the seconds that the upstream wants to be left alone. A date is too far to be waited for."""
-    for name, unit in ((b"retry-after-ms", 1000.0), (b"retry-after", 1.0)):
-        value = head.header(name).strip()
-        if value:
-            return float(value) / unit if _SECONDS.fullmatch(value) else float("inf")
-    return None

@@ -9,9 +9,6 @@ from aibridge.keypool import TURNED_AWAY, Exhausted, KeyPool, KeyState, with_key
 from aibridge.poolkey import PoolKey
 from aibridge.values import ResponseHead, UpstreamRequest
 
-_EARLY = 0.05
-"""Seconds by which a retry may be sent too soon: a timer counts from where the loop's clock stood."""
-
 
 class Rotation:
     """The keys that one interception asks with.
@@ -45,7 +42,6 @@ class Rotation:
 
     def following(self, request: UpstreamRequest, now: float) -> UpstreamRequest | Exhausted:
         """Return a further request with a key that is valid: its own, or another's."""
-        now += _EARLY
         state = self.pool.state(self._key, now)
         if state is not KeyState.VALID:
             chosen = self.pool.choose(self._session_id, now)

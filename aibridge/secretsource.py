@@ -4,6 +4,7 @@ They are read whenever the configuration is. No text of an error here holds what
 """
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -15,6 +16,8 @@ from pathlib import Path
 
 WITHIN_S = 10.0
 """For a command to print its secret, and to end."""
+MOST = 16 * 1024 * 1024
+"""Bytes of a file of certificates, or of prices."""
 MAX_BYTES = 64 * 1024
 """Of a secret: a key or a token is far below, and a file that is not one is not to be read whole."""
 
@@ -78,13 +81,25 @@ def _key(source: Mapping[str, object]) -> tuple[str, ...]:
 
 def _stored(path: Path) -> bytes:
     try:
-        with open(path, "rb", opener=_open_at_once) as file:
-            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return file.read(MAX_BYTES + 1)
+        return read_regular(path, MAX_BYTES)
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL
         why = error.strerror if isinstance(error, OSError) else "no path"
         raise SecretUnavailable(f"the file {path} cannot be read: {why}") from None
-    raise SecretUnavailable(f"the file {path} cannot be read: Not a regular file")
+
+
+def read_regular(path: Path, most: int = MOST) -> bytes:
+    """Return what a file holds that an operator names: without a wait, since it is read while streams are served.
+
+    Raises:
+        OSError: it cannot be read, is no regular file, or holds more than `most` bytes.
+    """
+    with open(path, "rb", opener=_open_at_once) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "Not a regular file")
+        raw = file.read(most + 1)
+    if len(raw) > most:
+        raise OSError(errno.EFBIG, f"it holds more than {most} bytes")
+    return raw
 
 
 def _open_at_once(path: str, flags: int) -> int:

@@ -139,6 +139,13 @@ GOALS = (
         times("trickle-apart", EVENT, OURS, "aibridge-unrecorded"),
     ),
     Goal(
+        "a key, limits and a budget on, JSON, CPU",
+        "times",
+        1.10,
+        1.05,
+        times("json", REQUEST, "aibridge-limited", OURS),
+    ),
+    Goal(
         "pure wire against compiled, trickle, CPU",
         "times",
         1.4,

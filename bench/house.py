@@ -17,6 +17,15 @@ from traffic import BEDROCK_MODEL, MODEL, Api
 COMMAND = [sys.executable, "-m", "aibridge"]
 
 
+_LIMITED = f"""
+auth: {{keys: [{{name: bench, key: {KEY}}}]}}
+rate_limits:
+  - {{for: actor, requests_per_minute: 100000000, tokens_per_minute: 100000000000, concurrent: 100000}}
+budgets: [{{per: all, dollars: 100000000, period: month}}]
+"""
+"""A gateway key, and every measure once: none is ever reached."""
+
+
 def _config(upstream: Address, port: int, admin: int, directory: Path, *, recording: bool) -> str:
     """The whole YAML: all providers at the scripted upstream, defaults everywhere else."""
     records = f"path: {directory}/records.db" if recording else "enabled: false"
@@ -40,11 +49,17 @@ providers:
 
 @contextlib.contextmanager
 def start_aibridge(
-    upstream: Address, directory: Path, *, recording: bool = True, speedups: str = "1", workers: int = 1
+    upstream: Address,
+    directory: Path,
+    *,
+    recording: bool = True,
+    speedups: str = "1",
+    workers: int = 1,
+    more: str = "",
 ) -> Iterator[Door]:
     port, admin = free_port(), free_port()
     config = directory / "aibridge.yaml"
-    content = _config(upstream, port, admin, directory, recording=recording)
+    content = _config(upstream, port, admin, directory, recording=recording) + more
     config.write_text(content)
     command = [*COMMAND, "serve", "--config", str(config), "--workers", str(workers)]
     with listening("aibridge", command, port, directory, AIBRIDGE_SPEEDUPS=speedups) as door:
@@ -65,6 +80,7 @@ def _wait_for_all(admin: int, workers: int) -> None:
 
 
 start_unrecorded = functools.partial(start_aibridge, recording=False)
+start_limited = functools.partial(start_aibridge, more=_LIMITED)
 start_two = functools.partial(start_aibridge, workers=2)
 start_pure = functools.partial(start_aibridge, speedups="0")
 

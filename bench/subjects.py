@@ -64,6 +64,15 @@ SUBJECTS = (
         sets=(FULL,),
     ),
     Subject(
+        "aibridge-limited",
+        "the same with records, a gateway key, three limits and a budget, which are counted and never reached",
+        house.start_limited,
+        house.aibridge_missing,
+        house.routes,
+        only=VARIANT_SCENARIOS,
+        sets=(FULL,),
+    ),
+    Subject(
         "aibridge-pure",
         "the same with records and the pure wire",
         house.start_pure,

@@ -1,5 +1,7 @@
 """Which keys have changed, which may, and when a file is read again. Real processes: tests/e2e/test_reload.py."""
 
+import os
+
 import pytest
 from waiting_kit import until
 
@@ -62,6 +64,14 @@ def test_another_content_of_a_file_is_a_change_of_its_key(load, tmp_path, key):
         file.write_text(text)
         loaded.append(load(f"{section}: {{{name}: {file}}}"))
     assert changed_keys(*loaded) == [key]
+
+
+@pytest.mark.parametrize("key", ["prices.path", "tls.ca_file"])
+def test_a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(load, tmp_path, key):
+    section, _, name = key.partition(".")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigError, match=rf"{key}: "):
+        load(f"{section}: {{{name}: {tmp_path / 'pipe'}}}")
 
 
 def test_what_is_live_is_there():

@@ -14,6 +14,8 @@ POLICY = RetryPolicy(
     max_backoff=8.0,
 )
 
+NOON = "Fri, 27 Nov 2026 12:00:00 GMT"
+
 
 def answer(status, **headers):
     return ResponseHead(status, tuple((n.replace("_", "-").encode(), v.encode()) for n, v in headers.items()))
@@ -38,9 +40,11 @@ def answer(status, **headers):
         (Cause.HTTP_STATUS, answer(429, retry_after="8"), 8.0),
         (Cause.HTTP_STATUS, answer(429, retry_after="9"), None),
         (Cause.HTTP_STATUS, answer(429, retry_after="9" * 400), None),
-        (Cause.HTTP_STATUS, answer(429, retry_after="Fri, 27 Nov 2026 12:00:00 GMT"), None),
-        (Cause.HTTP_STATUS, answer(429, retry_after="-1"), None),
-        (Cause.HTTP_STATUS, answer(429, retry_after_ms="1500", retry_after="2"), 1.5),
+        (Cause.HTTP_STATUS, answer(429, retry_after="Fri, 27 Nov 2026 12:00:03 GMT", date=NOON), 3.0),
+        (Cause.HTTP_STATUS, answer(429, retry_after="Fri, 27 Nov 2026 13:00:00 GMT", date=NOON), None),
+        (Cause.HTTP_STATUS, answer(429, retry_after="Fri, 27 Nov 2026 12:00:00 GMT"), 0.5),
+        (Cause.HTTP_STATUS, answer(429, retry_after="-1"), 0.5),
+        (Cause.HTTP_STATUS, answer(429, retry_after_ms="1500", retry_after="2"), 2.0),
         (Cause.HTTP_STATUS, answer(429, retry_after=""), 0.5),
     ],
 )

@@ -13,6 +13,7 @@ from aibridge.config.mistakes import validate
 from aibridge.config.providers import KINDS
 from aibridge.config.yamlfile import read_yaml
 from aibridge.errors import ConfigError
+from aibridge.secretsource import read_regular
 
 
 def load(path: str | Path, environ: Mapping[str, str] | None = None, files: set[Path] | None = None) -> Config:
@@ -62,7 +63,7 @@ def _text_at(raw: object, key: str) -> str:
 def _digest(file: str, files: set[Path]) -> str:
     files.add(Path(file))
     try:
-        return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        return hashlib.sha256(read_regular(Path(file))).hexdigest()
     except (OSError, ValueError):
         return ""  # whoever reads it says why
 

@@ -17,7 +17,6 @@ from aibridge.errors import LimitStoreUnavailable, RequestRejected
 from aibridge.limits.rules import (
     DOLLARS,
     Bound,
-    Estimate,
     Rules,
     claims,
     counted,
@@ -179,8 +178,12 @@ class Limiter:
         if not plan.bounds:
             return None
         now = self._clock()
-        likely = self._estimate(interception, plan, body)
-        made = claims(plan.bounds, likely, interception.id, now, now + self._ways.lease)
+        tokens = nanodollars = 0
+        if plan.weighed:
+            usage = estimated(body)
+            tokens = counted(usage)
+            nanodollars = (self._price(interception, usage) or 0) if plan.priced else 0
+        made = claims(plan.bounds, tokens, nanodollars, interception.id, now, now + self._ways.lease)
         grant = _Grant(interception, plan, made)
         if now < self._away_until:
             self._meet_absence(grant, "reserve")
@@ -232,12 +235,6 @@ class Limiter:
             found = self._plans[identity, model] = _Plan(self._rules.bounds(identity, model))
         return found
 
-    def _estimate(self, interception: Interception, plan: _Plan, body: Body) -> Estimate:
-        if not plan.weighed:
-            return _NOTHING
-        usage = estimated(body)
-        return Estimate(counted(usage), (self._price(interception, usage) or 0) if plan.priced else 0)
-
     async def _await_room(self, answer: Awaitable[Refusal | None], grant: _Grant) -> None:
         try:
             refusal = await self._bounded(answer)
@@ -282,10 +279,11 @@ class Limiter:
         grant = self._grants.pop(interception.id, None)
         if grant is None:
             return
-        now = self._clock()
         plan = grant.plan
-        ended = leases(plan.bounds, grant.made, now, ended=True) if plan.holds else []
-        whose, adds = settlement(plan.bounds, grant.made, tokens, nanodollars, now) if plan.weighed else ([], [])
+        if not (plan.weighed or plan.holds):
+            return
+        now = self._clock()
+        ended, adds, whose = settlement(plan.bounds, grant.made, tokens, nanodollars, now)
         if not (ended or adds):
             return
         answer = self._store.settle(now, ended, adds)
@@ -302,13 +300,14 @@ class Limiter:
 
     def _look_at(self, whose: Sequence[Bound], adds: Sequence[Claim], amounts: Sequence[int]) -> None:
         """Tell which budgets have passed a mark, and end what is under way of those that are spent."""
-        for bound, claim, amount in zip(whose, adds, amounts, strict=True):
-            rule = bound.rule
+        for place, bound in enumerate(whose):
+            rule, claim, amount = bound.rule, adds[place], amounts[place]
             if rule.measure not in DOLLARS:
                 continue
+            if amount < rule.most * _MARKS[0] // 100:
+                continue
             for mark in _MARKS:
-                line = rule.most * mark // 100
-                if amount - claim.amount < line <= amount:
+                if amount - claim.amount < rule.most * mark // 100 <= amount:
                     self._tell_reached(bound, claim.slot, mark)
             if rule.stops and amount >= rule.most:
                 self._stop_all(bound.counter)
@@ -361,7 +360,7 @@ class Limiter:
             self._failed("renew", error)
             return
         self._look_at(whose, looks, amounts)
-        if ended := [lease._replace(amount=0) for lease in held if lease.slot not in self._grants]:
+        if ended := [Lease(one.counter, one.slot, 0, now) for one in held if one.slot not in self._grants]:
             # They were given back meanwhile, and the store may have heard of it before it heard of this.
             self._keep(self._await_settled(self._settled(now, ended, []), [], []))
 
@@ -395,6 +394,3 @@ class Limiter:
         task = asyncio.ensure_future(work)
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
-
-
-_NOTHING = Estimate(0, 0)

@@ -44,13 +44,14 @@ class _Counter:
         elif before is not None:
             del self.entries[slot]
 
-    def add(self, slot: str, amount: int, until: float) -> int:
+    def add(self, claim: Claim) -> int:
         """Add, and return what stands there."""
-        before = self.entries.get(slot)
+        amount, until = claim.amount, claim.until
+        before = self.entries.get(claim.slot)
         if before is not None:
             amount, until = amount + before[0], max(until, before[1])
         amount = max(amount, 0)
-        self.put(slot, amount, until)
+        self.put(claim.slot, amount, until)
         return amount
 
 
@@ -65,26 +66,22 @@ class MemoryStore:
         """Take all or nothing; see `CounterStore`."""
         if now >= self._sweep_at:
             self._sweep(now)
-        counters = self._counters
-        taken = []
-        for place, (counter, _, amount, _, limit) in enumerate(claims):
-            found = counters.get(counter)
-            if found is None:
-                found = counters[counter] = _Counter()
-            if now >= found.expires:
-                found.forget(now)
-            if limit is not None and found.total + amount > limit:
-                return Refusal(place, found.room_at(amount, limit))
-            taken.append(found)
-        for found, (_, slot, amount, until, _) in zip(taken, claims, strict=True):
-            found.add(slot, amount, until)
+        taken: list[_Counter] = []
+        for place, claim in enumerate(claims):
+            counter = self._counter(claim.counter, now)
+            limit = claim.limit
+            if limit is not None and counter.total + claim.amount > limit:
+                return Refusal(place, counter.room_at(claim.amount, limit))
+            taken.append(counter)
+        for place, counter in enumerate(taken):
+            counter.add(claims[place])
         return None
 
     def settle(self, now: float, leases: Sequence[Lease], adds: Sequence[Claim]) -> list[int]:
         """Set and add; see `CounterStore`."""
-        for counter, slot, amount, until in leases:
-            self._counter(counter, now).put(slot, amount, until)
-        return [self._counter(one.counter, now).add(one.slot, one.amount, one.until) for one in adds]
+        for lease in leases:
+            self._counter(lease.counter, now).put(lease.slot, lease.amount, lease.until)
+        return [self._counter(claim.counter, now).add(claim) for claim in adds]
 
     async def start(self) -> None:
         """Nothing is opened."""

@@ -116,13 +116,6 @@ def _counter(rule: Rule, name: str) -> str:
     return f"{rule.measure.value}{'' if rule.hard else ':soft'}:{rule.scope.value}:{name}"
 
 
-class Estimate(NamedTuple):
-    """What a request may come to, before anybody has answered it."""
-
-    tokens: int
-    nanodollars: int
-
-
 def estimated(body: Body) -> Usage:
     """Return the tokens that a request may come to: a quarter of its bytes, and the output that it makes room for."""
     return Usage(len(body.raw) // _BYTES_PER_TOKEN + 1, min(_output_bound(body), MAX_RESERVED_OUTPUT))
@@ -142,14 +135,17 @@ def counted(usage: Usage) -> int:
     return (usage.input_tokens or 0) + (usage.output_tokens or 0) + (usage.cache_creation_input_tokens or 0)
 
 
-def claims(bounds: Sequence[Bound], likely: Estimate, owner: str, now: float, lease_until: float) -> list[Claim]:
+def claims(
+    bounds: Sequence[Bound], tokens: int, nanodollars: int, owner: str, now: float, lease_until: float
+) -> list[Claim]:
     """Return what a request claims, one claim for each bound.
 
     One that comes to more than a limit is taken for the limit: alone it passes.
 
     Args:
         bounds: that it meets.
-        likely: what it may come to.
+        tokens: that it may come to, as a limit counts them.
+        nanodollars: that it may cost.
         owner: the interception's id.
         now: UTC seconds.
         lease_until: when its leases end, unless they are prolonged.
@@ -162,18 +158,18 @@ def claims(bounds: Sequence[Bound], likely: Estimate, owner: str, now: float, le
         if measure is Measure.REQUESTS:
             made.append(Claim(counter, second, 1, minute, limit))
         elif measure is Measure.TOKENS:
-            made.append(Claim(counter, second, min(likely.tokens, most), minute, limit))
+            made.append(Claim(counter, second, min(tokens, most), minute, limit))
         elif measure is Measure.CONCURRENT:
             made.append(Claim(counter, owner, 1, lease_until, limit))
         else:
-            made.append(Claim(counter, owner, min(likely.nanodollars, most), lease_until, limit))
+            made.append(Claim(counter, owner, min(nanodollars, most), lease_until, limit))
     return made
 
 
-def leases(bounds: Sequence[Bound], made: Sequence[Claim], until: float, *, ended: bool = False) -> list[Lease]:
-    """Return what is held of claims while the interception is under way: prolonged, or `ended`."""
+def leases(bounds: Sequence[Bound], made: Sequence[Claim], until: float) -> list[Lease]:
+    """Return what is held of claims while the interception is under way, prolonged."""
     return [
-        Lease(claim.counter, claim.slot, 0 if ended else claim.amount, until)
+        Lease(claim.counter, claim.slot, claim.amount, until)
         for bound, claim in zip(bounds, made, strict=True)
         if bound.rule.measure not in _OF_A_MINUTE
     ]
@@ -181,8 +177,8 @@ def leases(bounds: Sequence[Bound], made: Sequence[Claim], until: float, *, ende
 
 def settlement(
     bounds: Sequence[Bound], made: Sequence[Claim], tokens: int, nanodollars: int, now: float
-) -> tuple[list[Bound], list[Claim]]:
-    """Return what is added at an interception's end, and whose it is; beside that its leases end.
+) -> tuple[list[Lease], list[Claim], list[Bound]]:
+    """Return what an interception's end comes to: leases that end, what is added, and whose that is.
 
     Tokens that were reserved in vain are taken back where they still count; those that came more count from now on.
 
@@ -193,24 +189,28 @@ def settlement(
         nanodollars: what it cost.
         now: UTC seconds.
     """
-    whose: list[Bound] = []
+    ended: list[Lease] = []
     adds: list[Claim] = []
-    for bound, claim in zip(bounds, made, strict=True):
+    whose: list[Bound] = []
+    for place, claim in enumerate(made):  # `zip` with `strict` is a call, also in what is compiled
+        bound = bounds[place]
         measure = bound.rule.measure
+        if measure is Measure.REQUESTS:
+            continue
         if measure is Measure.TOKENS:
             more = tokens - claim.amount
             if more < 0 and claim.until > now:
                 adds.append(Claim(claim.counter, claim.slot, more, claim.until))
+                whose.append(bound)
             elif more > 0:
                 adds.append(Claim(claim.counter, str(int(now)), more, now + MINUTE_S))
-            else:
-                continue
-        elif measure in DOLLARS:
-            adds.append(spending(bound, nanodollars, now))
-        else:
+                whose.append(bound)
             continue
-        whose.append(bound)
-    return whose, adds
+        ended.append(Lease(claim.counter, claim.slot, 0, now))
+        if measure is not Measure.CONCURRENT:
+            adds.append(spending(bound, nanodollars, now))
+            whose.append(bound)
+    return ended, adds, whose
 
 
 def spending(bound: Bound, nanodollars: int, now: float) -> Claim:

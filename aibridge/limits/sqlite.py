@@ -159,14 +159,15 @@ def _refuse_others(db: sqlite3.Connection) -> None:
 
 
 def _reserve(db: sqlite3.Connection, now: float, claims: Sequence[Claim]) -> Refusal | None:
-    for place, (counter, _, amount, _, limit) in enumerate(claims):
-        if limit is None:
+    for place, claim in enumerate(claims):
+        if claim.limit is None:
             continue
         held = db.execute(
-            "SELECT coalesce(sum(amount), 0) FROM entries WHERE counter = ? AND until > ?", (counter, now)
+            "SELECT coalesce(sum(amount), 0) FROM entries WHERE counter = ? AND until > ?", (claim.counter, now)
         ).fetchone()[0]
-        if held + amount > limit:
-            return Refusal(place, _room_at(db, now, counter, held + amount - limit))
+        over = held + claim.amount - claim.limit
+        if over > 0:
+            return Refusal(place, _room_at(db, now, claim.counter, over))
     for claim in claims:
         _add(db, now, claim)
     return None
@@ -186,11 +187,11 @@ def _room_at(db: sqlite3.Connection, now: float, counter: str, over: int) -> flo
 
 
 def _settle(db: sqlite3.Connection, now: float, leases: Sequence[Lease], adds: Sequence[Claim]) -> list[int]:
-    for counter, slot, amount, until in leases:
-        if amount:
-            db.execute(_PUT, (counter, slot, amount, until))
+    for lease in leases:
+        if lease.amount:
+            db.execute(_PUT, (lease.counter, lease.slot, lease.amount, lease.until))
         else:
-            db.execute("DELETE FROM entries WHERE counter = ? AND slot = ?", (counter, slot))
+            db.execute("DELETE FROM entries WHERE counter = ? AND slot = ?", (lease.counter, lease.slot))
     return [_add(db, now, claim) for claim in adds]
 
 

@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from aibridge.errors import LimitStoreUnavailable
-from aibridge.limits.values import Claim, Lease, Refusal
+from aibridge.limits.values import Claim, Entry, Lease, Refusal
 
 _MAX_CONNECTIONS = 16
 _MAX_WORDS = 200
@@ -131,17 +131,17 @@ class ValkeyStore:
     async def reserve(self, now: float, claims: Sequence[Claim]) -> Refusal | None:
         """Take all or nothing; see `CounterStore`."""
         arguments: list[str | int] = [repr(now)]
-        for _, slot, amount, until, limit in claims:
-            arguments += [slot, amount, repr(until), "" if limit is None else limit]
+        for claim in claims:
+            arguments += [claim.slot, claim.amount, repr(claim.until), "" if claim.limit is None else claim.limit]
         refusal = await self._run(self._reserve, [claim.counter for claim in claims], arguments)
         return None if refusal is None else Refusal(int(refusal[0]), float(refusal[1]))
 
     async def settle(self, now: float, leases: Sequence[Lease], adds: Sequence[Claim]) -> list[int]:
         """Set and add; see `CounterStore`."""
         arguments: list[str | int] = [repr(now), len(leases)]
-        entries = [*leases, *[Lease(*one[:4]) for one in adds]]
-        for _, slot, amount, until in entries:
-            arguments += [slot, amount, repr(until)]
+        entries: list[Entry] = [*leases, *adds]
+        for entry in entries:
+            arguments += [entry.slot, entry.amount, repr(entry.until)]
         sums = await self._run(self._settle, [entry.counter for entry in entries], arguments)
         return [int(one) for one in sums]
 

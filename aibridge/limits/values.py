@@ -32,37 +32,49 @@ class Measure(StrEnum):
     MONTH = "dollars_per_month"
 
 
-class Claim(NamedTuple):
-    """One entry that is asked for.
+class Entry:
+    """A part of a counter. Not a tuple with names: several are made for each request, and of these each costs 0.3 µs.
 
-    Attributes:
+    Args:
         counter: whose sum it goes into.
-        slot: the entry: what is claimed again in the same slot is added there.
+        slot: its name there.
         amount: requests, tokens, interceptions or nano-dollars.
         until: UTC seconds, when it no longer counts.
+    """
+
+    __slots__ = ("amount", "counter", "slot", "until")
+
+    def __init__(self, counter: str, slot: str, amount: int, until: float) -> None:
+        self.counter = counter
+        self.slot = slot
+        self.amount = amount
+        self.until = until
+
+
+class Claim(Entry):
+    """An amount that is asked for, or added: what stands in the slot already stays there.
+
+    Args:
         limit: the sum may not be above it, with this amount; None: counted only.
     """
 
-    counter: str
-    slot: str
-    amount: int
-    until: float
-    limit: int | None = None
+    __slots__ = ("limit",)
+
+    def __init__(self, counter: str, slot: str, amount: int, until: float, limit: int | None = None) -> None:
+        super().__init__(counter, slot, amount, until)
+        self.limit = limit
+
+
+class Lease(Entry):
+    """An entry of something that is under way: as it shall be, whatever it was. An amount of 0 ends it."""
+
+    __slots__ = ()
 
 
 class Refusal(NamedTuple):
     """What a counter answers that has no room: the place of its claim, and when it has, in UTC seconds."""
 
     place: int
-    until: float
-
-
-class Lease(NamedTuple):
-    """An entry of something that is under way: as it shall be, whatever it was. An amount of 0 ends it."""
-
-    counter: str
-    slot: str
-    amount: int
     until: float
 
 

@@ -216,6 +216,48 @@ async def test_retries_come_first_and_each_provider_has_its_own(build, ask):
         assert [one.left for one in house.outcomes.attempts] == [False, True, False, False]
 
 
+@each(*ON)
+@pytest.mark.parametrize("fault", ["status:401", "status:403", "status:404"])
+async def test_of_a_fallback_that_cannot_answer_the_client_hears_nothing(build, ask, api, fault, caplog):
+    """Neither its own key nor its own model is what the client asked with and for."""
+    caplog.set_level("WARNING", "aibridge.failover")
+    async with build() as house:
+        for stream in (True, False):
+            house.simulator.play("status:503", 1)
+            house.simulator.play(fault, 1)
+            answer = await ask(house, api.name, stream=stream)
+            assert answer.status in {529, 503}
+        books = await house.books(ended=2)
+        books.check_end("upstream_error", "http_status")
+        assert asked(house) == [None, TO[api.provider]] * 2
+        assert books.outcome.evidence.http_status == int(fault[-3:]), "the record is of the last attempt"
+        assert books.outcome.address.provider == TO[api.provider]
+        told = [record.fields for record in caplog.records if record.message == "fallback cannot answer"]
+        assert told == [{"provider": TO[api.provider], "http_status": int(fault[-3:])}]
+
+
+async def test_nor_where_whom_it_asked_is_not_there(build, ask):
+    async with build() as house:
+        house.simulator.play("rst_before_head", 1)
+        house.simulator.play("status:404", 1)
+        answer = await ask(house, "anthropic")
+        assert answer.status == 502
+        await house.books()
+        assert causes(house) == ["connection_reset", "http_status"]
+
+
+@pytest.mark.parametrize("fault", ["status:401", "status:404"])
+async def test_another_fallback_is_asked_in_the_place_of_one_that_cannot_answer(build, ask, fault):
+    chain = [{"provider": "anthropic", "model": "claude-haiku-4-5"}, {"provider": "bedrock"}]
+    async with build(own={"anthropic": {"fallbacks": chain}}) as house:
+        house.simulator.play("status:529", 1)
+        house.simulator.play(fault, 1)
+        assert (await ask(house, "anthropic")).status == 200
+        await house.books()
+        assert asked(house) == [None, "anthropic", "bedrock"]
+        assert causes(house) == ["http_status", "http_status", "clean"]
+
+
 async def test_a_chain_has_an_end(build, ask):
     """A and B name each other: each is asked once all the same."""
     chain = [{"provider": "anthropic", "model": "claude-haiku-4-5"}, {"provider": "bedrock"}]

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import logging
+import time
+from email.utils import formatdate
 
 import pytest
 
@@ -315,3 +317,21 @@ async def test_stopping_ends_whatever_phase_a_client_is_in(build_house, new_clie
         assert not house.app._data._connections
         assert not house.app._data.tasks
         assert len(house.outcomes.ended) == len(house.outcomes.opened_ids) == (phase in {"stream", "unread"})
+
+
+async def test_a_date_to_come_again_counts_where_the_answer_has_no_date_of_its_own(build_house, ask):
+    """Ours is taken then. It is far: the request is not tried again."""
+    asked = []
+
+    async def refuse(reader, writer):
+        await read_request(reader)
+        asked.append(1)
+        again = formatdate(time.time() + 3600, usegmt=True).encode()
+        writer.write(b"HTTP/1.1 529 Overloaded\r\nretry-after: " + again + b"\r\ncontent-length: 2\r\n\r\n{}")
+        await writer.drain()
+
+    server, port = await scripted(refuse)
+    provider = {"anthropic": {"base_url": f"http://127.0.0.1:{port}", "retries": {"max": 2, "backoff": 0.01}}}
+    async with server, build_house(provider=provider) as house:
+        answer = await ask(house, "anthropic")
+        assert (answer.status, len(asked)) == (529, 1)

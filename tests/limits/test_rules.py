@@ -9,7 +9,6 @@ from aibridge.access import EVERYTHING, Allowance, Identity
 from aibridge.body import read_body
 from aibridge.limits.rules import (
     MAX_RESERVED_OUTPUT,
-    Estimate,
     Rule,
     Rules,
     claims,
@@ -112,7 +111,6 @@ def test_tokens_of_a_cache_are_not_counted_again():
 
 
 NOW = datetime(2026, 1, 31, 23, 59, 30, tzinfo=UTC).timestamp()
-LIKELY = Estimate(150, 7000)
 
 
 def bounds(**most):
@@ -123,13 +121,17 @@ def bounds(**most):
 
 def made(**most):
     met = bounds(**most)
-    return met, claims(met, LIKELY, "id", NOW, NOW + 30)
+    return met, claims(met, 150, 7000, "id", NOW, NOW + 30)
+
+
+def told(entry):
+    return entry.slot, entry.amount, entry.until
 
 
 def test_claims():
     _, found = made(requests=10, tokens=1000, concurrent=3, day=10_000, month=90_000)
     second = str(int(NOW))
-    assert [claim[1:] for claim in found] == [
+    assert [(*told(claim), claim.limit) for claim in found] == [
         (second, 1, NOW + 60, 10), (second, 150, NOW + 60, 1000), ("id", 1, NOW + 30, 3),
         ("id", 7000, NOW + 30, 10_000), ("id", 7000, NOW + 30, 90_000),
     ]  # fmt: skip
@@ -141,13 +143,13 @@ def test_one_that_is_larger_than_a_limit_passes_alone():
 
 def test_a_soft_budget_refuses_nothing():
     soft = Rules([rule("all", 10_000, measure=Measure.DAY, hard=False)]).bounds(ALICE, MODEL)
-    (claim,) = claims(soft, LIKELY, "id", NOW, NOW + 30)
+    (claim,) = claims(soft, 150, 7000, "id", NOW, NOW + 30)
     assert (claim.amount, claim.limit) == (7000, None)
 
 
 def test_only_what_is_under_way_is_held():
     found = leases(*made(requests=10, tokens=1000, concurrent=3, day=10_000), NOW + 99)
-    assert [lease[1:] for lease in found] == [("id", 1, NOW + 99), ("id", 7000, NOW + 99)]
+    assert [told(lease) for lease in found] == [("id", 1, NOW + 99), ("id", 7000, NOW + 99)]
 
 
 @pytest.mark.parametrize(
@@ -160,20 +162,21 @@ def test_only_what_is_under_way_is_held():
     ],
 )
 def test_settled_tokens(tokens, later, change):
-    whose, adds = settlement(*made(tokens=1000), tokens, 0, NOW + later)
-    assert [claim[1:4] for claim in adds] == change
+    ended, adds, whose = settlement(*made(tokens=1000), tokens, 0, NOW + later)
+    assert [told(claim) for claim in adds] == change
+    assert ended == []
     assert len(whose) == len(change)
 
 
 def test_settled_dollars_count_where_they_were_spent():
     later = NOW + 45  # in the next month
     bounds, claimed = made(requests=9, concurrent=3, day=10_000, month=90_000)
-    whose, adds = settlement(bounds, claimed, 10, 4321, later)
+    ended, adds, whose = settlement(bounds, claimed, 10, 4321, later)
     assert whose == [*bounds[2:]]
-    assert [claim[1:] for claim in adds] == [
-        ("2026-02-01", 4321, NOW + 30 + 86_400, None), ("2026-02", 4321, NOW + 30 + 28 * 86_400, None),
+    assert [told(claim) for claim in adds] == [
+        ("2026-02-01", 4321, NOW + 30 + 86_400), ("2026-02", 4321, NOW + 30 + 28 * 86_400),
     ]  # fmt: skip
-    ended = leases(bounds, claimed, later, ended=True)
+    assert {claim.limit for claim in adds} == {None}
     assert [(lease.slot, lease.amount) for lease in ended] == [("id", 0)] * 3
 
 
