@@ -12,7 +12,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from email.utils import formatdate
 
 from aibridge.attempts import Attempts
 from aibridge.clientstream import ClientStream
@@ -21,7 +20,7 @@ from aibridge.dialects import words_of
 from aibridge.errors import AibridgeError, CorruptPayload, CredentialsError, RecordingFailed
 from aibridge.failover import Asked, Next, Recourse, Why
 from aibridge.faults import KEYS_REFUSED
-from aibridge.headers import EVENT_STREAM, JSON, RETRY_SOON, answer_begun, retry_after
+from aibridge.headers import EVENT_STREAM, JSON, RETRY_SOON, answer_begun, dated, retry_after
 from aibridge.keypool import Exhausted
 from aibridge.lifecycle import NOT_ASKED, NOT_THEIRS, Cause, Signal, State
 from aibridge.patience import Due, Since, Standing, next_deadline
@@ -314,16 +313,15 @@ class Exchange(Attempts):
     def _take_head(self, head: ResponseHead) -> None:
         relay = self._relay
         # Before anything of it is cut short or told: of a secret cut in two no half would be known again.
-        headers = redact_headers(head.headers, relay.secrets)
-        if head.status >= _FIRST_ERROR_STATUS and not head.header(b"date"):
-            # As RFC 9110, section 6.6.1, has it; what it says of times is reckoned from there.
-            headers += ((b"date", formatdate(usegmt=True).encode()),)
-        self._head = head = ResponseHead(head.status, headers)
+        head = ResponseHead(head.status, redact_headers(head.headers, relay.secrets))
+        signal, wrong = answer_begun(head, self._provider.stream_type, streaming=self._interception.streaming)
+        if signal is Signal.ERROR_HEAD:
+            head = dated(head, time.time())
+        self._head = head
         relay.http_status = head.status
         relay.upstream_request_id = self._provider.upstream_request_id(head)
         if self._rotation is not None:
             self._rotation.hear(head, time.monotonic())
-        signal, wrong = answer_begun(head, self._provider.stream_type, streaming=self._interception.streaming)
         if signal is Signal.ERROR_HEAD:
             relay.on(signal)
             return
