@@ -12,6 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from email.utils import formatdate
 
 from aibridge.attempts import Attempts
 from aibridge.clientstream import ClientStream
@@ -20,7 +21,7 @@ from aibridge.dialects import words_of
 from aibridge.errors import AibridgeError, CorruptPayload, CredentialsError, RecordingFailed
 from aibridge.failover import Asked, Next, Recourse, Why
 from aibridge.faults import KEYS_REFUSED
-from aibridge.headers import EVENT_STREAM, JSON, RETRY_SOON, answer_begun, dated, retry_after
+from aibridge.headers import EVENT_STREAM, JSON, RETRY_SOON, answer_begun, retry_after
 from aibridge.keypool import Exhausted
 from aibridge.lifecycle import NOT_ASKED, NOT_THEIRS, Cause, Signal, State
 from aibridge.patience import Due, Since, Standing, next_deadline
@@ -316,7 +317,7 @@ class Exchange(Attempts):
         head = ResponseHead(head.status, redact_headers(head.headers, relay.secrets))
         signal, wrong = answer_begun(head, self._provider.stream_type, streaming=self._interception.streaming)
         if signal is Signal.ERROR_HEAD:
-            head = dated(head, time.time())
+            head = _dated(head)
         self._head = head
         relay.http_status = head.status
         relay.upstream_request_id = self._provider.upstream_request_id(head)
@@ -646,6 +647,13 @@ class Exchange(Attempts):
 def _words(error: BaseException) -> str:
     """Return what of an error goes on the record: of one that is not ours its kind alone, its text may hold secrets."""
     return str(error) if isinstance(error, AibridgeError) else type(error).__name__
+
+
+def _dated(head: ResponseHead) -> ResponseHead:
+    """Return a head with a `date`: of one that has none, when it came (RFC 9110, section 6.6.1)."""
+    if head.header(b"date"):
+        return head
+    return ResponseHead(head.status, (*head.headers, (b"date", formatdate(usegmt=True).encode())))
 
 
 async def _wait_until(moment: float) -> None:

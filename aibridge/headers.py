@@ -4,7 +4,6 @@ Source: RFC 9110 section 7.6.1 (hop-by-hop), and what each side must not say for
 """
 
 from collections.abc import Iterable, Iterator
-from email.utils import formatdate
 from typing import NamedTuple
 
 from aibridge.lifecycle import Signal
@@ -99,13 +98,6 @@ def _less(headers: Headers, dropped: frozenset[bytes]) -> Headers:
         if name == b"connection" and value.lower() not in _USUAL_CONNECTION:
             dropped = dropped.union([token.strip().lower() for token in value.split(b",")])
     return tuple([pair for pair in headers if pair[0] not in dropped and not pair[0].startswith(OURS)])
-
-
-def dated(head: ResponseHead, now: float) -> ResponseHead:
-    """Return a head with a `date`: of one that has none, when it came, in UTC seconds (RFC 9110, section 6.6.1)."""
-    if head.header(b"date"):
-        return head
-    return ResponseHead(head.status, (*head.headers, (b"date", formatdate(now, usegmt=True).encode())))
 
 
 def answer_begun(head: ResponseHead, stream_type: bytes, *, streaming: bool) -> tuple[Signal, str]:
