@@ -7,17 +7,22 @@ COMPILED := AIBRIDGE_SPEEDUPS=1 .venv/bin/python -c 'import aibridge.wire' 2>/de
 # Whether the compiler that setuptools would take is here, and Python's headers.
 CAN_COMPILE := echo '\#include <Python.h>' | $$(.venv/bin/python -c 'import os, sysconfig as s; print(os.environ.get("CC") or s.get_config_var("CC"), "-I" + s.get_path("include"))') -fsyntax-only -x c - 2>/dev/null
 
-# $(call BESIDE,one,other) runs two commands, each of which keeps one core busy. The other's words come behind, whole.
+# $(call BESIDE,one,two,…) runs up to four commands at once. What the others say comes behind the first's words, whole.
 define BESIDE
-said=$$(mktemp); trap 'kill $$other 2>/dev/null; rm -f $$said' EXIT; trap 'exit 130' INT TERM; \
-$(2) >$$said 2>&1 & other=$$!; \
-$(1); one=$$?; \
-wait $$other; status=$$?; cat $$said; exit $$((one | status))
+said=$$(mktemp -d); trap 'kill $$others 2>/dev/null; rm -rf $$said' EXIT; trap 'exit 130' INT TERM; \
+$(foreach n,2 3 4,$(if $($(n)),$($(n)) >$$said/$(n) 2>&1 & pid$(n)=$$!; others="$$others $$!";)) \
+$(1); status=$$?; \
+$(foreach n,2 3 4,$(if $($(n)),wait $$pid$(n) || status=1; cat $$said/$(n);)) \
+exit $$status
 endef
 
-TEST_PURE = AIBRIDGE_SPEEDUPS=0 $(PYTEST) -m "not compiled"
-# Of deploy/ and the dashboard the pure run would tell nothing new.
-TEST_BOTH = $(call BESIDE,AIBRIDGE_SPEEDUPS=1 $(PYTEST),$(TEST_PURE) --ignore=tests/deploy --ignore=tests/browser)
+TEST_COMPILED := AIBRIDGE_SPEEDUPS=1 $(PYTEST)
+TEST_PURE := AIBRIDGE_SPEEDUPS=0 $(PYTEST) -m "not compiled"
+# Tests of whole gateways wait for much, and a wait keeps no core busy: they run beside all the others. Of deploy/ and the
+# dashboard the pure run would tell nothing new.
+WHOLE := tests/e2e tests/browser tests/deploy
+OTHERS := $(WHOLE:%=--ignore=%)
+TEST_BOTH = $(call BESIDE,$(TEST_COMPILED) $(WHOLE),$(TEST_PURE) tests/e2e,$(TEST_COMPILED) $(OTHERS),$(TEST_PURE) $(OTHERS))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
