@@ -7,22 +7,23 @@ COMPILED := AIBRIDGE_SPEEDUPS=1 .venv/bin/python -c 'import aibridge.wire' 2>/de
 # Whether the compiler that setuptools would take is here, and Python's headers.
 CAN_COMPILE := echo '\#include <Python.h>' | $$(.venv/bin/python -c 'import os, sysconfig as s; print(os.environ.get("CC") or s.get_config_var("CC"), "-I" + s.get_path("include"))') -fsyntax-only -x c - 2>/dev/null
 
-# $(call BESIDE,one,two,…) runs up to four commands at once. What the others say comes behind the first's words, whole.
+# $(call BESIDE,one,two,…) runs up to six commands at once. What the others say comes behind the first's words, whole.
 define BESIDE
 said=$$(mktemp -d); trap 'kill $$others 2>/dev/null; rm -rf $$said' EXIT; trap 'exit 130' INT TERM; \
-$(foreach n,2 3 4,$(if $($(n)),$($(n)) >$$said/$(n) 2>&1 & pid$(n)=$$!; others="$$others $$!";)) \
+$(foreach n,2 3 4 5 6,$(if $($(n)),$($(n)) >$$said/$(n) 2>&1 & pid$(n)=$$!; others="$$others $$!";)) \
 $(1); status=$$?; \
-$(foreach n,2 3 4,$(if $($(n)),wait $$pid$(n) || status=1; cat $$said/$(n);)) \
+$(foreach n,2 3 4 5 6,$(if $($(n)),wait $$pid$(n) || status=1; cat $$said/$(n);)) \
 exit $$status
 endef
 
 TEST_COMPILED := AIBRIDGE_SPEEDUPS=1 $(PYTEST)
 TEST_PURE := AIBRIDGE_SPEEDUPS=0 $(PYTEST) -m "not compiled"
-# Tests of whole gateways wait for much, and a wait keeps no core busy: they run beside all the others. Of deploy/ and the
-# dashboard the pure run would tell nothing new.
-WHOLE := tests/e2e tests/browser tests/deploy
-OTHERS := $(WHOLE:%=--ignore=%)
-TEST_BOTH = $(call BESIDE,$(TEST_COMPILED) $(WHOLE),$(TEST_PURE) tests/e2e,$(TEST_COMPILED) $(OTHERS),$(TEST_PURE) $(OTHERS))
+# Tests of whole gateways wait for much, and a wait keeps no core busy: so they run in two parts, beside all the others. Of
+# deploy/ and the dashboard the pure run would tell nothing new.
+WHOLE_1 := $(wildcard tests/e2e/test_[a-l]*.py)
+WHOLE_2 := $(filter-out $(WHOLE_1),$(wildcard tests/e2e/test_*.py))
+OTHERS := $(foreach folder,e2e browser deploy,--ignore=tests/$(folder))
+TEST_BOTH = $(call BESIDE,$(TEST_COMPILED) $(WHOLE_1),$(TEST_COMPILED) $(WHOLE_2) tests/browser tests/deploy,$(TEST_COMPILED) $(OTHERS),$(TEST_PURE) $(WHOLE_1),$(TEST_PURE) $(WHOLE_2),$(TEST_PURE) $(OTHERS))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
