@@ -8,8 +8,8 @@ AT_ONCE = 10
 SECONDS = 6.0
 """Until one more is."""
 _MAX_NETWORKS = 4096
-_NETWORK_BITS = 64
-"""Of an IPv6 address: behind it one host has as many addresses as it likes."""
+_NETWORK_BITS = 48
+"""Of an IPv6 address: behind these one house has as many networks and addresses as it likes (RFC 6177)."""
 
 
 class _Tries:
@@ -63,4 +63,4 @@ def _network(peer: str) -> str:
         return peer
     if address.ipv4_mapped is not None:
         return str(address.ipv4_mapped)
-    return str(int(address) >> _NETWORK_BITS)
+    return str(int(address) >> (128 - _NETWORK_BITS))

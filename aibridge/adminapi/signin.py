@@ -9,7 +9,7 @@ import hmac
 import math
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from aibridge.adminapi.guesses import Guesses
@@ -30,6 +30,15 @@ class AdminKey(NamedTuple):
 
     name: str
     digest: bytes
+
+
+class _Session(NamedTuple):
+    """What a cookie says."""
+
+    name: str
+    end: str
+    number: str
+    signature: str
 
 
 class SignIn:
@@ -80,14 +89,15 @@ class SignIn:
 
     def by_cookie(self, headers: Headers, now: float) -> str | None:
         """Return whose session the cookies of a request name; None where they name none that is good."""
-        value = _cookie_of(headers, self._cookie)
-        if value is None:
-            return None
-        name, end, number, signature = value
-        good = self._sign(name, f"{name}|{end}|{number}")
-        if good is None or not hmac.compare_digest(signature, good) or float(end) <= now or number in self._ended:
-            return None
-        return name
+        return next((session.name for session in self._sessions(headers, now)), None)
+
+    def _sessions(self, headers: Headers, now: float) -> Iterator[_Session]:
+        """Yield the good sessions of a request: beside ours may stand a cookie that another host of the site gave."""
+        for session in _cookies_of(headers, self._cookie):
+            name, end, number, signature = session
+            good = self._sign(name, f"{name}|{end}|{number}")
+            if good and hmac.compare_digest(signature, good) and float(end) > now and number not in self._ended:
+                yield session
 
     def start(self, name: str, now: float) -> Headers:
         """Return the header that gives a browser its session; `name` has a key."""
@@ -96,12 +106,11 @@ class SignIn:
 
     def end(self, headers: Headers, now: float) -> Headers:
         """End the session that a request's cookies name, and return the header that takes the cookie away."""
-        value = _cookie_of(headers, self._cookie)
-        if value is not None and self.by_cookie(headers, now) is not None:
+        for session in list(self._sessions(headers, now)):
             self._ended = {number: end for number, end in self._ended.items() if end > now}
             while len(self._ended) >= _MAX_ENDED:
                 del self._ended[next(iter(self._ended))]
-            self._ended[value[2]] = float(value[1])
+            self._ended[session.number] = float(session.end)
         return self._set_cookie("", 0)
 
     def _set_cookie(self, value: str, seconds: int) -> Headers:
@@ -120,8 +129,8 @@ def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()  # JSON can say half a pair
 
 
-def _cookie_of(headers: Headers, cookie: str) -> tuple[str, str, str, str] | None:
-    """Return name, end, number and signature of our cookie; None where there is none of that shape."""
+def _cookies_of(headers: Headers, cookie: str) -> Iterator[_Session]:
+    """Yield what stands in cookies of our name and shape."""
     for header, value in headers:
         if header != b"cookie":
             continue
@@ -129,5 +138,4 @@ def _cookie_of(headers: Headers, cookie: str) -> tuple[str, str, str, str] | Non
             name, _, text = pair.strip().partition("=")
             parts = text.split("|")
             if name == cookie and len(parts) == 4 and text.isascii() and parts[1].isdigit():  # noqa: PLR2004 - its parts
-                return parts[0], parts[1][:20], parts[2], parts[3]
-    return None
+                yield _Session(parts[0], parts[1][:20], parts[2], parts[3])

@@ -33,6 +33,14 @@ def test_half_a_surrogate_pair_is_no_key(sign_in, key):
     assert sign_in.by_key(key, PEER) is None
 
 
+def test_another_hosts_cookie_hides_no_session(sign_in):
+    mine = cookie(sign_in)
+    headers = ((b"cookie", b"aibridge_admin=x|1|2|3; " + mine),)
+    assert sign_in.by_cookie(headers, NOW) == "ann"
+    sign_in.end(headers, NOW)
+    assert sign_in.by_cookie(((b"cookie", mine),), NOW) is None
+
+
 def test_a_session_ends(sign_in):
     headers = ((b"cookie", b"a=b; " + cookie(sign_in)),)
     assert sign_in.by_cookie(headers, NOW + SESSION_SECONDS - 1) == "ann"
