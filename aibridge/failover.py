@@ -205,7 +205,8 @@ class Recourse:
         """
         status = head.status if head is not None and cause is Cause.HTTP_STATUS else 0
         keyless = self.is_astray and cause is Cause.KEYS_EXHAUSTED  # its keys were all that was asked with
-        self.is_astray = not self._first and (status in _MISFITTING or keyless)
+        unheard = not self._first and self._draft is not None  # at a fallback that has answered nothing yet
+        self.is_astray = unheard and (status in _MISFITTING or keyless)
         if self.is_astray:
             self._failover.tell_astray(self._provider, status)
             return self.instead(cause)

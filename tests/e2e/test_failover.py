@@ -554,6 +554,20 @@ async def test_a_later_turn_stays(build, ask):
             assert asked(house) == [None, None]
 
 
+@pytest.mark.parametrize("status", [403, 404])
+async def test_a_later_turn_at_a_fallback_is_told_as_it_is(build, ask, status, caplog):
+    """The fallback has answered before: what it says now is no sign that it cannot."""
+    async with serving(tools_server(None)) as url:
+        servers = {"kit": {"url": url, "allow": "^add$"}}
+        async with build(mcp={"servers": servers}) as house:
+            for fault in ("status:503", "tools:1", f"status:{status}"):
+                house.simulator.play(fault, 1)
+            assert (await ask(house, "anthropic", stream=False)).status == status
+            (await house.books()).check("upstream_error", "http_status", health="neither")
+            assert asked(house) == [None, "bedrock", "bedrock"]
+            assert "fallback cannot answer" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("first", "second", "kept"), [("full", "off", None), ("off", "full", None), ("full", "full", 1)]
 )
