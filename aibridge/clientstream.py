@@ -14,6 +14,8 @@ from aibridge.errors import RequestRejected
 from aibridge.values import Headers
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode() for status in HTTPStatus}
+_SIZELESS = frozenset({204, 304})
+"""Statuses of answers whose end is that of their head; a length is forbidden, or another's (RFC 9110, section 8.6)."""
 _FORBIDDEN_IN_VALUES = frozenset(b"\r\n\0")
 
 
@@ -248,7 +250,9 @@ class ClientStream:
     def _sized_head(self, status: int, headers: Headers, size: int) -> bytes:
         self.started = True
         self._chunked = False
-        return self._head(status, (*headers, (b"content-length", b"%d" % size)))
+        if status not in _SIZELESS:
+            headers = (*headers, (b"content-length", b"%d" % size))
+        return self._head(status, headers)
 
     def _head(self, status: int, headers: Headers) -> bytes:
         lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status]

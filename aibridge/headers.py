@@ -46,6 +46,8 @@ _NOT_FOR_UPSTREAMS = HOP_BY_HOP | _TRANSPORT | CREDENTIALS | _FORWARDED | {b"x-g
 _NOT_FOR_CLIENTS = HOP_BY_HOP | _OF_THEIR_HOST
 _USUAL_CONNECTION = frozenset({b"keep-alive", b"close"})
 """Values of `Connection` that name no header."""
+_EMPTY = frozenset({204, 205})
+"""Good statuses of answers that have no content, whatever follows (RFC 9110, sections 15.3.5 and 15.3.6)."""
 _FIRST_ERROR_STATUS = 300
 """Redirects are no answers of these APIs: they are passed on, and not followed."""
 
@@ -107,6 +109,8 @@ def answer_begun(head: ResponseHead, stream_type: bytes, *, streaming: bool) -> 
     """
     if head.status >= _FIRST_ERROR_STATUS:
         return Signal.ERROR_HEAD, ""
+    if head.status in _EMPTY:
+        return Signal.UNEXPECTED_HEAD, f"status {head.status}, which has no content"
     encoding = head.header(b"content-encoding")
     if encoding not in {b"", b"identity"}:
         text = f"content-encoding {encoding.decode('latin-1')[:100]}, though none was asked for"

@@ -109,6 +109,8 @@ SSE = b"text/event-stream"
             200, True, {b"content-type": SSE, b"content-encoding": b"gzip"},
             (Signal.UNEXPECTED_HEAD, "content-encoding gzip, though none was asked for"),
         ),
+        (204, True, {}, (Signal.UNEXPECTED_HEAD, "status 204, which has no content")),
+        (205, False, {}, (Signal.UNEXPECTED_HEAD, "status 205, which has no content")),
         (299, True, {}, (Signal.STREAM_HEAD, "")),
         (300, True, {b"content-encoding": b"gzip"}, (Signal.ERROR_HEAD, "")),
         (529, False, {b"content-type": b"text/html"}, (Signal.ERROR_HEAD, "")),

@@ -347,7 +347,7 @@ class Client:
             headers.setdefault(name.lower(), value)
         if status == 100:
             return await self.answer(method)
-        if method == "HEAD":
+        if method == "HEAD" or status in {204, 304}:
             return Answer(status, headers, b"", complete=True)
         if headers.get("transfer-encoding") == "chunked":
             body, complete = await self._chunks()

@@ -335,3 +335,24 @@ async def test_a_date_to_come_again_counts_where_the_answer_has_no_date_of_its_o
     async with server, build_house(provider=provider) as house:
         answer = await ask(house, "anthropic")
         assert (answer.status, len(asked)) == (529, 1)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_good_status_without_content_is_no_answer(build_house, new_client, ask, stream):
+    """As a stream it would get a body from us, which whoever reads HTTP takes for the next answer."""
+
+    async def empty(reader, writer):
+        while True:
+            await read_request(reader)
+            writer.write(b"HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked\r\n\r\n")
+            await writer.drain()
+
+    server, port = await scripted(empty)
+    async with server, build_house(base_url=f"http://127.0.0.1:{port}") as house:
+        assert (await ask(house, "anthropic", stream=stream)).status == 502
+        (await house.books()).check("upstream_error", "unexpected_response", health="failure", error="no content")
+        async with new_client(house.port) as client:
+            await client.ask("/anthropic/v1/messages/count_tokens", b"{}", headers=[VERSION])
+            answer = await client.answer()
+            assert (answer.status, answer.body) == (204, b"")
+            assert "content-length" not in answer.headers
