@@ -1,12 +1,20 @@
 """What is measured. Each is started as a child in front of the upstream."""
 
+from collections.abc import Callable
+
 import house
 import proxies
-from doors import Subject, nothing_missing, raw_routes
+from doors import Starter, Subject, nothing_missing, raw_routes
 from peers import PEER_SUBJECTS
 from scenarios import CORE, FULL, PEERS
 
 VARIANT_SCENARIOS = ("json", "burst", "trickle-apart", "trickle-together", "bedrock-burst", "bedrock-trickle")
+
+
+def variant(name: str, says: str, start: Starter, missing: Callable[[], str] = house.aibridge_missing) -> Subject:
+    """Return aibridge in another configuration, for the scenarios where that makes a difference."""
+    return Subject(name, says, start, missing, house.routes, only=VARIANT_SCENARIOS, sets=(FULL,))
+
 
 SUBJECTS = (
     Subject(
@@ -54,41 +62,26 @@ SUBJECTS = (
         tls=True,
         sets=(CORE, FULL, PEERS),
     ),
-    Subject(
+    variant(
         "aibridge-unrecorded",
         "the same without journal and store; with them the process that writes the store counts too",
         house.start_unrecorded,
-        house.aibridge_missing,
-        house.routes,
-        only=VARIANT_SCENARIOS,
-        sets=(FULL,),
     ),
-    Subject(
+    variant(
         "aibridge-limited",
         "the same with records, a gateway key, three limits and a budget, which are counted and never reached",
         house.start_limited,
-        house.aibridge_missing,
-        house.routes,
-        only=VARIANT_SCENARIOS,
-        sets=(FULL,),
     ),
-    Subject(
+    variant(
         "aibridge-pure",
         "the same with records and the pure wire",
         house.start_pure,
         house.pure_missing,
-        house.routes,
-        only=VARIANT_SCENARIOS,
-        sets=(FULL,),
     ),
-    Subject(
+    variant(
         "aibridge-two",
         "the same with records, the compiled wire, and two workers",
         house.start_two,
-        house.aibridge_missing,
-        house.routes,
-        only=VARIANT_SCENARIOS,
-        sets=(FULL,),
     ),
     *PEER_SUBJECTS,
 )

@@ -12,10 +12,7 @@ from aibridge.errors import AibridgeError
 from aibridge.lifecycle import TERMINATION_OF, Cause
 from aibridge.stores import base, migrations, sqlite
 from aibridge.stores.base import ATTEMPTS, StoreRefused, StoreUnavailable
-from aibridge.stores.entries import (
-    crashed,
-    rows_of,
-)
+from aibridge.stores.entries import crashed, rows_of
 from aibridge.stores.inserting import Insert
 from aibridge.stores.sqlite import SQLiteStore, prune
 from aibridge.sums import sum_of
