@@ -11,11 +11,9 @@ from typing import Protocol
 
 from aibridge.decompression import ENCODINGS, CorruptEncoding, decompressed
 from aibridge.errors import RequestRejected
-from aibridge.values import Headers
+from aibridge.values import SIZELESS, Headers
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode() for status in HTTPStatus}
-_SIZELESS = frozenset({204, 304})
-"""Statuses of answers whose end is that of their head; a length is forbidden, or another's (RFC 9110, section 8.6)."""
 _FORBIDDEN_IN_VALUES = frozenset(b"\r\n\0")
 
 
@@ -250,7 +248,7 @@ class ClientStream:
     def _sized_head(self, status: int, headers: Headers, size: int) -> bytes:
         self.started = True
         self._chunked = False
-        if status not in _SIZELESS:
+        if status not in SIZELESS:
             headers = (*headers, (b"content-length", b"%d" % size))
         return self._head(status, headers)
 

@@ -24,7 +24,7 @@ import httptools
 from aibridge.credentials import redact, worth_hiding
 from aibridge.errors import ConfigError, MalformedChunk, UpstreamFailure
 from aibridge.lifecycle import Signal
-from aibridge.values import ResponseHead, UpstreamRequest
+from aibridge.values import SIZELESS, ResponseHead, UpstreamRequest
 from aibridge.wire import ChunkedDecoder
 
 MAX_HEAD_BYTES = 65_536
@@ -32,7 +32,6 @@ MAX_HEAD_BYTES = 65_536
 
 _BLANK_LINE = b"\r\n\r\n"
 """The end of a head, and the line end before it: httptools takes no other."""
-_NO_BODY = frozenset({204, 304})
 _OK = 200
 
 
@@ -341,7 +340,7 @@ class Connection(asyncio.Protocol):
         sink = self._sink
         if self._head is not None and not self._told_head and sink is not None:
             self._told_head = True
-            if self._sends_no_body or self._head.status in _NO_BODY:
+            if self._sends_no_body or self._head.status in SIZELESS:
                 self._complete = True  # not reusable: the parser still waits for a body
             sink.head_received(self._head)
         if self._body and self._sink is not None:

@@ -121,6 +121,10 @@ class UpstreamRequest(NamedTuple):
         return f"<UpstreamRequest {self.method} {self.origin}, {len(self.body)} bytes>"  # the rest holds secrets
 
 
+SIZELESS = frozenset({204, 304})
+"""Statuses of answers that end with their head, which tells no length of theirs (RFC 9112, section 6.3)."""
+
+
 class ResponseHead(NamedTuple):
     """Status and headers of an upstream's answer."""
 
